@@ -1,0 +1,190 @@
+"""Typed schema of a run: one dataclass for each config group that holds plain values.
+
+Groups whose choice is a class (``method``, ``optimizer``, ``trainer``, ``callbacks``, ``logger``) are open nodes here;
+``neuroada.config.check`` compares them with the signature of the class they name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from neuroada.config.errors import UserError
+
+DTYPES = ("auto", "float32", "bfloat16")
+LOSS_ON = ("completion", "all")
+LOSS_REDUCTIONS = ("step", "micro_batch")
+SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    _require(value in choices, f"{key}={value}: choose one of {', '.join(choices)}")
+
+
+def _require_at_least(key: str, value: int | None, least: int) -> None:
+    _require(value is None or value >= least, f"{key}={value}: must be at least {least}")
+
+
+@dataclass
+class JobConfig:
+    """What the run does."""
+
+    name: str = MISSING
+    """Folder name of the job's outputs, and what ``job=`` selects."""
+    function: str = MISSING
+    """Dotted path of the function that does the job; it is called with the RunConfig and the run folder."""
+
+
+@dataclass
+class ModelConfig:
+    """The frozen backbone."""
+
+    name: str = MISSING
+    """Short name, used in run folders."""
+    name_or_path: str = MISSING
+    """Hub id or local directory, as for ``from_pretrained``."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    gguf_file: str | None = None
+    """Name of a GGUF file inside ``name_or_path``; transformers dequantises it."""
+    dtype: str = "auto"
+    """Precision of the backbone: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU)."""
+    target_modules: Any = MISSING
+    """Linear layers that get bypasses: a list of name endings, one regular expression, or "all-linear"."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+
+    def __post_init__(self) -> None:
+        _require_choice("model.dtype", self.dtype, DTYPES)
+        targets = self.target_modules
+        is_names = (
+            isinstance(targets, list) and bool(targets) and all(isinstance(name, str) and name for name in targets)
+        )
+        is_pattern = isinstance(targets, str) and bool(targets)
+        _require(
+            is_names or is_pattern,
+            f"model.target_modules={targets}: give a list of module names, one regular expression, or all-linear",
+        )
+
+
+@dataclass
+class TaskConfig:
+    """What is trained on and what is scored."""
+
+    name: str = MISSING
+    train: list[str] = MISSING
+    """Names of the training data sets, read from ``<data.dir>/<name>/train.json`` in this order."""
+    benchmarks: list[str] = MISSING
+    """Names of the benchmarks scored after training."""
+    loss_on: str = "completion"
+    """Tokens that carry loss: completion (prompt masked) or all (as LLM-Adapters trains)."""
+    loss_reduction: str = "step"
+    """Mean over the labelled tokens of the whole step, or of each micro-batch (the published way)."""
+
+    def __post_init__(self) -> None:
+        _require_choice("task.loss_on", self.loss_on, LOSS_ON)
+        _require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
+
+
+@dataclass
+class DataConfig:
+    """Where the data lies and how it is batched."""
+
+    dir: str = MISSING
+    """Folder with ``<name>/train.json`` and ``<name>/test.json``; what is missing is fetched into it."""
+    url: str = MISSING
+    """Address of the LLM-Adapters repository's raw files at a pinned commit."""
+    split: str = "test"
+    """File stem that benchmarks are read from: test or validation."""
+    batch_size: int = 16
+    """Examples per optimizer step, summed over all ranks and micro-batches."""
+    micro_batch_size: int = 16
+    """Examples per rank and forward pass; lower it when memory runs out."""
+    max_length: int = 512
+    """Longest training example in tokens; what is beyond is cut off on the right."""
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "micro_batch_size"):
+            _require_at_least(f"data.{key}", getattr(self, key), 1)
+        _require_at_least("data.max_length", self.max_length, 2)
+        _require_choice("data.split", self.split, ("test", "validation"))
+        _require(
+            self.batch_size % self.micro_batch_size == 0,
+            f"data.batch_size={self.batch_size}: must be a multiple of data.micro_batch_size={self.micro_batch_size}",
+        )
+
+
+@dataclass
+class BudgetConfig:
+    """How many input connections each neuron trains."""
+
+    top_k: int = MISSING
+    """Trained inputs per neuron; more than a layer has means all of them."""
+
+    def __post_init__(self) -> None:
+        _require_at_least("budget.top_k", self.top_k, 1)
+
+
+@dataclass
+class SchedulerConfig:
+    """Learning rate over the steps of a run."""
+
+    name: str = "linear"
+    """A schedule of ``transformers.get_scheduler``."""
+    warmup_ratio: float = 0.0
+    """Share of all steps over which the learning rate rises from zero."""
+
+    def __post_init__(self) -> None:
+        _require_choice("scheduler.name", self.name, SCHEDULES)
+        _require(0 <= self.warmup_ratio <= 1, f"scheduler.warmup_ratio={self.warmup_ratio}: must lie in [0, 1]")
+
+
+@dataclass
+class EvaluationConfig:
+    """How benchmarks are scored."""
+
+    benchmarks: list[str] | None = None
+    """Benchmarks to score; null means those of the task."""
+    limit: int | None = None
+    """Items per benchmark, a fixed seeded sample; null means all."""
+    batch_size: int = 16
+    """Prompts generated together on one rank."""
+    max_new_tokens: int | None = None
+    """Longest generation in tokens; null means the protocol's own (32 commonsense, 512 math)."""
+    generation: dict[str, Any] = field(default_factory=dict)
+    """Keywords for ``generate``: the decoding strategy."""
+
+    def __post_init__(self) -> None:
+        _require_at_least("evaluation.batch_size", self.batch_size, 1)
+        _require_at_least("evaluation.limit", self.limit, 1)
+        _require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
+
+
+@dataclass
+class RunConfig:
+    """One run, complete and resolved."""
+
+    job: JobConfig = MISSING
+    model: ModelConfig = MISSING
+    task: TaskConfig = MISSING
+    data: DataConfig = MISSING
+    budget: BudgetConfig = MISSING
+    method: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
+    scheduler: SchedulerConfig = MISSING
+    trainer: dict[str, Any] = MISSING
+    evaluation: EvaluationConfig = MISSING
+    callbacks: dict[str, Any] | None = None
+    logger: dict[str, Any] | None = None
+    adapter: str | None = None
+    """A run folder or adapter folder to evaluate or merge."""
+    seed: int = 42
+    resume: str = "auto"
+    """auto (continue or report what the run folder holds), never (start over), or a run folder to continue."""
+    runs: str = "outputs"
+    """Folder whose finished runs ``job=compare`` tabulates."""

@@ -1,0 +1,190 @@
+"""Attach bypasses to a model, keep its weights effective while they train, and take them off again."""
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from neuroada.sparse import checkpoint
+from neuroada.sparse.budget import Budget
+from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
+from neuroada.sparse.selection import select_columns
+from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
+
+
+class Adapter:
+    """The bypasses of one model. Made by ``attach`` or ``load``; ``merge`` or ``detach`` end it.
+
+    After each step of a ``torch.optim`` optimizer that holds its values, and after each ``load_state_dict``, the
+    effective weights are rewritten by themselves; ``sync`` is for values changed in another way.
+
+    Attributes:
+        model: The adapted model.
+        config: The configuration it was attached with.
+        layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
+    """
+
+    def __init__(self, model: nn.Module, config: NeuroAdaConfig, columns: dict[str, torch.Tensor]) -> None:
+        modules = dict(model.named_modules())
+        self.model = model
+        self.config = config
+        self._requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        model.requires_grad_(False)
+        self.layers: dict[str, BypassedLinear] = {}
+        for name, columns_OK in columns.items():
+            layer = modules[name]
+            assert isinstance(layer, nn.Linear)
+            self.layers[name] = bypass_linear(layer, columns_OK)
+        # The model keeps its adapter alive: who trains the model need not hold the returned object.
+        model._neuroada_adapter = self  # type: ignore[assignment]
+        self._follow_optimizers()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The trainable values, one (out_features, k) tensor for each layer, and nothing else."""
+        return (layer.values for layer in self._attached().values())
+
+    def sync(self) -> None:
+        """Rewrite the effective weights from the values."""
+        for layer in self._attached().values():
+            layer.sync()
+
+    def budget(self) -> Budget:
+        """The parameter counts of this adapter."""
+        layers = {name: layer.values.numel() for name, layer in self._attached().items()}
+        trainable = sum(layers.values())
+        total = sum(parameter.numel() for parameter in self.model.parameters()) - trainable
+        return Budget(trainable=trainable, total=total, layers=layers)
+
+    @torch.no_grad()
+    def rounded_away(self) -> float:
+        """Share of the values, 0 to 1, that are not zero but vanish when rounded into the weight's dtype."""
+        lost = count = 0
+        for layer in self._attached().values():
+            bypass = layer.bypass
+            lost += int(((bypass.values != 0) & (bypass.effective() == bypass.original)).sum())
+            count += bypass.values.numel()
+        return lost / count
+
+    def fingerprint(self) -> str:
+        """Hash of the base entries under the bypasses, the same for an fp32 and a bf16 load of one checkpoint."""
+        return checkpoint.fingerprint({name: layer.bypass.original for name, layer in self._attached().items()})
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, made if missing."""
+        layers = self._attached()
+        checkpoint.write(
+            Path(directory),
+            checkpoint.StoredAdapter(
+                config=self.config,
+                base_model_name_or_path=getattr(self.model, "name_or_path", None) or None,
+                revision=getattr(getattr(self.model, "config", None), "_commit_hash", None),
+                fingerprint=self.fingerprint(),
+                columns={name: layer.columns for name, layer in layers.items()},
+                values={name: layer.values.detach() for name, layer in layers.items()},
+            ),
+        )
+
+    def merge(self) -> None:
+        """Keep the effective weights and remove the bypasses: the model is a plain one again, fine-tuned."""
+        self.sync()
+        self._remove()
+
+    def detach(self) -> None:
+        """Restore the base weights bit for bit, and ``requires_grad``, and remove the bypasses."""
+        for layer in self._attached().values():
+            layer.restore()
+        self._remove()
+
+    def _attached(self) -> dict[str, BypassedLinear]:
+        if not self.layers:
+            raise AdapterError("this adapter was merged or detached; attach or load one again")
+        return self.layers
+
+    def _remove(self) -> None:
+        for layer in self.layers.values():
+            remove_bypass(layer)
+        for parameter, requires_grad in self._requires_grad:
+            parameter.requires_grad_(requires_grad)
+        self.layers = {}
+        self._hook.remove()
+        del self.model._neuroada_adapter
+
+    def _follow_optimizers(self) -> None:
+        """Rewrite the effective weights after each step of any optimizer that holds values of this adapter."""
+        # The hook is global to torch, so it must not keep a model alive that nobody uses any more.
+        this = weakref.ref(self)
+
+        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            adapter = this()
+            if adapter is not None and adapter._is_trained_by(optimizer):
+                adapter.sync()
+
+        self._hook = register_optimizer_step_post_hook(after_step)
+        weakref.finalize(self, self._hook.remove)
+
+    def _is_trained_by(self, optimizer: Optimizer) -> bool:
+        values = {id(layer.values) for layer in self.layers.values()}
+        return any(id(parameter) in values for group in optimizer.param_groups for parameter in group["params"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_hook"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A deep copy, or the other side of a pickle, follows optimizers of its own.
+        self.__dict__.update(state)
+        if self.layers:
+            self._follow_optimizers()
+
+
+def attach(model: nn.Module, config: NeuroAdaConfig) -> Adapter:
+    """Give the target layers of a model bypasses that start at zero, and freeze everything else. In place.
+
+    Args:
+        model: Any torch or Hugging Face model with ``nn.Linear`` layers.
+        config: What to adapt.
+
+    Raises:
+        AdapterError: The targets do not fit the model, or it has an adapter already; the model is then unchanged.
+    """
+    targets = match_targets(model, config.target_modules)
+    columns = {}
+    for name, layer in targets.items():
+        if layer.weight.is_meta:
+            raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
+        try:
+            columns[name] = select_columns(layer.weight, config.top_k, config.selection, config.seed)
+        except AdapterError as error:
+            raise AdapterError(f"{name}: {error}") from error
+    return Adapter(model, config, columns)
+
+
+def load(model: nn.Module, directory: str | Path) -> Adapter:
+    """Attach a saved adapter to the base model it was trained on, with its stored columns and values.
+
+    Raises:
+        AdapterError: The files are missing, damaged or of a newer format, or the model is another base or has an
+            adapter already; the model is then unchanged.
+    """
+    directory = Path(directory)
+    refuse_attached(dict(model.named_modules()))
+    stored = checkpoint.read(directory)
+    missing = sorted(stored.columns.keys() - dict(model.named_modules()).keys())
+    if missing:
+        raise AdapterError(
+            f"{directory}: this model has no layer {missing[0]} ({len(missing)} of {len(stored.columns)} are missing); "
+            f"the adapter was trained on {stored.base_model_name_or_path or 'another model'}"
+        )
+    layers = check_layers(model, list(stored.columns))
+    stored.check_base({name: layer.weight for name, layer in layers.items()}, directory)
+    adapter = Adapter(model, stored.config, stored.columns)
+    with torch.no_grad():
+        for name, layer in adapter.layers.items():
+            layer.values.copy_(stored.values[name])
+    adapter.sync()
+    return adapter

@@ -1,0 +1,40 @@
+"""How many parameters an adapter trains, and what share of the model that is."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.targets import match_targets
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Parameter counts of an adapter on a model.
+
+    Attributes:
+        trainable: Values that train.
+        total: Parameters of the base model, embeddings and output head included, tied ones once.
+        layers: Trained values by layer name.
+    """
+
+    trainable: int
+    total: int
+    layers: dict[str, int]
+
+    @property
+    def percent(self) -> float:
+        """Trainable share of the model in percent, the figure papers print."""
+        return 100 * self.trainable / self.total
+
+
+def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
+    """Count what ``attach(model, config)`` would train. Reads shapes only, so it works on the meta device.
+
+    Raises:
+        AdapterError: ``config.target_modules`` does not fit the model.
+    """
+    targets = match_targets(model, config.target_modules)
+    layers = {name: layer.out_features * min(config.top_k, layer.in_features) for name, layer in targets.items()}
+    total = sum(parameter.numel() for parameter in model.parameters())
+    return Budget(trainable=sum(layers.values()), total=total, layers=layers)

@@ -1,0 +1,164 @@
+"""Adapter files: ``adapter_config.json`` and ``adapter_model.safetensors``. Nothing is pickled.
+
+The tensors file holds for each adapted layer ``<name>.columns`` and ``<name>.values``, both (out_features, k).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.errors import AdapterError
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "adapter_config.json"
+TENSORS_FILE = "adapter_model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredAdapter:
+    """What adapter files hold.
+
+    Attributes:
+        config: The configuration it was attached with.
+        base_model_name_or_path: Hub id or folder of the base model, if it had a name.
+        revision: Hub commit of the base model, if known.
+        fingerprint: Hash of the base entries under the bypasses, see ``fingerprint``.
+        columns: (out_features, k) int32 columns by layer name.
+        values: (out_features, k) values by layer name.
+    """
+
+    config: NeuroAdaConfig
+    base_model_name_or_path: str | None
+    revision: str | None
+    fingerprint: str
+    columns: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+    def check_base(self, weights: dict[str, Tensor], directory: Path) -> None:
+        """Raise AdapterError unless the (out_features, in_features) weights are those of this adapter's base."""
+        base = self.base_model_name_or_path or "an unnamed model"
+        entries = {}
+        for name, columns_OK in self.columns.items():
+            weight_OI = weights[name]
+            if weight_OI.is_meta:
+                raise AdapterError(f"{name}: its weight is on the meta device; load the model before its adapter")
+            fits = columns_OK.shape[0] == weight_OI.shape[0] and int(columns_OK.max()) < weight_OI.shape[1]
+            if not fits:
+                raise AdapterError(
+                    f"{directory}: {name} has {tuple(weight_OI.shape)} weights here, which the stored columns do not "
+                    f"fit; the adapter was trained on {base}"
+                )
+            entries[name] = weight_OI.detach().gather(1, columns_OK.long().to(weight_OI.device))
+        if fingerprint(entries) != self.fingerprint:
+            raise AdapterError(
+                f"{directory}: the weights of this model are not those the adapter was trained on ({base}, revision "
+                f"{self.revision or 'unknown'}); load that base model"
+            )
+
+
+def fingerprint(entries: dict[str, Tensor]) -> str:
+    """SHA-256 of named (out_features, k) base entries, rounded to bf16 so that fp32 and bf16 loads agree."""
+    digest = hashlib.sha256()
+    for name in sorted(entries):
+        digest.update(name.encode())
+        rounded = entries[name].detach().to(torch.bfloat16).cpu().contiguous()
+        digest.update(rounded.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write(directory: Path, stored: StoredAdapter) -> None:
+    """Write both files, each whole or not at all; the configuration last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for name in stored.columns:
+        columns_OK = stored.columns[name]
+        # int16 holds every column below 32,768; the wider type is for wider layers.
+        narrow = torch.int16 if int(columns_OK.max()) <= torch.iinfo(torch.int16).max else torch.int32
+        tensors[f"{name}.columns"] = columns_OK.to(narrow).cpu().contiguous()
+        tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
+    header = {
+        "format_version": FORMAT_VERSION,
+        "peft_type": "NEUROADA",
+        "base_model_name_or_path": stored.base_model_name_or_path,
+        "revision": stored.revision,
+        "fingerprint": stored.fingerprint,
+        **dataclasses.asdict(stored.config),
+    }
+    partial = directory / f"{TENSORS_FILE}.partial"
+    save_file(tensors, partial)
+    os.replace(partial, directory / TENSORS_FILE)
+    partial = directory / f"{CONFIG_FILE}.partial"
+    partial.write_text(json.dumps(header, indent=2) + "\n")
+    os.replace(partial, directory / CONFIG_FILE)
+
+
+def read(directory: Path) -> StoredAdapter:
+    """Read and check both files.
+
+    Raises:
+        AdapterError: A file is missing, damaged, or of a format this version does not know.
+    """
+    header = read_header(directory)
+    path = directory / TENSORS_FILE
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise AdapterError(f"{path} is missing; save the adapter again") from error
+    except SafetensorError as error:
+        raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
+    columns, values = _pair(tensors, path)
+    fields = {field.name for field in dataclasses.fields(NeuroAdaConfig)}
+    return StoredAdapter(
+        config=NeuroAdaConfig(**{key: value for key, value in header.items() if key in fields}),
+        base_model_name_or_path=header["base_model_name_or_path"],
+        revision=header["revision"],
+        fingerprint=header["fingerprint"],
+        columns=columns,
+        values=values,
+    )
+
+
+def read_header(directory: Path) -> dict[str, Any]:
+    """The content of ``adapter_config.json``: enough to know the base model and the budget, without any weights.
+
+    Raises:
+        AdapterError: The file is missing or damaged, another library's, or of a format this version does not know.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        header = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise AdapterError(f"{path} is missing; {directory} is not an adapter folder") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
+    if not isinstance(header, dict) or header.get("peft_type") != "NEUROADA":
+        raise AdapterError(f"{path} is not a NeuroAda adapter's; give a folder that Adapter.save wrote")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise AdapterError(
+            f"{path} has format version {header.get('format_version')}, this package reads {FORMAT_VERSION}; "
+            "use the package version that wrote it"
+        )
+    absent = {"base_model_name_or_path", "revision", "fingerprint", "top_k", "target_modules"} - header.keys()
+    if absent:
+        raise AdapterError(f"{path} lacks {', '.join(sorted(absent))}; copy or save the adapter again")
+    return header
+
+
+def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    columns = {key.removesuffix(".columns"): tensors[key].int() for key in tensors if key.endswith(".columns")}
+    values = {key.removesuffix(".values"): tensors[key] for key in tensors if key.endswith(".values")}
+    if not columns or columns.keys() != values.keys():
+        raise AdapterError(f"{path} does not hold columns and values of the same layers; save the adapter again")
+    for name, columns_OK in columns.items():
+        if columns_OK.dim() != 2 or columns_OK.shape != values[name].shape or int(columns_OK.min()) < 0:
+            raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")
+    return columns, values

@@ -1,0 +1,43 @@
+"""What an adapter is: how many inputs per neuron, of which layers, chosen how."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.selection import SELECTIONS
+
+
+@dataclass(frozen=True)
+class NeuroAdaConfig:
+    """Settings of a NeuroAda adapter.
+
+    Args:
+        top_k: Trained input connections per neuron (row of a weight); more than a layer has inputs means all of them.
+        target_modules: Linear layers to adapt, matched as in PEFT: a module name equal to an entry, or ending in
+            ``.`` + entry; a single string is a regular expression for the whole name; ``"all-linear"`` means every
+            linear layer but the output head.
+        selection: ``magnitude`` (largest absolute weight, the published method), ``smallest`` or ``random``.
+        seed: Seed of the ``random`` selection; the others do not read it.
+
+    Raises:
+        AdapterError: A value is out of range.
+    """
+
+    top_k: int = 1
+    target_modules: Sequence[str] | str = "all-linear"
+    selection: str = "magnitude"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 1:
+            raise AdapterError(
+                f"top_k={self.top_k}: every neuron needs at least one trained input; use top_k=1 or more"
+            )
+        if self.selection not in SELECTIONS:
+            raise AdapterError(f"selection={self.selection!r}: choose one of {', '.join(SELECTIONS)}")
+        if not isinstance(self.target_modules, str):
+            object.__setattr__(self, "target_modules", list(self.target_modules))
+        if not self.target_modules or not all(isinstance(name, str) and name for name in self.target_modules):
+            raise AdapterError(
+                f"target_modules={self.target_modules!r}: give module names, one regular expression, or 'all-linear'"
+            )

@@ -1,0 +1,163 @@
+"""A linear layer whose weight holds the effective values, and whose gradient exists only at the selected entries.
+
+Shapes: T tokens (all leading dimensions together), O neurons (= out_features), I inputs (= in_features), K trained
+inputs per neuron.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.gradient import sampled_weight_gradient
+
+
+class _EffectiveLinear(torch.autograd.Function):
+    """``F.linear`` on the effective weight; backward gives the input gradient and the selected weight entries.
+
+    ``values`` is an input only so that autograd asks for its gradient: its effect is already inside ``weight``. The
+    weight is saved with ``save_for_backward``: rewriting it between forward and backward raises, as for any in-place
+    change, instead of giving wrong gradients.
+    """
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, values: Tensor, columns: Tensor) -> Tensor:
+        return F.linear(input, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, _, values, columns = inputs
+        ctx.save_for_backward(input, weight, columns)
+        ctx.values_dtype = values.dtype
+        ctx.device_type = input.device.type
+        ctx.autocast_dtype = (
+            torch.get_autocast_dtype(ctx.device_type) if torch.is_autocast_enabled(ctx.device_type) else None
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, columns = ctx.saved_tensors
+        # Under autocast the output gradient comes in the lower precision; the same casts as in forward, made anew,
+        # keep a second copy of input and weight from being saved.
+        with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype, enabled=ctx.autocast_dtype is not None):
+            grad_input = grad_bias = grad_values = None
+            grad_TO = grad.reshape(-1, grad.shape[-1])
+            if ctx.needs_input_grad[0]:
+                grad_input = (grad @ weight).to(input.dtype)
+            if ctx.needs_input_grad[2]:
+                grad_bias = grad_TO.sum(dim=0)
+            if ctx.needs_input_grad[3]:
+                input_TI = input.reshape(-1, input.shape[-1])
+                grad_values = sampled_weight_gradient(grad_TO, input_TI, columns, ctx.values_dtype)
+        return grad_input, None, grad_bias, grad_values, None
+
+
+class Bypass(nn.Module):
+    """The trainable part of one layer, row-aligned with its weight.
+
+    A child module of its own, so that a sharding wrapper can treat the trainable values apart from the frozen weight.
+
+    Attributes:
+        values: (out_features, k) parameter added to the selected entries; fp32, or fp64 over an fp64 weight.
+        columns: (out_features, k) int32 buffer, the selected column of each value.
+        original: (out_features, k) buffer in the weight's dtype, the base weight at the selected entries.
+    """
+
+    columns: Tensor
+    original: Tensor
+
+    def __init__(self, weight_OI: Tensor, columns_OK: Tensor) -> None:
+        super().__init__()
+        values_dtype = torch.float64 if weight_OI.dtype == torch.float64 else torch.float32
+        self.values = nn.Parameter(torch.zeros(columns_OK.shape, dtype=values_dtype, device=weight_OI.device))
+        self.register_buffer("columns", columns_OK.to(device=weight_OI.device, dtype=torch.int32))
+        self.register_buffer("original", weight_OI.detach().gather(1, self.columns.long()))
+
+    def effective(self) -> Tensor:
+        """(out_features, k) base entries plus values, rounded to the weight's dtype: what the layer computes with."""
+        return (self.original.to(self.values.dtype) + self.values).to(self.original.dtype)
+
+
+class BypassedLinear(nn.Linear):
+    """An ``nn.Linear`` with a bypass: ``weight`` holds ``(W0 + scatter(values)).to(dtype)`` at all times.
+
+    Made from an existing layer by ``bypass_linear``, which changes the layer's class: the object, its hooks, its
+    state-dict keys and every reference to it stay valid, and ``remove_bypass`` changes it back.
+    """
+
+    bypass: Bypass
+
+    @property
+    def values(self) -> nn.Parameter:
+        """(out_features, k) trainable values."""
+        return self.bypass.values
+
+    @property
+    def columns(self) -> Tensor:
+        """(out_features, k) int32 columns of the values."""
+        return self.bypass.columns
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        if self.weight.requires_grad:
+            raise AdapterError(
+                "the weight of a layer with a NeuroAda bypass was set to require gradients; only its values train: "
+                "call weight.requires_grad_(False), or merge() or detach() the adapter first"
+            )
+        return _EffectiveLinear.apply(input, self.weight, self.bias, self.bypass.values, self.bypass.columns)
+
+    @torch.no_grad()
+    def write_selected(self, entries_OK: Tensor) -> None:
+        """Write (out_features, k) entries into the selected places of the weight, in place."""
+        self.weight.scatter_(1, self.bypass.columns.long(), entries_OK)
+
+    def sync(self) -> None:
+        """Rewrite the selected entries from the base entries and the values."""
+        self.write_selected(self.bypass.effective().detach())
+
+    def restore(self) -> None:
+        """Write the base entries back: the weight is the base weight again, bit for bit."""
+        self.write_selected(self.bypass.original)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # What is loaded may hold the weight, the bypass, or both. Starting from the base weight makes each case
+        # the same: see _after_load.
+        self.restore()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._has_loaded_original = f"{prefix}bypass.original" in state_dict
+
+
+def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
+    """After load_state_dict: without stored base entries, those of the (base) weight are taken; then values apply."""
+    assert isinstance(layer, BypassedLinear)
+    if not layer._has_loaded_original:
+        layer.bypass.original.copy_(layer.weight.detach().gather(1, layer.columns.long()))
+    layer.sync()
+
+
+def bypass_linear(layer: nn.Linear, columns_OK: Tensor) -> BypassedLinear:
+    """Give a linear layer a bypass, in place; the result is the same object. Its weight must already be frozen.
+
+    Args:
+        layer: A plain ``nn.Linear``.
+        columns_OK: (out_features, k) selected columns.
+    """
+    bypass = Bypass(layer.weight, columns_OK).train(layer.training)
+    layer.__class__ = BypassedLinear
+    assert isinstance(layer, BypassedLinear)
+    layer.bypass = bypass
+    layer._load_hook = layer.register_load_state_dict_post_hook(_after_load)
+    return layer
+
+
+def remove_bypass(layer: BypassedLinear) -> nn.Linear:
+    """Make the layer a plain ``nn.Linear`` again, in place, with the weight as it stands."""
+    layer._load_hook.remove()
+    del layer._load_hook, layer.bypass
+    layer.__dict__.pop("_has_loaded_original", None)
+    layer.__class__ = nn.Linear
+    return layer

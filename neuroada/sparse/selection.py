@@ -1,0 +1,72 @@
+"""Which input connections of a neuron get a bypass.
+
+Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs per neuron.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from neuroada.sparse.errors import AdapterError
+
+# Rows are scored in blocks of about this many entries, so that selecting never holds a second copy of a large weight.
+_BLOCK_ENTRIES = 1 << 22
+
+
+def _largest(weight_OI: Tensor, generator: torch.Generator) -> Tensor:
+    return weight_OI.abs()
+
+
+def _smallest(weight_OI: Tensor, generator: torch.Generator) -> Tensor:
+    return -weight_OI.abs()
+
+
+def _random(weight_OI: Tensor, generator: torch.Generator) -> Tensor:
+    # Drawn on the CPU, so that every device selects the same columns.
+    return torch.rand(weight_OI.shape, generator=generator).to(weight_OI.device)
+
+
+SELECTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "magnitude": _largest,
+    "smallest": _smallest,
+    "random": _random,
+}
+
+
+def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
+    """Columns of the ``top_k`` largest scores of each row, equal scores resolved towards the lowest column.
+
+    ``torch.topk`` leaves the order of equal values open, and in bfloat16 about a third of the rows of a real weight
+    tie at the 20th place, so the tie is resolved here: all above the k-th value, then the first ones equal to it.
+
+    Args:
+        scores_OI: (out_features, in_features), any floating dtype.
+        top_k: At least 1; more than in_features selects every column.
+
+    Returns:
+        (out_features, min(top_k, in_features)) int32 columns, ascending within a row.
+
+    Raises:
+        AdapterError: A row has NaN scores.
+    """
+    num_rows, num_columns = scores_OI.shape
+    top_k = min(top_k, num_columns)
+    kth_O1 = scores_OI.topk(top_k, dim=1).values[:, -1:]
+    above_OI = scores_OI > kth_O1
+    equal_OI = scores_OI == kth_O1
+    wanted_equal_O1 = top_k - above_OI.sum(dim=1, keepdim=True)
+    chosen_OI = above_OI | (equal_OI & (equal_OI.cumsum(dim=1) <= wanted_equal_O1))
+    columns = chosen_OI.nonzero()[:, 1]
+    if columns.numel() != num_rows * top_k:
+        raise AdapterError("the weight holds NaN, so its connections cannot be ranked; check the checkpoint")
+    return columns.view(num_rows, top_k).to(torch.int32)
+
+
+def select_columns(weight_OI: Tensor, top_k: int, selection: str, seed: int = 0) -> Tensor:
+    """Columns of the connections that get a bypass, see ``top_k_per_row``; reads the weight block by block."""
+    generator = torch.Generator().manual_seed(seed)
+    score = SELECTIONS[selection]
+    rows_per_block = max(1, _BLOCK_ENTRIES // weight_OI.shape[1])
+    blocks = weight_OI.detach().split(rows_per_block)
+    return torch.cat([top_k_per_row(score(block, generator), top_k) for block in blocks])

@@ -1,0 +1,118 @@
+"""Which layers of a model a configuration names, and whether they can be adapted."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from torch import nn
+
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.layer import BypassedLinear
+
+ALL_LINEAR = "all-linear"
+
+
+def match_targets(model: nn.Module, target_modules: Sequence[str] | str) -> dict[str, nn.Linear]:
+    """The layers named by ``target_modules`` (see ``NeuroAdaConfig``), in the model's order. Nothing is changed.
+
+    Raises:
+        AdapterError: An entry matches nothing, or matches a layer that cannot be adapted.
+    """
+    modules = dict(model.named_modules())
+    refuse_attached(modules)
+    if target_modules == ALL_LINEAR:
+        names = _all_linear(model, modules)
+    elif isinstance(target_modules, str):
+        names = _match_pattern(modules, target_modules)
+    else:
+        names = _match_names(modules, target_modules)
+    return check_layers(model, names)
+
+
+def refuse_attached(modules: dict[str, nn.Module]) -> None:
+    """Raise AdapterError if a module already has a bypass."""
+    for name, module in modules.items():
+        if isinstance(module, BypassedLinear):
+            raise AdapterError(f"{name} already has a NeuroAda bypass; merge() or detach() the first adapter before")
+
+
+def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
+    """The named layers, each of them a plain linear layer with a weight of its own that its forward uses.
+
+    Raises:
+        AdapterError: One is not.
+    """
+    modules = dict(model.named_modules())
+    owners: dict[int, list[str]] = {}
+    for owner, module in modules.items():
+        for key, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(f"{owner}.{key}")
+
+    layers: dict[str, nn.Linear] = {}
+    for name in names:
+        layer = modules[name]
+        parent = modules[name.rpartition(".")[0]]
+        if isinstance(parent, nn.MultiheadAttention):
+            raise AdapterError(
+                f"{name}: nn.MultiheadAttention reads this layer's weight without calling its forward, so a bypass "
+                "would never train; leave it out of target_modules"
+            )
+        if type(layer) is not nn.Linear:
+            raise AdapterError(
+                f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: "
+                "name linear layers in target_modules"
+            )
+        shared_with = [owner for owner in owners[id(layer.weight)] if owner != f"{name}.weight"]
+        if shared_with:
+            raise AdapterError(
+                f"{name}: its weight is shared with {', '.join(shared_with)}, which a bypass would change too; "
+                "leave it out of target_modules or untie it first"
+            )
+        layers[name] = layer
+    return layers
+
+
+def _all_linear(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
+    # As in PEFT, the output head does not count: it is a classifier over the vocabulary, often tied.
+    get_head = getattr(model, "get_output_embeddings", lambda: None)
+    head = get_head()
+    names = [name for name, module in modules.items() if type(module) is nn.Linear and module is not head]
+    if not names:
+        raise AdapterError(f"target_modules='{ALL_LINEAR}': {type(model).__name__} has no nn.Linear layer to adapt")
+    return names
+
+
+def _match_pattern(modules: dict[str, nn.Module], pattern: str) -> list[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise AdapterError(f"target_modules={pattern!r}: not a regular expression ({error})") from error
+    names = [name for name in modules if name and compiled.fullmatch(name)]
+    if not names:
+        raise AdapterError(
+            f"target_modules={pattern!r}: no module has a name that this regular expression matches as a whole; "
+            f"{_known_endings(modules)}"
+        )
+    return names
+
+
+def _match_names(modules: dict[str, nn.Module], entries: Sequence[str]) -> list[str]:
+    def matches(name: str, entry: str) -> bool:
+        return name == entry or name.endswith(f".{entry}")
+
+    for entry in entries:
+        if not any(matches(name, entry) for name in modules):
+            near = difflib.get_close_matches(entry, _linear_endings(modules), n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise AdapterError(f"target_modules: no module is named {entry!r}; {hint}{_known_endings(modules)}")
+    return [name for name in modules if any(matches(name, entry) for entry in entries)]
+
+
+def _linear_endings(modules: dict[str, nn.Module]) -> list[str]:
+    endings = (name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, nn.Linear))
+    return list(dict.fromkeys(ending for ending in endings if ending))
+
+
+def _known_endings(modules: dict[str, nn.Module]) -> str:
+    endings = _linear_endings(modules)
+    return f"linear layers here: {', '.join(endings)}" if endings else "this model has no linear layers"
