@@ -14,7 +14,7 @@ from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
-from neuroada.sparse.selection import select_columns
+from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
 
 
@@ -22,7 +22,9 @@ class Adapter:
     """The bypasses of one model. Made by ``attach`` or ``load``; ``merge`` or ``detach`` end it.
 
     After each step of a ``torch.optim`` optimizer that holds its values, and after each ``load_state_dict``, the
-    effective weights are rewritten by themselves; ``sync`` is for values changed in another way.
+    effective weights are rewritten by themselves; ``sync`` is for values changed in another way. An optimizer that
+    evaluates its closure several times within one step (``torch.optim.LBFGS``) needs ``sync`` as the closure's first
+    line.
 
     Attributes:
         model: The adapted model.
@@ -34,7 +36,8 @@ class Adapter:
         modules = dict(model.named_modules())
         self.model = model
         self.config = config
-        self._requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        # By name: load_state_dict(assign=True) and others put new parameters in the place of the old ones.
+        self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         model.requires_grad_(False)
         self.layers: dict[str, BypassedLinear] = {}
         for name, columns_OK in columns.items():
@@ -109,8 +112,8 @@ class Adapter:
     def _remove(self) -> None:
         for layer in self.layers.values():
             remove_bypass(layer)
-        for parameter, requires_grad in self._requires_grad:
-            parameter.requires_grad_(requires_grad)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
         self.layers = {}
         self._hook.remove()
         del self.model._neuroada_adapter
@@ -158,7 +161,7 @@ def attach(model: nn.Module, config: NeuroAdaConfig) -> Adapter:
         if layer.weight.is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
         try:
-            columns[name] = select_columns(layer.weight, config.top_k, config.selection, config.seed)
+            columns[name] = select_columns(layer.weight, config.top_k, config.selection, layer_seed(config.seed, name))
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
     return Adapter(model, config, columns)

@@ -113,12 +113,11 @@ def read(directory: Path) -> StoredAdapter:
         tensors = load_file(path)
     except FileNotFoundError as error:
         raise AdapterError(f"{path} is missing; save the adapter again") from error
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
     columns, values = _pair(tensors, path)
-    fields = {field.name for field in dataclasses.fields(NeuroAdaConfig)}
     return StoredAdapter(
-        config=NeuroAdaConfig(**{key: value for key, value in header.items() if key in fields}),
+        config=_config(header, directory / CONFIG_FILE),
         base_model_name_or_path=header["base_model_name_or_path"],
         revision=header["revision"],
         fingerprint=header["fingerprint"],
@@ -138,7 +137,7 @@ def read_header(directory: Path) -> dict[str, Any]:
         header = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise AdapterError(f"{path} is missing; {directory} is not an adapter folder") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
     if not isinstance(header, dict) or header.get("peft_type") != "NEUROADA":
         raise AdapterError(f"{path} is not a NeuroAda adapter's; give a folder that Adapter.save wrote")
@@ -153,12 +152,21 @@ def read_header(directory: Path) -> dict[str, Any]:
     return header
 
 
+def _config(header: dict[str, Any], path: Path) -> NeuroAdaConfig:
+    fields = {field.name for field in dataclasses.fields(NeuroAdaConfig)}
+    try:
+        return NeuroAdaConfig(**{key: value for key, value in header.items() if key in fields})
+    except (AdapterError, TypeError) as error:
+        raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
+
+
 def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    columns = {key.removesuffix(".columns"): tensors[key].int() for key in tensors if key.endswith(".columns")}
+    columns = {key.removesuffix(".columns"): tensors[key] for key in tensors if key.endswith(".columns")}
     values = {key.removesuffix(".values"): tensors[key] for key in tensors if key.endswith(".values")}
     if not columns or columns.keys() != values.keys():
         raise AdapterError(f"{path} does not hold columns and values of the same layers; save the adapter again")
     for name, columns_OK in columns.items():
-        if columns_OK.dim() != 2 or columns_OK.shape != values[name].shape or int(columns_OK.min()) < 0:
+        row_aligned = columns_OK.dim() == 2 and columns_OK.shape == values[name].shape and columns_OK.numel() > 0
+        if not row_aligned or columns_OK.is_floating_point() or int(columns_OK.min()) < 0:
             raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")
-    return columns, values
+    return {name: columns_OK.int() for name, columns_OK in columns.items()}, values

@@ -4,12 +4,14 @@ Shapes: T tokens (all leading dimensions together), O neurons (= out_features), 
 inputs per neuron.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
+from torch.utils.hooks import RemovableHandle
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import sampled_weight_gradient
@@ -81,6 +83,17 @@ class Bypass(nn.Module):
         """(out_features, k) base entries plus values, rounded to the weight's dtype: what the layer computes with."""
         return (self.original.to(self.values.dtype) + self.values).to(self.original.dtype)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # model.to(torch.bfloat16) and its like cast every floating parameter; small values would be lost for good.
+        def at_least_fp32(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if tensor is not self.values or moved.dtype in (torch.float32, torch.float64):
+                return moved
+            return tensor.to(device=moved.device, dtype=torch.float32)
+
+        super()._apply(at_least_fp32, recurse)
+        return self
+
 
 class BypassedLinear(nn.Linear):
     """An ``nn.Linear`` with a bypass: ``weight`` holds ``(W0 + scatter(values)).to(dtype)`` at all times.
@@ -90,6 +103,8 @@ class BypassedLinear(nn.Linear):
     """
 
     bypass: Bypass
+    _load_hook: RemovableHandle
+    _has_loaded_original: bool
 
     @property
     def values(self) -> nn.Parameter:
@@ -124,18 +139,28 @@ class BypassedLinear(nn.Linear):
         self.write_selected(self.bypass.original)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # What is loaded may hold the weight, the bypass, or both. Starting from the base weight makes each case
-        # the same: see _after_load.
-        self.restore()
+        # What is loaded may hold the weight, the bypass, or both. Where it leaves the weight alone, the base weight
+        # must stand there before other columns arrive: then each case is the same to _after_load.
+        if f"{prefix}weight" not in state_dict:
+            self.restore()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._has_loaded_original = f"{prefix}bypass.original" in state_dict
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        dtype = self.weight.dtype
+        super()._apply(fn, recurse)
+        # A cast rounds the sum of base entry and value; what the layer computes with is the rounded base entry plus
+        # the value. A mere move keeps it as it is, and after to_empty there is nothing to write yet.
+        if self.weight.dtype != dtype:
+            self.sync()
+        return self
 
 
 def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
     """After load_state_dict: without stored base entries, those of the (base) weight are taken; then values apply."""
     assert isinstance(layer, BypassedLinear)
     if not layer._has_loaded_original:
-        layer.bypass.original.copy_(layer.weight.detach().gather(1, layer.columns.long()))
+        layer.bypass.original = layer.weight.detach().gather(1, layer.columns.long())
     layer.sync()
 
 
@@ -159,5 +184,5 @@ def remove_bypass(layer: BypassedLinear) -> nn.Linear:
     layer._load_hook.remove()
     del layer._load_hook, layer.bypass
     layer.__dict__.pop("_has_loaded_original", None)
-    layer.__class__ = nn.Linear
+    layer.__class__ = nn.Linear  # type: ignore[assignment]
     return layer

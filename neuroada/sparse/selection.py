@@ -3,6 +3,7 @@
 Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs per neuron.
 """
 
+import hashlib
 from collections.abc import Callable
 
 import torch
@@ -50,6 +51,8 @@ def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
     Raises:
         AdapterError: A row has NaN scores.
     """
+    if scores_OI.isnan().any():
+        raise AdapterError("the weight holds NaN, so its connections cannot be ranked; check the checkpoint")
     num_rows, num_columns = scores_OI.shape
     top_k = min(top_k, num_columns)
     kth_O1 = scores_OI.topk(top_k, dim=1).values[:, -1:]
@@ -57,10 +60,12 @@ def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
     equal_OI = scores_OI == kth_O1
     wanted_equal_O1 = top_k - above_OI.sum(dim=1, keepdim=True)
     chosen_OI = above_OI | (equal_OI & (equal_OI.cumsum(dim=1) <= wanted_equal_O1))
-    columns = chosen_OI.nonzero()[:, 1]
-    if columns.numel() != num_rows * top_k:
-        raise AdapterError("the weight holds NaN, so its connections cannot be ranked; check the checkpoint")
-    return columns.view(num_rows, top_k).to(torch.int32)
+    return chosen_OI.nonzero()[:, 1].view(num_rows, top_k).to(torch.int32)
+
+
+def layer_seed(seed: int, name: str) -> int:
+    """Seed of one layer: layers of one shape draw different columns, whichever other layers are adapted."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8])
 
 
 def select_columns(weight_OI: Tensor, top_k: int, selection: str, seed: int = 0) -> Tensor:

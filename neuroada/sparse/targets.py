@@ -4,12 +4,14 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear
 
 ALL_LINEAR = "all-linear"
+WEIGHT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def match_targets(model: nn.Module, target_modules: Sequence[str] | str) -> dict[str, nn.Linear]:
@@ -43,26 +45,14 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]
         AdapterError: One is not.
     """
     modules = dict(model.named_modules())
-    owners: dict[int, list[str]] = {}
-    for owner, module in modules.items():
-        for key, parameter in module.named_parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(f"{owner}.{key}")
-
+    owners = _owners(modules)
     layers: dict[str, nn.Linear] = {}
     for name in names:
         layer = modules[name]
-        parent = modules[name.rpartition(".")[0]]
-        if isinstance(parent, nn.MultiheadAttention):
-            raise AdapterError(
-                f"{name}: nn.MultiheadAttention reads this layer's weight without calling its forward, so a bypass "
-                "would never train; leave it out of target_modules"
-            )
-        if type(layer) is not nn.Linear:
-            raise AdapterError(
-                f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: "
-                "name linear layers in target_modules"
-            )
-        shared_with = [owner for owner in owners[id(layer.weight)] if owner != f"{name}.weight"]
+        _check_forward(name, layer, parent=modules[name.rpartition(".")[0]])
+        assert isinstance(layer, nn.Linear)
+        _check_weight(name, layer)
+        shared_with = [owner for owner in owners[_place(layer.weight)] if owner != f"{name}.weight"]
         if shared_with:
             raise AdapterError(
                 f"{name}: its weight is shared with {', '.join(shared_with)}, which a bypass would change too; "
@@ -70,6 +60,55 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]
             )
         layers[name] = layer
     return layers
+
+
+def _owners(modules: dict[str, nn.Module]) -> dict[int, list[str]]:
+    owners: dict[int, list[str]] = {}
+    for owner, module in modules.items():
+        for key, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(_place(parameter), []).append(f"{owner}.{key}")
+    return owners
+
+
+def _place(parameter: Tensor) -> int:
+    # By memory, not by object: two parameters over the same memory change together too. On the meta device and in
+    # quantised parameters there is none to ask for.
+    return (parameter.data_ptr() if type(parameter) is nn.Parameter else 0) or id(parameter)
+
+
+def _check_forward(name: str, layer: nn.Module, parent: nn.Module) -> None:
+    if isinstance(parent, nn.MultiheadAttention):
+        raise AdapterError(
+            f"{name}: nn.MultiheadAttention reads this layer's weight without calling its forward, so a bypass "
+            "would never train; leave it out of target_modules"
+        )
+    if type(layer) is not nn.Linear:
+        raise AdapterError(
+            f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: "
+            "name linear layers in target_modules"
+        )
+    # So does Accelerate for a model spread over several devices; the class's forward is then never called.
+    if "forward" in vars(layer):
+        raise AdapterError(
+            f"{name}: its forward was replaced (as device_map over several devices or offloading does), so a bypass "
+            "would never train; load the model onto one device, or leave the layer out of target_modules"
+        )
+
+
+def _check_weight(name: str, layer: nn.Linear) -> None:
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        raise AdapterError(
+            f"{name}: its weight is computed from other parameters (pruning, weight norm), so entries written into it "
+            "would not last; remove that first or leave the layer out of target_modules"
+        )
+    # A quantised weight is a subclass of Parameter, or holds integers; a sharded one has another shape, or none.
+    whole = weight.numel() > 0 and weight.shape == (layer.out_features, layer.in_features)
+    if type(weight) is not nn.Parameter or weight.dtype not in WEIGHT_DTYPES or not whole:
+        raise AdapterError(
+            f"{name}: its weight is not a whole floating-point matrix but {type(weight).__name__} {weight.dtype} "
+            f"{tuple(weight.shape)} (quantised or sharded?); load it in float32 or bfloat16 on one device"
+        )
 
 
 def _all_linear(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
