@@ -1,0 +1,1 @@
+"""What is trained and tested on: data sets, prompts, answers, batches and the Lightning data module."""

@@ -1,0 +1,104 @@
+"""Every data set this package knows, one typed row each: its protocol, and where its files are fetched from.
+
+Files are those of LLM-Adapters (https://github.com/AGI-Edgerunners/LLM-Adapters); paths are relative to ``data.url``.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from neuroada.config.errors import UserError
+
+ProtocolName = Literal["commonsense", "math"]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file upstream."""
+
+    path: str
+    """Below ``data.url``."""
+    num_rows: int | None = None
+    """Rows of the original; a fetched file with another number is refused."""
+    sha256: str | None = None
+    """Of the original, with either kind of line ends (LF or CRLF); None where it was never measured."""
+
+
+@dataclass(frozen=True)
+class HeldOutSplit:
+    """A single upstream file that is shuffled and divided into train and validation here, as the reference did."""
+
+    source: RemoteFile
+    train_share: float
+    seed: int
+    sha256: Mapping[str, str]
+    """Sums of the reference's own parts, by split: equal sums mean the same rows in the same order."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: ``<data.dir>/<name>/<split>.json``."""
+
+    name: str
+    protocol: ProtocolName
+    remote: Mapping[str, RemoteFile] = field(default_factory=dict)
+    """Upstream file of each split; a split without one has to be there already."""
+    held_out: HeldOutSplit | None = None
+
+
+def _training_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str | None = None) -> Dataset:
+    return Dataset(name, protocol, {"train": RemoteFile(f"ft-training_set/{name}.json", num_rows, sha256)})
+
+
+def _test_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str | None = None) -> Dataset:
+    return Dataset(name, protocol, {"test": RemoteFile(f"dataset/{name}/test.json", num_rows, sha256)})
+
+
+_COMMONSENSE_15K = HeldOutSplit(
+    source=RemoteFile("ft-training_set/commonsense_15k.json", num_rows=15119),
+    train_share=0.7,
+    seed=42,
+    sha256={
+        "train": "73fe0a9eec3bc93470857f0fdf8df35484684968d4f18dbdd831654669d36a61",
+        "validation": "c059197af0b8220f95677e0bf62a1e53dfeb15f32041245c9e521f7515eebbd2",
+    },
+)
+
+_ROWS = (
+    _training_set(
+        "commonsense_170k", "commonsense", 170420, "687b018be6b4665590772b03d96ceec63926a99573a174f4c8891cce0af53b73"
+    ),
+    Dataset("commonsense_15k", "commonsense", held_out=_COMMONSENSE_15K),
+    _training_set("math_10k", "math", 9919, "0342d0d860ad8592b579329337c90e42eefd3d9f2898043140cbd120630418b8"),
+    _test_set("boolq", "commonsense", 3270, "89df2397cbca81dc31adcc6f7f5b635821aa0565aafde46725b2b4bd39b4dfa9"),
+    _test_set("piqa", "commonsense", 1838, "3860d11b9b42e590b6b4bbc1643214d373ed0b0d4ac62fcc7bdceb8e044ad141"),
+    _test_set("social_i_qa", "commonsense", 1954, "2318ddcfb429f35cbcb3f4b4f5caeccf9b9b4a51b9e2d0624c2771ee98c9f3a7"),
+    _test_set("hellaswag", "commonsense", 10042, "a1bfd0f1729c7e62ba1d1a211c283d459ff6c40476e3d1dcc2941ff338e7d207"),
+    _test_set("winogrande", "commonsense", 1267, "6946f5209e7114c65c6d04f8f644c5a061af20d730b1cfe158fff3dc44076fb9"),
+    _test_set("ARC-Easy", "commonsense", 2376, "3f32a84716ca6d57d38728bf80cc8117aecd17445c2cf29a68b571b810eb82dc"),
+    _test_set("ARC-Challenge", "commonsense", 1172, "2ff5c51f145fd602a081fe3b6452dc1c0f5ecc43c1a3d213e62f9c528d35d10c"),
+    _test_set("openbookqa", "commonsense", 500, "8479930f7b8a26052c78250280b5465a4016ca7fc806af440d0f37e243f3099e"),
+    _test_set("MultiArith", "math", 600, "a40f426807c8a563802c2a5b66bda3bcd1eba9c099038fd1199f0dd57de5fd28"),
+    _test_set("gsm8k", "math", 1319, "2cc616a1e0b23ea1df29370476365cde71c4e0aa823fb06cc194c5a8a9381abe"),
+    _test_set("AddSub", "math", 395, "62a8662b1ad40879953c4df0e61883a749d03aa3fc5e71f1cdb842b816e139ff"),
+    _test_set("AQuA", "math", 254, "de677f5f0139340009eb01f17c0db781b4161912cd1f4efa77292f2fcf3478ee"),
+    _test_set("SingleEq", "math", 508),
+    _test_set("SVAMP", "math", 1000, "ffed015784f738f317c5603177861d044c4fc94e09211d78b25e96d46c656e2c"),
+    _test_set("mawps", "math", 238, "c1a708979cbf2b3df9ac4020baacf3e8e73fcf089e1de7dd1b305b810bfaa15f"),
+    # Shipped with the package; never fetched.
+    Dataset("bundled_choice", "commonsense"),
+    Dataset("bundled_arithmetic", "math"),
+)
+
+DATASETS: Mapping[str, Dataset] = {row.name: row for row in _ROWS}
+
+
+def lookup(name: str) -> Dataset:
+    """The data set of that name; raises UserError with near matches and the whole list."""
+    if name in DATASETS:
+        return DATASETS[name]
+    by_lower_case = {known.lower(): known for known in DATASETS}
+    near = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(f"unknown data set '{name}': {hint}(known: {', '.join(DATASETS)})")

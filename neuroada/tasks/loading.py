@@ -1,0 +1,112 @@
+"""What data loaders read: training micro-batches that resume where they stopped, and benchmark prompts."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from neuroada.config.errors import UserError
+from neuroada.tasks.batches import Encoded, TrainingBatch, collate_training
+from neuroada.tasks.benchmarks import Dataset
+from neuroada.tasks.prompts import Example, Protocol
+from neuroada.tasks.sampling import MicroBatch, StepBatchSampler
+
+
+@dataclass(frozen=True)
+class BenchmarkItems:
+    """The items of one benchmark that are scored."""
+
+    dataset: Dataset
+    split: str
+    protocol: Protocol
+    examples: list[Example]
+    prompts: list[list[int]]
+    """Token ids of each example's prompt, bos included."""
+
+    @property
+    def name(self) -> str:
+        return self.dataset.name
+
+    @functools.cached_property
+    def by_index(self) -> dict[int, Example]:
+        """``Example.index`` (the row in the file) -> example."""
+        return {example.index: example for example in self.examples}
+
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens."""
+        return max(map(len, self.prompts))
+
+
+class TrainingSet(TorchDataset[TrainingBatch]):
+    """Micro-batch plan -> padded batch."""
+
+    def __init__(self, encoded: Sequence[Encoded], pad_id: int) -> None:
+        self._encoded = encoded
+        self._pad_id = pad_id
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, micro_batch: MicroBatch) -> TrainingBatch:
+        rows = [self._encoded[index] for index in micro_batch.examples]
+        if micro_batch.is_filler:
+            rows = [Encoded(row.input_ids, labels_from=len(row.input_ids)) for row in rows]
+        num_step_tokens = sum(self._encoded[index].num_labels for index in micro_batch.step_examples)
+        return collate_training(rows, self._pad_id, num_step_tokens)
+
+
+class ResumableLoader(DataLoader[TrainingBatch]):
+    """A training loader whose place in the epoch goes into Lightning's checkpoints and comes back from them.
+
+    Loading happens in this process, so a batch handed out is a batch trained on; the rows are tokenised already and
+    padding them costs microseconds.
+    """
+
+    def __init__(self, dataset: TrainingSet, sampler: StepBatchSampler) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, num_workers=0)
+
+    def state_dict(self) -> dict[str, int]:
+        """The next micro-batch; the same on every rank, as Lightning keeps only rank 0's."""
+        sampler = self._steps
+        is_finished = sampler.position >= len(sampler)
+        return {
+            "epoch": sampler.epoch + is_finished,
+            "micro_batch": 0 if is_finished else sampler.position,
+            "micro_batches_per_epoch": len(sampler),
+            "num_examples": sampler.num_examples,
+            "seed": sampler.seed,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where ``state`` was taken; raises UserError if the order of examples is another one now."""
+        now = self.state_dict()
+        changed = [key for key in ("num_examples", "seed", "micro_batches_per_epoch") if state[key] != now[key]]
+        if changed:
+            before_and_after = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in changed)
+            raise UserError(
+                f"checkpoint: its order of examples can not be continued ({before_and_after}); keep data, seed, batch "
+                "sizes and devices as they were, or start over with resume=never"
+            )
+        self._steps.set_epoch(state["epoch"])
+        self._steps.start_at(state["micro_batch"])
+
+    @property
+    def _steps(self) -> StepBatchSampler:
+        assert isinstance(self.sampler, StepBatchSampler)
+        return self.sampler
+
+
+class PromptSet(TorchDataset[tuple[int, list[int]]]):
+    """Position -> (``Example.index``, prompt ids)."""
+
+    def __init__(self, items: BenchmarkItems) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items.examples)
+
+    def __getitem__(self, position: int) -> tuple[int, list[int]]:
+        return self._items.examples[position].index, self._items.prompts[position]
