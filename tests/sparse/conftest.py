@@ -1,0 +1,43 @@
+"""A tiny real Llama, and the batch it learns, for the tests of the method."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+VOCABULARY = 97
+
+
+@pytest.fixture
+def tiny_llama() -> Callable[..., LlamaForCausalLM]:
+    """Make a Llama of two layers, the same one for the same arguments; keywords go to its config."""
+
+    def make(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> LlamaForCausalLM:
+        torch.manual_seed(seed)
+        settings = {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 45,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": False,
+            "initializer_range": 0.2,
+        }
+        model = LlamaForCausalLM(LlamaConfig(**(settings | overrides)))
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # they start at zero, which would hide a forgotten one
+                torch.nn.init.normal_(parameter, std=0.2)
+        return model.to(dtype).train()
+
+    return make
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    """Four sequences of twelve tokens, each its own label."""
+    ids = torch.randint(VOCABULARY, (4, 12), generator=torch.Generator().manual_seed(1))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
