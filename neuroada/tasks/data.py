@@ -16,7 +16,7 @@ from neuroada.tasks import batches
 from neuroada.tasks.batches import Encoded, PromptBatch
 from neuroada.tasks.benchmarks import lookup
 from neuroada.tasks.download import DataFile, ensure
-from neuroada.tasks.loading import BenchmarkItems, PromptSet, ResumableLoader, TrainingSet
+from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
 from neuroada.tasks.prompts import PROTOCOLS, Example
 from neuroada.tasks.rows import read_rows, require_completions
 from neuroada.tasks.sampling import ShardedSampler, StepBatchSampler, accumulation
@@ -80,6 +80,8 @@ class InstructionDataModule(lightning.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read everything once; later stages find it read."""
+        if self.trainer is not None:
+            _add_once(EpochBoundaryResume(), self.trainer.callbacks)  # type: ignore[attr-defined]  # set dynamically
         if self._encoded is not None:
             return
         training = [(file, self._read(file)) for file in self._training_files]
@@ -153,6 +155,11 @@ class InstructionDataModule(lightning.LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+
+def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback]) -> None:
+    if not any(type(known) is type(callback) for known in callbacks):
+        callbacks.append(callback)
 
 
 def _sha256(path: Path) -> str:

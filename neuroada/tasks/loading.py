@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import lightning
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -75,17 +76,18 @@ class ResumableLoader(DataLoader[TrainingBatch]):
         return {
             "epoch": sampler.epoch + is_finished,
             "micro_batch": 0 if is_finished else sampler.position,
-            "micro_batches_per_epoch": len(sampler),
             "num_examples": sampler.num_examples,
+            "batch_size": sampler.batch_size,
+            "micro_batches_per_step": sampler.accumulation,
             "seed": sampler.seed,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where ``state`` was taken; raises UserError if the order of examples is another one now."""
         now = self.state_dict()
-        changed = [key for key in ("num_examples", "seed", "micro_batches_per_epoch") if state[key] != now[key]]
+        changed = [key for key in now if key not in ("epoch", "micro_batch") and state.get(key) != now[key]]
         if changed:
-            before_and_after = ", ".join(f"{key} {state[key]} -> {now[key]}" for key in changed)
+            before_and_after = ", ".join(f"{key} {state.get(key)} -> {now[key]}" for key in changed)
             raise UserError(
                 f"checkpoint: its order of examples can not be continued ({before_and_after}); keep data, seed, batch "
                 "sizes and devices as they were, or start over with resume=never"
@@ -97,6 +99,21 @@ class ResumableLoader(DataLoader[TrainingBatch]):
     def _steps(self) -> StepBatchSampler:
         assert isinstance(self.sampler, StepBatchSampler)
         return self.sampler
+
+
+class EpochBoundaryResume(lightning.Callback):
+    """Opens the next epoch after a resume from a checkpoint of an epoch's very last step.
+
+    Lightning 2.6 closes the finished epoch on such a resume but goes on as if it were in the middle of it: the next
+    epoch is never counted as begun, so a checkpoint taken inside it resumes from that epoch's first batch.
+    """
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        loop = trainer.fit_loop
+        progress = loop.epoch_progress.current
+        has_no_open_epoch = progress.ready == progress.processed  # type: ignore[attr-defined]  # typed as its base
+        if loop.restarted_mid_epoch and has_no_open_epoch:
+            loop.reset_restart_stage()
 
 
 class PromptSet(TorchDataset[tuple[int, list[int]]]):
