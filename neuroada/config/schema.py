@@ -38,6 +38,8 @@ class JobConfig:
     """Folder name of the job's outputs, and what ``job=`` selects."""
     function: str = MISSING
     """Dotted path of the function that does the job; it is called with the RunConfig and the run folder."""
+    distributed: bool = False
+    """Whether the job runs once on every device; the others run in one process."""
 
 
 @dataclass

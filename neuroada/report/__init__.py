@@ -1,0 +1,1 @@
+"""What people read of finished runs: the summary of one, the table of many."""

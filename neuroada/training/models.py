@@ -1,0 +1,141 @@
+"""The backbone and its tokenizer: the only place that names transformers' Auto classes."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+from transformers.utils.hub import extract_commit_hash
+
+import neuroada.bundled
+from neuroada.config.errors import UserError
+from neuroada.config.schema import ModelConfig
+
+logger = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+_ARCHITECTURES = Path(__file__).parent / "architectures"
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".model")
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The backbone's tokenizer, as it is: nothing is added or resized.
+
+    Raises:
+        UserError: It cannot be found or read.
+    """
+    source, options = _source(config)
+    with _named(config):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options)
+    return tokenizer
+
+
+def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
+    """The backbone with its weights, in the run's precision, on a device.
+
+    Raises:
+        UserError: It cannot be found or read.
+    """
+    source, options = _source(config)
+    dtype = resolve_dtype(config.dtype, device.type)
+    with _named(config):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+    if "gguf_file" in options:
+        _forget_quantization(model)
+    if config.gradient_checkpointing:
+        # The reentrant variant gives no gradients behind frozen embeddings.
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
+    model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
+    return model
+
+
+def load_skeleton(config: ModelConfig) -> nn.Module:
+    """The backbone without weights, on the meta device. Known architectures need neither files nor a network.
+
+    Raises:
+        UserError: Its configuration cannot be found or read.
+    """
+    with _named(config):
+        architecture = _architecture(config)
+        with torch.device("meta"):
+            skeleton: nn.Module = AutoModelForCausalLM.from_config(architecture)
+    return skeleton
+
+
+def resolve_dtype(dtype: str, device_type: str) -> torch.dtype:
+    """``model.dtype`` as a torch dtype; auto is bfloat16 on a GPU and float32 elsewhere."""
+    if dtype == "auto":
+        dtype = "bfloat16" if device_type == "cuda" else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def content_hash(config: ModelConfig) -> str:
+    """What identifies the backbone's content: the hub commit, or a SHA-256 over the files of a local folder.
+
+    Raises:
+        UserError: It cannot be found.
+    """
+    source, options = _source(config)
+    folder = Path(source)
+    if folder.is_dir():
+        digest = hashlib.sha256()
+        for path in sorted(path for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES):
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return f"sha256:{digest.hexdigest()}"
+    with _named(config):
+        located = cached_file(source, options.get("gguf_file", "config.json"), revision=config.revision)
+        return f"commit:{extract_commit_hash(located, None)}"
+
+
+def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+    """First argument and keywords for ``from_pretrained``. A GGUF file is named by its path, local or on the hub."""
+    name = config.name_or_path
+    if name == BUNDLED:
+        return str(Path(neuroada.bundled.__file__).parent / "model"), {}
+    if name.endswith(".gguf"):
+        source, _, file = name.rpartition("/")
+        return source or ".", {"revision": config.revision, "gguf_file": file}
+    return name, {"revision": config.revision}
+
+
+def _architecture(config: ModelConfig) -> Any:
+    source, options = _source(config)
+    known = _ARCHITECTURES / f"{source.replace('/', '--')}.json"
+    if not Path(source).is_dir() and known.is_file():
+        values = json.loads(known.read_text())
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    return AutoConfig.from_pretrained(source, **options)
+
+
+def _forget_quantization(model: PreTrainedModel) -> None:
+    # transformers has dequantised the weights; the marks left behind would refuse to save them.
+    model.hf_quantizer = None  # type: ignore[assignment]
+    model.is_quantized = False  # type: ignore[assignment]
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+@contextmanager
+def _named(config: ModelConfig) -> Iterator[None]:
+    """Turn what transformers raises over a name it cannot load into one line that says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"model.name_or_path={config.name_or_path}: cannot be loaded ({reason}); check the name, the network and, "
+            "for gated models, the HF_TOKEN environment variable, or give a local folder"
+        ) from error
+    except ImportError as error:
+        raise UserError(f"model.name_or_path={config.name_or_path}: {str(error).strip().splitlines()[0]}") from error

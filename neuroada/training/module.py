@@ -1,0 +1,124 @@
+"""The LightningModule: a frozen backbone whose adapter trains, checkpoints that hold the adapter alone."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import PreTrainedModel, get_scheduler
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import SchedulerConfig
+from neuroada.sparse.adapter import Adapter
+from neuroada.tasks.batches import PromptBatch, TrainingBatch
+from neuroada.training.generation import Decoding, generate
+from neuroada.training.loss import summed_loss
+
+CHECKPOINT_KEY = "neuroada"
+_ADAPTER_MARK = ".bypass."
+
+
+class NeuroAdaModule(lightning.LightningModule):
+    """Trains the values of an adapter and generates with the adapted backbone.
+
+    Args:
+        model: The backbone, adapted in place.
+        adapter: Its adapter; None scores the bare base.
+        optimizer: Called with the trainable parameters.
+        scheduler: Schedule over all optimizer steps.
+        loss_reduction: ``step`` or ``micro_batch``, see ``TaskConfig``.
+        decoding: How to generate in the test loop.
+        content: Hashes of what the run reads; a checkpoint of other content is refused.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        adapter: Adapter | None,
+        optimizer: Callable[..., Optimizer],
+        scheduler: SchedulerConfig,
+        loss_reduction: str,
+        decoding: Decoding,
+        content: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.adapter = adapter
+        # Checkpoints lack the backbone on purpose; load_state_dict below checks that nothing else is missing.
+        self.strict_loading = False
+        self._make_optimizer = optimizer
+        self._scheduler = scheduler
+        self._loss_reduction = loss_reduction
+        self._decoding = decoding
+        self._content = content
+        self._step_loss = torch.zeros(())
+
+    def on_fit_start(self) -> None:
+        # from_pretrained returns a model in eval mode, and Lightning keeps the mode it finds (since 2.2).
+        self.train()
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch, scaled so that the step's gradient is that of the step's own mean."""
+        summed, num_tokens = summed_loss(self.model, batch)
+        share = summed / batch["num_step_tokens"]
+        self._step_loss = self._step_loss.to(self.device) + share.detach()
+        if self._loss_reduction == "micro_batch":
+            return summed / max(num_tokens, 1)
+        # Lightning divides by the number of micro-batches and DDP by that of ranks: undo both.
+        return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.log("train/loss", self._step_loss, prog_bar=True, sync_dist=True, reduce_fx="sum")
+        if not torch.isfinite(self._step_loss):
+            raise UserError(
+                f"the loss is {self._step_loss.item()} at step {self.global_step}: training diverged; "
+                f"lower optimizer.lr (now {optimizer.param_groups[0]['lr']:.3g}) or raise scheduler.warmup_ratio"
+            )
+        self._step_loss = torch.zeros((), device=self.device)
+
+    def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """(B, new tokens) generated ids; the evaluation callback scores them."""
+        return generate(self.model, batch, self._decoding, dataloader_idx)
+
+    def configure_optimizers(self) -> Any:
+        assert self.adapter is not None, "nothing to train: fit needs an adapter"
+        optimizer = self._make_optimizer(list(self.adapter.parameters()))
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_scheduler(
+            self._scheduler.name,
+            optimizer,
+            num_warmup_steps=math.ceil(num_steps * self._scheduler.warmup_ratio),
+            num_training_steps=num_steps,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The adapter's tensors only; the backbone is read from its own files."""
+        full = super().state_dict(*args, **kwargs)
+        return {key: value for key, value in full.items() if _ADAPTER_MARK in key}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load an adapter's tensors; only frozen keys may be missing, and none may be unknown."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = [key for key in result.missing_keys if _ADAPTER_MARK in key]
+        if missing or result.unexpected_keys:
+            first = (missing or result.unexpected_keys)[0]
+            raise UserError(
+                f"the checkpoint does not belong to this adapter: {len(missing)} tensors are missing and "
+                f"{len(result.unexpected_keys)} unknown (first: {first}); use resume=never to start over"
+            )
+        return result
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CHECKPOINT_KEY] = self._content
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        stored = checkpoint.get(CHECKPOINT_KEY)
+        if stored != self._content:
+            raise UserError(
+                "the checkpoint in the run folder was made from other data or another base model than those read "
+                "now; use resume=never to start over, or another hydra.run.dir"
+            )

@@ -1,0 +1,57 @@
+"""The Lightning Trainer of a run, with its loggers and callbacks, from their configuration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+
+# Paths in the configuration of loggers and callbacks are relative to the run folder, so that a configuration can be
+# moved and compared; these are the keywords that hold them.
+_PATH_KEYS = ("dirpath", "save_dir")
+
+
+def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callback] = ()) -> lightning.Trainer:
+    """A Trainer with the run's loggers and callbacks, and those the job adds.
+
+    Raises:
+        UserError: A part refuses its arguments, or needs a package that is not installed.
+    """
+    callbacks = [*extra_callbacks, *_parts(run.callbacks, folder, "callbacks")]
+    loggers = _parts(run.logger, folder, "logger")
+    has_progress_bar = any(isinstance(part, lightning.pytorch.callbacks.ProgressBar) for part in callbacks)
+    has_checkpoints = any(isinstance(part, lightning.pytorch.callbacks.Checkpoint) for part in callbacks)
+    settings = {
+        "enable_progress_bar": has_progress_bar,
+        "enable_checkpointing": has_checkpoints,
+        **run.trainer,
+        "default_root_dir": str(folder),
+    }
+    trainer = _make("trainer", settings, callbacks=callbacks, logger=loggers or False)
+    assert isinstance(trainer, lightning.Trainer)
+    return trainer
+
+
+def _parts(group: dict[str, Any] | None, folder: Path, name: str) -> list[Any]:
+    """The parts of a group; one set to null is switched off."""
+    return [_make(f"{name}.{key}", _in_folder(node, folder)) for key, node in (group or {}).items() if node is not None]
+
+
+def _in_folder(node: dict[str, Any], folder: Path) -> dict[str, Any]:
+    paths = {key: str(folder / node[key]) for key in _PATH_KEYS if isinstance(node.get(key), str)}
+    return {**node, **paths}
+
+
+def _make(name: str, node: dict[str, Any], **runtime: Any) -> Any:
+    try:
+        return instantiate(node, _convert_="all", **runtime)
+    except HydraException as error:
+        cause = error.__cause__ or error
+        extra = "; install the package it names" if isinstance(cause, ImportError) else ""
+        raise UserError(f"{name}: {str(cause).strip().splitlines()[0]}{extra}") from error

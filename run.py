@@ -1,0 +1,31 @@
+"""Compose a run from ``conf/`` and do its job: ``python run.py --help``."""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from neuroada.config.check import check
+from neuroada.config.errors import reported_in_one_line
+from neuroada.config.registration import register
+from neuroada.config.sources import settle
+from neuroada.report.summary import show
+from neuroada.training.launch import launch
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """Check the whole configuration, then do the job it names."""
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    with reported_in_one_line(folder):
+        run = check(settle(config, hydra_config.overrides.task))
+        launch(run, folder)
+        show(folder)
+
+
+if __name__ == "__main__":
+    main()
