@@ -27,11 +27,12 @@ def tiny_llama() -> Callable[..., LlamaForCausalLM]:
             "tie_word_embeddings": False,
             "initializer_range": 0.2,
         }
-        model = LlamaForCausalLM(LlamaConfig(**(settings | overrides)))
+        # Made in its dtype, as from_pretrained does; a cast would round the rotary frequencies too.
+        model = LlamaForCausalLM._from_config(LlamaConfig(**(settings | overrides)), dtype=dtype)
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):  # they start at zero, which would hide a forgotten one
                 torch.nn.init.normal_(parameter, std=0.2)
-        return model.to(dtype).train()
+        return model.train()
 
     return make
 

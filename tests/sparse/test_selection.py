@@ -50,7 +50,7 @@ def test_every_selection_gives_k_distinct_columns_in_ascending_order(weight: Ten
     assert columns.dtype == torch.int32
     assert columns.shape == (weight.shape[0], min(top_k, weight.shape[1]))
     assert (columns.diff(dim=1) > 0).all()
-    assert 0 <= columns.min()
+    assert columns.min() >= 0
     assert columns.max() < weight.shape[1]
 
 
