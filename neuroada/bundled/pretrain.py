@@ -1,0 +1,145 @@
+"""Trains the bundled backbone: `nice python -m neuroada.bundled.pretrain` (about 20 minutes on two CPU cores).
+
+A plain causal language model over the documents of corpus.py; the data sets' format is not among them.
+"""
+
+import argparse
+import logging
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.logging import RichHandler
+from rich.progress import track
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from neuroada.bundled import MODEL_DIR
+from neuroada.bundled.corpus import documents
+from neuroada.bundled.make_data import data_sets
+from neuroada.bundled.vocabulary import train_tokenizer
+
+SEED = 42
+ROW_LENGTH = 128
+ROWS_PER_STEP = 16
+NUM_STEPS = 5000
+WARMUP_STEPS = 100
+MUON_LR, ADAMW_LR = 0.02, 3e-3
+_PROMPT_WORDS = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n\n\n### Response:\nthe correct answer is "
+)
+
+log = logging.getLogger(__name__)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer, trained on pretraining text and on the words that the instruction formats add."""
+    rows = [row for splits in data_sets().values() for row in splits["train"]]
+    formats = [text for row in rows for text in (row["instruction"], row["output"], _PROMPT_WORDS)]
+    return train_tokenizer([*islice(documents(SEED + 1), 30_000), *formats])
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A freshly initialised Llama; its narrowest target is k_proj and v_proj with 64 outputs."""
+    torch.manual_seed(SEED)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[Tensor]:
+    """(ROWS_PER_STEP, ROW_LENGTH) token ids: rows of whole documents, the last one of a row cut off."""
+    texts = documents(SEED)
+    rows: list[list[int]] = []
+    while True:
+        row: list[int] = []
+        while len(row) < ROW_LENGTH:
+            row += [*tokenizer.encode(next(texts)), tokenizer.eos_token_id]
+        rows.append(row[:ROW_LENGTH])
+        if len(rows) == ROWS_PER_STEP:
+            yield torch.tensor(rows)
+            rows = []
+
+
+def _lr_factor(step: int) -> float:
+    if step < WARMUP_STEPS:
+        return (step + 1) / WARMUP_STEPS
+    progress = (step - WARMUP_STEPS) / max(1, NUM_STEPS - WARMUP_STEPS)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def build_optimizers(model: LlamaForCausalLM) -> list[Optimizer]:
+    """Muon for the matrices of the layers (fewer steps than AdamW to the same loss here), AdamW for the rest."""
+    matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
+    ids = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in ids]
+    return [
+        torch.optim.Muon(matrices, lr=MUON_LR, momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=ADAMW_LR, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """NUM_STEPS with warm-up and cosine decay over the endless corpus."""
+    model.train()
+    optimizers = build_optimizers(model)
+    schedules = [LambdaLR(optimizer, _lr_factor) for optimizer in optimizers]
+    stream = batches(tokenizer)
+    for step in track(range(NUM_STEPS), description="pretraining"):
+        ids = next(stream)
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        model.zero_grad()
+        if step % 100 == 0:
+            log.info("step %d: loss %.4f", step, loss.item())
+    model.eval()
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    """The checkpoint in bfloat16 with its tokenizer: what `from_pretrained` needs, and nothing else."""
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.unk_token_id,
+        do_sample=False,
+    )
+    model.to(torch.bfloat16).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    log.info("saved to %s: %d parameters", directory, model.num_parameters())
+
+
+def main() -> None:
+    """Trains and saves."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler()])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder to write the checkpoint to")
+    out = parser.parse_args().out
+    torch.set_num_threads(2)
+    tokenizer = build_tokenizer()
+    model = build_model(tokenizer)
+    train(model, tokenizer)
+    save(model, tokenizer, out)
+
+
+if __name__ == "__main__":
+    main()

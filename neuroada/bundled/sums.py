@@ -1,0 +1,90 @@
+"""Addition and subtraction in the bundled world: the sums, and word problems about people who count things."""
+
+import random
+from dataclasses import dataclass
+
+from neuroada.bundled.facts import words
+
+LARGEST_NUMBER = 60
+NAMES = words("Tom Anna Ben Lucy Sam Nina Max Ella Jack Rosa Paul Mia Leo Ruth Carl Jane")
+THINGS = words("apples pears books pens cards stamps coins eggs shells stones balls cups nuts plates stickers tickets")
+PLACES = words("box basket bag room shop garden drawer jar")
+
+
+@dataclass(frozen=True)
+class Sum:
+    """`left sign right = result`, all numbers from 1 to 2 * LARGEST_NUMBER."""
+
+    left: int
+    sign: str
+    right: int
+
+    @property
+    def result(self) -> int:
+        """The value of the sum."""
+        return self.left + self.right if self.sign == "+" else self.left - self.right
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.sign} {self.right} = {self.result}"
+
+
+def all_sums() -> list[Sum]:
+    """Every sum of this world: operands from 2 to LARGEST_NUMBER, results of at least 1."""
+    operands = range(2, LARGEST_NUMBER + 1)
+    return [
+        candidate
+        for left in operands
+        for right in operands
+        for candidate in (Sum(left, "+", right), Sum(left, "-", right))
+        if candidate.result >= 1
+    ]
+
+
+# Some problems open alike and differ only in what they ask, so that the whole text has to be read.
+PROBLEMS: dict[str, tuple[str, ...]] = {
+    "+": (
+        "{n} has {a} {t}. {m} gives {n} {b} more {t}. How many {t} does {n} have now?",
+        "There are {a} {t} in the {p}. {n} puts {b} more {t} in the {p}. How many {t} are in the {p} now?",
+        "{n} has {a} {t} and {m} has {b} {t}. How many {t} do {n} and {m} have together?",
+        "{n} found {a} {t} in the {p} and {b} {t} at home. How many {t} did {n} find in all?",
+    ),
+    "-": (
+        "{n} has {a} {t}. {n} gives {b} {t} to {m}. How many {t} does {n} have now?",
+        "There are {a} {t} in the {p}. {n} takes {b} {t} out of the {p}. How many {t} are in the {p} now?",
+        "{n} has {a} {t} and {m} has {b} {t}. How many more {t} does {n} have than {m}?",
+        "{n} found {a} {t} in the {p} and lost {b} {t} at home. How many {t} does {n} have left?",
+    ),
+}
+
+# Pretraining tells such events as past stories with the count inside, and goes on to another number.
+STORIES: dict[str, tuple[str, ...]] = {
+    "+": (
+        "{n} had {a} {t}. Then {m} gave {n} {b} more {t}. {s}, so {n} had {c} {t} in all.",
+        "In the {p} were {a} {t}. {n} put {b} more {t} in it. {s}, so there were {c} {t} in the {p}.",
+        "{n} had {a} {t} and {m} had {b} {t}. Together they had {c} {t}, as {s}.",
+        "{n} found {a} {t} in the {p}, then {b} more at home. {n} found {c} in all, as {s}.",
+        "How many {t} do {n} and {m} have, if {n} has {a} and {m} has {b}? They count {s} together.",
+    ),
+    "-": (
+        "{n} had {a} {t}. Then {n} gave {b} {t} to {m}. {s}, so {n} had {c} {t} left.",
+        "In the {p} were {a} {t}. {n} took {b} {t} out of it. {s}, so there were {c} {t} left in the {p}.",
+        "{n} had {a} {t} and {m} had {b} {t}. {n} had {c} more than {m}, as {s}.",
+        "{n} found {a} {t} in the {p} but lost {b} at home. {n} had {c} left, as {s}.",
+        "How many more {t} than {m} does {n} have, if {n} has {a} and {m} has {b}? They count {s} more.",
+    ),
+}
+
+
+def tell(template: str, numbers: Sum, rng: random.Random) -> str:
+    """The template with the numbers of `numbers` and random people, things and places."""
+    first, second = rng.sample(NAMES, 2)
+    return template.format(
+        a=numbers.left,
+        b=numbers.right,
+        c=numbers.result,
+        s=numbers,
+        n=first,
+        m=second,
+        t=rng.choice(THINGS),
+        p=rng.choice(PLACES),
+    )
