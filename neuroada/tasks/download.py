@@ -20,7 +20,8 @@ from neuroada.tasks.splitting import split_source
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
-_CHUNK_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 14
+"""Written at a time; what a broken connection brought of an unfinished chunk is lost."""
 _MAX_BARREN_TRIES = 3
 """Requests in a row that brought no new byte before giving up; as long as bytes arrive, it goes on."""
 _PAUSE_S = 2.0
@@ -158,9 +159,7 @@ def _check(partial: Path, remote: RemoteFile, address: str) -> None:
     if num_rows is None or num_rows != (remote.num_rows or num_rows):
         partial.unlink()
         found = "no list of rows" if num_rows is None else f"{num_rows} rows"
-        raise UserError(
-            f"{address}: holds {found}, expected {remote.num_rows or 'some'}; try again or correct data.url"
-        )
+        raise UserError(f"{address}: holds {found}, expected {remote.num_rows or 'some'}; correct data.url")
 
 
 def _digests(content: bytes) -> set[str]:

@@ -1,7 +1,7 @@
 """Real parts, small: a byte-level BPE tokenizer trained on the spot, and data files in the LLM-Adapters schema."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
 from neuroada.tasks.data import InstructionDataModule
+
+Row = Callable[[int], dict[str, Any]]
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -52,7 +54,27 @@ def write_rows(tmp_path: Path) -> Callable[[str, Any], Path]:
     return write
 
 
-def choice_row(number: int) -> dict[str, str]:
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder of the real benchmark files; skips where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the real data files in ../shared/data")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def choice_row() -> Row:
+    """A well-formed commonsense row for each number."""
+    return _choice_row
+
+
+@pytest.fixture
+def sum_row() -> Row:
+    """A well-formed math row for each number."""
+    return _sum_row
+
+
+def _choice_row(number: int) -> dict[str, Any]:
     answer = f"answer{number % 4 + 1}"
     return {
         "instruction": f"Please choose {number}: {'blue ' * (number % 7)}",
@@ -62,7 +84,7 @@ def choice_row(number: int) -> dict[str, str]:
     }
 
 
-def sum_row(number: int) -> dict[str, str]:
+def _sum_row(number: int) -> dict[str, Any]:
     return {
         "instruction": f"How many apples are {number} and 3?",
         "input": "",
@@ -72,16 +94,21 @@ def sum_row(number: int) -> dict[str, str]:
 
 
 @pytest.fixture
-def make_data(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any) -> Callable[..., InstructionDataModule]:
+def make_data(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Callable[[str, Any], Path]
+) -> Callable[..., InstructionDataModule]:
     """A data module over 22 training rows and two benchmarks of 13 and 9 items; keywords go to DataConfig."""
-    write_rows("bundled_choice/train.json", [choice_row(number) for number in range(22)])
-    write_rows("bundled_choice/test.json", [choice_row(number) for number in range(100, 113)])
-    write_rows("bundled_arithmetic/test.json", [sum_row(number) for number in range(9)])
+    write_rows("bundled_choice/train.json", [_choice_row(number) for number in range(22)])
+    write_rows("bundled_choice/test.json", [_choice_row(number) for number in range(100, 113)])
+    write_rows("bundled_arithmetic/test.json", [_sum_row(number) for number in range(9)])
 
-    def make(limit: int | None = None, train: tuple[str, ...] = ("bundled_choice",), **data: Any) -> InstructionDataModule:
+    def make(
+        limit: int | None = None, train: Sequence[str] = ("bundled_choice",), **data: Any
+    ) -> InstructionDataModule:
+        sizes = {"batch_size": 4, "micro_batch_size": 2} | data
         return InstructionDataModule(
             TaskConfig(name="test", train=list(train), benchmarks=["bundled_choice", "bundled_arithmetic"]),
-            DataConfig(dir=str(tmp_path), url="http://127.0.0.1:1", **({"batch_size": 4, "micro_batch_size": 2} | data)),
+            DataConfig(dir=str(tmp_path), url="http://127.0.0.1:1", **sizes),
             EvaluationConfig(limit=limit, batch_size=4),
             tokenizer,
             seed=42,

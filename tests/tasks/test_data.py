@@ -1,0 +1,133 @@
+"""The data module: everything checked first, whole steps, complete and unpadded evaluation."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from neuroada.config.errors import UserError
+from neuroada.tasks.data import InstructionDataModule
+
+Make = Callable[..., InstructionDataModule]
+
+
+def on_rank(data: InstructionDataModule, rank: int, world_size: int) -> InstructionDataModule:
+    data.setup()
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    return data
+
+
+def test_sizes_follow_from_rows_and_batch_size(make_data: Make) -> None:
+    data = make_data()
+    data.prepare_data()
+    data.setup("fit")
+    assert data.num_steps_per_epoch == 6
+    assert data.accumulate_grad_batches(world_size=1) == 2
+    assert data.accumulate_grad_batches(world_size=2) == 1
+    assert len(data.train_dataloader()) == 12
+    with pytest.raises(UserError, match=r"data\.batch_size=4: must be a multiple of data\.micro_batch_size=2 x 4 pro"):
+        data.accumulate_grad_batches(world_size=4)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_step_tokens_are_the_labels_of_all_ranks_and_micro_batches(make_data: Make, world_size: int) -> None:
+    loaders = [on_rank(make_data(), rank, world_size).train_dataloader() for rank in range(world_size)]
+    accumulation = make_data().accumulate_grad_batches(world_size)
+    ranks = [list(loader) for loader in loaders]
+    for step in range(6):
+        step_batches = [batch for rank in ranks for batch in rank[step * accumulation : (step + 1) * accumulation]]
+        num_labels = sum(int(batch["labels"][:, 1:].ne(-100).sum()) for batch in step_batches)
+        assert {batch["num_step_tokens"] for batch in step_batches} == {num_labels}
+
+
+def test_filler_of_a_short_step_has_tokens_but_no_labels(make_data: Make) -> None:
+    loaders = [on_rank(make_data(batch_size=21, micro_batch_size=7), rank, 3).train_dataloader() for rank in range(3)]
+    last_step = [list(loader)[-1] for loader in loaders]  # 22 rows: one is left for three ranks
+    assert [bool(batch["labels"].ne(-100).any()) for batch in last_step] == [True, False, False]
+    assert all(torch.equal(batch["input_ids"], last_step[0]["input_ids"]) for batch in last_step)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_every_test_item_is_on_exactly_one_rank_longest_first(make_data: Make, world_size: int) -> None:
+    seen: list[list[int]] = [[], []]
+    for rank in range(world_size):
+        for benchmark, loader in enumerate(on_rank(make_data(), rank, world_size).test_dataloader()):
+            widths = [batch["input_ids"].shape[1] for batch in loader]
+            assert widths == sorted(widths, reverse=True)
+            seen[benchmark] += itertools.chain.from_iterable(batch["index"] for batch in loader)
+    assert [sorted(indices) for indices in seen] == [list(range(13)), list(range(9))]
+
+
+def test_prompts_can_be_scored_by_index(make_data: Make) -> None:
+    data = make_data()
+    data.setup("test")
+    for items, loader in zip(data.benchmarks, data.test_dataloader(), strict=True):
+        for batch in loader:
+            for row, index in enumerate(batch["index"]):
+                ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
+                text = data._tokenizer.decode(ids, skip_special_tokens=True)
+                assert text == items.protocol.prompt(items.by_index[index].instruction)
+        assert items.longest_prompt == max(batch["input_ids"].shape[1] for batch in loader)
+
+
+def test_limit_draws_the_same_items_for_every_seed(make_data: Make) -> None:
+    chosen = []
+    for seed in (1, 2):
+        data = make_data(limit=5)
+        data._seed = seed
+        data.setup()
+        chosen.append([[example.index for example in items.examples] for items in data.benchmarks])
+    assert chosen[0] == chosen[1]
+    assert [len(set(indices)) for indices in chosen[0]] == [5, 5]
+    assert chosen[0][0] == sorted(chosen[0][0]) != list(range(5))
+
+
+def test_evaluation_alone_needs_no_training_file(make_data: Make, tmp_path: Path) -> None:
+    (tmp_path / "bundled_choice" / "train.json").unlink()
+    data = make_data(train=[])
+    data.prepare_data()
+    data.setup("test")
+    assert [items.name for items in data.benchmarks] == ["bundled_choice", "bundled_arithmetic"]
+    assert sorted(data.content_hashes()) == ["bundled_arithmetic/test", "bundled_choice/test"]
+    with pytest.raises(RuntimeError, match="no training rows"):
+        data.train_dataloader()
+
+
+def test_content_hashes_follow_the_files(make_data: Make, write_rows: Callable[[str, Any], Path], sum_row: Any) -> None:
+    before = make_data().content_hashes()
+    write_rows("bundled_arithmetic/test.json", [sum_row(1)])
+    after = make_data().content_hashes()
+    assert list(before) == ["bundled_choice/train", "bundled_choice/test", "bundled_arithmetic/test"]
+    assert {name for name in before if before[name] != after[name]} == {"bundled_arithmetic/test"}
+
+
+def test_missing_test_file_stops_before_training(make_data: Make, tmp_path: Path) -> None:
+    (tmp_path / "bundled_arithmetic" / "test.json").unlink()
+    with pytest.raises(UserError, match=r"bundled_arithmetic/test\.json: no such file"):
+        make_data().prepare_data()
+    with pytest.raises(UserError, match=r"bundled_arithmetic/test\.json: no such file"):
+        make_data().setup("fit")
+
+
+def test_malformed_test_row_stops_before_training(
+    make_data: Make, write_rows: Callable[[str, Any], Path], sum_row: Any
+) -> None:
+    data = make_data()
+    write_rows("bundled_arithmetic/test.json", [sum_row(1), sum_row(2) | {"answer": "many"}])
+    with pytest.raises(UserError, match=r"bundled_arithmetic/test\.json: row 2, field 'answer': is 'many'"):
+        data.setup("fit")
+    assert data.benchmarks == []
+
+
+def test_length_that_leaves_nothing_to_train_on_is_refused(make_data: Make) -> None:
+    with pytest.raises(UserError, match=r"data\.max_length=2: cuts every completion off"):
+        make_data(max_length=2).setup()
+
+
+def test_unknown_benchmark_is_refused_at_construction(make_data: Make) -> None:
+    with pytest.raises(UserError, match="unknown data set 'bundled_chioce': did you mean bundled_choice"):
+        make_data(train=["bundled_chioce"])
