@@ -85,9 +85,11 @@ class Bypass(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # model.to(torch.bfloat16) and its like cast every floating parameter; small values would be lost for good.
+        kept = (id(self.values), id(self.values.grad))
+
         def at_least_fp32(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            if tensor is not self.values or moved.dtype in (torch.float32, torch.float64):
+            if id(tensor) not in kept or moved.dtype in (torch.float32, torch.float64):
                 return moved
             return tensor.to(device=moved.device, dtype=torch.float32)
 

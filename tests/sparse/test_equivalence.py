@@ -142,22 +142,21 @@ class Sequences(Dataset[dict[str, Tensor]]):
         return {"input_ids": ids, "labels": ids}
 
 
-def hf_losses(model: nn.Module, folder: Path, **settings: Any) -> list[float]:
+def hf_losses(model: nn.Module, folder: Path, resume: Path | None = None, **settings: Any) -> list[float]:
     """The losses of a run under the Hugging Face Trainer."""
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        use_cpu=True,
-        max_steps=NUM_STEPS,
-        per_device_train_batch_size=4,
-        learning_rate=LEARNING_RATE,
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        **settings,
-    )
+    defaults = {
+        "use_cpu": True,
+        "max_steps": NUM_STEPS,
+        "per_device_train_batch_size": 4,
+        "learning_rate": LEARNING_RATE,
+        "logging_steps": 1,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    arguments = TrainingArguments(output_dir=str(folder), **(defaults | settings))
     trainer = Trainer(model=model, args=arguments, train_dataset=Sequences())
-    trainer.train()
+    trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
@@ -170,6 +169,19 @@ def test_training_under_the_hugging_face_trainer_equals_dense_training(
     adapter = neuroada.attach(models[1], neuroada.NeuroAdaConfig(5, TARGETS))
     dense_losses, losses = (hf_losses(model, tmp_path, gradient_accumulation_steps=accumulate) for model in models)
     assert_same_training(dense, adapter, dense_losses, losses)
+
+
+def test_a_resumed_run_of_the_hugging_face_trainer_ends_like_an_uninterrupted_one(
+    tiny_llama: MakeLlama, tmp_path: Path
+) -> None:
+    models = [tiny_llama(), tiny_llama()]
+    whole, resumed = (neuroada.attach(model, neuroada.NeuroAdaConfig(5, TARGETS)) for model in models)
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 4}
+    losses = hf_losses(models[0], tmp_path, **settings)
+    assert hf_losses(models[1], tmp_path, tmp_path / "checkpoint-4", **settings) == losses
+    for name, layer in whole.layers.items():
+        assert resumed.layers[name].values.equal(layer.values), name
+        assert resumed.layers[name].weight.equal(layer.weight), name
 
 
 def test_bf16_autocast_under_the_hugging_face_trainer_saves_no_copy_of_a_weight(

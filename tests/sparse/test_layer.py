@@ -322,9 +322,10 @@ def test_a_copy_is_independent(duplicate: Callable[[BypassedLinear], BypassedLin
 def test_a_cast_to_bf16_casts_the_base_and_keeps_the_values() -> None:
     layer = trained_layer()
     base, parameter, values = base_of(layer), layer.values, layer.values.detach().clone()
+    layer(torch.ones(6)).sum().backward()
     layer.to(torch.bfloat16)
     assert layer.values is parameter  # optimizers still hold it
-    assert layer.values.dtype == torch.float32
+    assert layer.values.dtype == layer.values.grad.dtype == torch.float32
     assert layer.values.equal(values)
     expected = base.bfloat16().float().scatter_add(1, layer.columns.long(), values).bfloat16()
     assert layer.weight.equal(expected)
