@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import requests
+import httpx
 from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -20,8 +20,6 @@ from neuroada.tasks.splitting import split_source
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
-_CHUNK_BYTES = 1 << 14
-"""Written at a time; what a broken connection brought of an unfinished chunk is lost."""
 _MAX_BARREN_TRIES = 3
 """Requests in a row that brought no new byte before giving up; as long as bytes arrive, it goes on."""
 _PAUSE_S = 2.0
@@ -54,7 +52,7 @@ def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:
         with FileLock(data_dir / ".download.lock"):
             for file in missing:
                 _fetch(file, data_dir, url.rstrip("/"))
-    except OSError as error:  # requests' own errors are handled where they arise
+    except OSError as error:
         raise UserError(f"data.dir={data_dir}: cannot be written ({error.strerror or error})") from error
 
 
@@ -93,7 +91,7 @@ def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
         task = progress.add_task(f"{target.parent.name}/{target.name}", total=None)
         try:
             _download(address, partial, progress, task)
-        except requests.RequestException as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(
                 f"{target}: missing, and {address} can not be read ({_reason(error)}); get on line and try again, "
                 "correct data.url, put the file there yourself, or set data.dir to a folder that has it"
@@ -115,7 +113,7 @@ def _download(address: str, partial: Path, progress: Progress, task: TaskID) -> 
         try:
             _request_rest(address, partial, progress, task)
             return
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        except httpx.TransportError as error:
             barren_tries = barren_tries + 1 if _size(partial) <= size_before else 0
             if barren_tries >= _MAX_BARREN_TRIES or _size(partial) == 0:
                 raise
@@ -127,23 +125,21 @@ def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID)
     start = _size(partial)
     # Byte ranges of a compressed answer would not be those of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with requests.get(address, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
-        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+    with httpx.stream("GET", address, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+        if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             if response.headers.get("Content-Range") == f"bytes */{start}":
-                return  # it was complete already
-            partial.unlink()
-            raise requests.ConnectionError(f"the partial file of {start} bytes does not fit the remote one")
+                return None  # it was complete already
+            partial.unlink()  # longer than the file itself: left by something else
+            return _request_rest(address, partial, progress, task)
         response.raise_for_status()
         resumes = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        start = start if response.status_code == requests.codes.partial_content and resumes else 0
+        start = start if response.status_code == httpx.codes.PARTIAL_CONTENT and resumes else 0
         length = response.headers.get("Content-Length")
         progress.update(task, completed=start, total=start + int(length) if length else None)
         with partial.open("ab" if start else "wb") as sink:
-            for chunk in response.iter_content(_CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 sink.write(chunk)
                 progress.advance(task, len(chunk))
-    if length and _size(partial) != start + int(length):
-        raise requests.ConnectionError(f"got {_size(partial) - start} of {length} bytes")
 
 
 def _check(partial: Path, remote: RemoteFile, address: str) -> None:
@@ -180,7 +176,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _reason(error: requests.RequestException) -> str:
-    if error.response is not None:
-        return f"HTTP {error.response.status_code} {error.response.reason}"
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code} {error.response.reason_phrase}"
     return type(error).__name__

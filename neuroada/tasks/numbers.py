@@ -14,7 +14,9 @@ _NUMBER = re.compile(
 )
 _STATEMENT = re.compile(r"####|\\boxed\s*\{|\b(?i:answer)\b[^.\n\d=:]{0,40}?(?:\b(?i:is|are|equals)\b\s*:?|[:=])")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", re.ASCII)
-_SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
+_SENTENCE_END = re.compile(r"\.(?=\s|$)")
+_MARKUP = " \t*_:\"'"
+_LEAD = re.compile(r"[\s*_(\"'\[{:]*(?:(?i:about|approximately|exactly|only)\s+[*_]*)?")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ def stated_number(text: str) -> Number | None:
     text = _plain(text)
     statements = list(_STATEMENT.finditer(text))
     if statements:
-        stated = _first_result(text[statements[-1].end() :])
+        stated = _stated_in(text[statements[-1].end() :])
         if stated:
             return stated
     numbers = find_numbers(text)
@@ -49,12 +51,25 @@ def _plain(text: str) -> str:
     return _LATEX_FRACTION.sub(r"\1/\2", text)
 
 
-def _first_result(text: str) -> Number | None:
-    """The number a statement arrives at: behind its last equals sign ("5 + 3 = 8"), else its first."""
-    text = text.lstrip()
-    sentence = _SENTENCE_END.split(text, maxsplit=1)[0]
+def _stated_in(text: str) -> Number | None:
+    """The number right behind a statement, None where the text goes on in words or with a list."""
+    line, _, below = text.partition("\n")
+    if not line.strip(_MARKUP):
+        return _only_number(below.lstrip().partition("\n")[0])
+    sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
+    lead = _LEAD.match(sentence)
+    if lead is None or _NUMBER.match(sentence, lead.end()) is None:
+        return None
+    # "5 + 3 = 8" arrives at its result behind the last equals sign.
     numbers = find_numbers(sentence.rsplit("=", maxsplit=1)[-1]) or find_numbers(sentence)
     return numbers[0] if numbers else None
+
+
+def _only_number(line: str) -> Number | None:
+    """The number of a line that holds one number and at most a unit."""
+    numbers = find_numbers(line)
+    num_words = len(re.findall(r"[^\W\d]+", line))
+    return numbers[0] if len(numbers) == 1 and num_words <= 2 else None
 
 
 def _parse(match: re.Match[str]) -> Number | None:

@@ -34,6 +34,13 @@ from neuroada.tasks.numbers import find_numbers, stated_number
         ("The answer in Arabic numerals is:\n\n16", 16),
         ("The answer is 3. No, the answer is 4. There were 5 cats.", 4),
         ("The answer is: $1,000,000. Spent over 3 years.", 1000000),
+        ("The answer is 5 + 3 = 8.", 8),
+        ("The answer is 5 because 3 + 2 adds up", 5),
+        ("The answer is approximately **7** of 9", 7),
+        ("Answer: two tubs and 10 cans cost $24.", 24),
+        ("The answer is:\n\n- The first has 11.\n- The others have 5.", 5),
+        ("The answer is:\n1. Add 3 and 4\n2. That makes 7", 7),
+        ("**Answer:**\n\n$1,250 dollars\n\nChecked 2 times.", 1250),
         ("7 - 2 = 5, answer: five", 5),
     ],
 )
