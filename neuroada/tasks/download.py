@@ -128,9 +128,10 @@ def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID)
     with httpx.stream("GET", address, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
         if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             if response.headers.get("Content-Range") == f"bytes */{start}":
-                return None  # it was complete already
+                return  # it was complete already
             partial.unlink()  # longer than the file itself: left by something else
-            return _request_rest(address, partial, progress, task)
+            _request_rest(address, partial, progress, task)
+            return
         response.raise_for_status()
         resumes = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         start = start if response.status_code == httpx.codes.PARTIAL_CONTENT and resumes else 0
