@@ -32,12 +32,12 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         UserError: A folder is not what it is said to be, or a resumed run would be changed.
     """
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    if config.resume not in _RESUME_MODES:
-        return _resumed(config, Path(config.resume), typed)
-    settled = config.copy()
-    OmegaConf.set_struct(settled, False)
+    # Plain nodes from here on: types were checked when Hydra composed, and a section may now be replaced by a stored one.
+    settled = OmegaConf.create(_container(config, resolve=False))
     if "model.name_or_path" in typed and "model.name" not in typed:
         settled.model.name = _short_name(config.model.name_or_path)
+    if config.resume not in _RESUME_MODES:
+        return _resumed(settled, Path(config.resume), typed)
     if config.adapter is not None:
         _adopt_adapter(settled, Path(config.adapter), typed)
     elif config.job.name == "evaluate":
@@ -97,8 +97,8 @@ def _plain(config: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _container(config: DictConfig) -> dict[str, Any]:
-    values = OmegaConf.to_container(config, resolve=True)
+def _container(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -115,7 +115,8 @@ def _adopt_adapter(settled: DictConfig, path: Path, typed: Sequence[str]) -> Non
         if group in typed or "experiment" in typed:
             continue
         own = {key: _plain(settled, key) for key in typed if key.startswith(f"{group}.")}
-        settled[group] = OmegaConf.merge(settled[group], section) if group == "model" else section
+        # An adapter alone does not say all of a backbone's settings; a method is another class with other keywords.
+        settled[group] = section if group == "method" else OmegaConf.merge(settled[group], section)
         for key, value in own.items():
             OmegaConf.update(settled, key, value)
     wanted = OmegaConf.select(settled, "budget.top_k")

@@ -1,25 +1,33 @@
-"""The table at the end of a run, made from its ``result.json``."""
+"""What a run prints at its end, made from its ``result.json``."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
 from neuroada.training.record import RESULT_FILE, read_result
 
 
+@rank_zero_only
 def show(folder: Path) -> None:
     """Print the summary of a run folder; a job that records no result has nothing to show."""
-    if (folder / RESULT_FILE).is_file():
-        Console().print(summary_table(read_result(folder), folder))
+    if not (folder / RESULT_FILE).is_file():
+        return
+    result = read_result(folder)
+    console = Console(highlight=False)
+    console.print(f"\n[bold]{headline(result)}[/bold]")
+    console.print(scores_table(result))
+    console.print(conditions(result))
+    console.print(f"run folder: {os.path.relpath(folder)}", soft_wrap=True)
 
 
-def summary_table(result: dict[str, Any], folder: Path) -> Table:
-    """Accuracy of each benchmark in percent, under the run's method, budget and loss."""
+def scores_table(result: dict[str, Any]) -> Table:
+    """Accuracy of each benchmark in percent, with the papers' macro average and the micro average beside it."""
     metrics = result["metrics"]
-    table = Table(title=_title(result), caption=_caption(result, folder), show_footer=True, title_justify="left")
-    table.caption_justify = "left"
+    table = Table(show_footer=True)
     table.add_column("benchmark", footer="macro / micro")
     table.add_column("n", justify="right", footer=str(sum(score["n"] for score in metrics["benchmarks"].values())))
     table.add_column("accuracy %", justify="right", footer=f"{percent(metrics['macro'])} / {percent(metrics['micro'])}")
@@ -36,21 +44,22 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}"
 
 
-def _title(result: dict[str, Any]) -> str:
+def headline(result: dict[str, Any]) -> str:
+    """Backbone, task, method, and the trained share of the parameters as papers print it."""
     config, budget = result["config"], result["budget"]
-    method = config["method"]["name"]
     name = f"{config['model']['name']} on {config['task']['name']}"
-    if method == "none":
+    if budget["trainable"] == 0:
         return f"{name}: base model, nothing trained"
     return (
-        f"{name}: {method} top_k={config['budget']['top_k']}, {budget['trainable']:,} of {budget['total']:,} "
-        f"parameters ({budget['percent']:.3f} %), loss on {config['task']['loss_on']}"
+        f"{name}: {config['method']['name']} top_k={config['budget']['top_k']}, "
+        f"{budget['trainable']:,} of {budget['total']:,} parameters ({budget['percent']:.3f} %)"
     )
 
 
-def _caption(result: dict[str, Any], folder: Path) -> str:
-    timings = result["timings"]
+def conditions(result: dict[str, Any]) -> str:
+    """What a reader must know to compare the scores: loss, seed, precision, device, time."""
+    config, timings = result["config"], result["timings"]
+    loss = f"loss on {config['task']['loss_on']}, " if "fit_seconds" in timings else ""
     fit = f"fit {timings['fit_seconds']:.0f} s, " if "fit_seconds" in timings else ""
-    dtype = result["content"]["dtype"]
-    times = f"{fit}scored in {timings['evaluate_seconds']:.0f} s, {dtype} on {result['device']}"
-    return f"seed {result['config']['seed']}, {times}\n{folder}"
+    where = f"{result['content']['dtype']} on {result['device']}"
+    return f"{loss}seed {config['seed']}, {where}, {fit}scored in {timings['evaluate_seconds']:.0f} s"

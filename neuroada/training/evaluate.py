@@ -39,7 +39,7 @@ def evaluate(run: RunConfig, folder: Path) -> None:
 
     module = preparation.build_module(adapt)
     started = time.perf_counter()
-    preparation.trainer.test(module, datamodule=preparation.data, verbose=False)
+    preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
     record.finish(
         {
             "budget": describe_budget(preparation),

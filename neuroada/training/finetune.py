@@ -42,7 +42,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
         outcome["adapter"] = directory_hash(folder / ADAPTER_FOLDER)
         outcome["rounded_away"] = module.adapter.rounded_away()
     fitted = time.perf_counter()
-    preparation.trainer.test(module, datamodule=preparation.data, verbose=False)
+    preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
     outcome["timings"] = {
         "fit_seconds": round(fitted - started, 2),
         "evaluate_seconds": round(time.perf_counter() - fitted, 2),
@@ -65,7 +65,7 @@ def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpo
     trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
     if checkpoint is not None or trainer.checkpoint_callback is not None:
         # If scoring is interrupted, the next start finds training done.
-        trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt")
+        trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt", weights_only=False)
     if trainer.is_global_zero:
         assert module.adapter is not None
         module.adapter.save(folder / ADAPTER_FOLDER)

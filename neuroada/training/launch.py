@@ -18,6 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from neuroada.config.schema import RunConfig
+from neuroada.training.quiet import quiet_libraries
 from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
@@ -29,11 +30,12 @@ def launch(run: RunConfig, folder: Path) -> None:
     Raises:
         SystemExit: A rank failed; it has said why.
     """
-    num_ranks = _ranks_to_start(run, folder)
-    if num_ranks > 1:
-        _start_ranks(run, folder, num_ranks)
-    else:
-        get_method(run.job.function)(run, folder)
+    with quiet_libraries():
+        num_ranks = _ranks_to_start(run, folder)
+        if num_ranks > 1:
+            _start_ranks(run, folder, num_ranks)
+        else:
+            get_method(run.job.function)(run, folder)
 
 
 def _ranks_to_start(run: RunConfig, folder: Path) -> int:

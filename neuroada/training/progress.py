@@ -22,6 +22,13 @@ class ProgressBar(RichProgressBar):
         assert isinstance(data, InstructionDataModule)
         return data.benchmarks[self._benchmark].name
 
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)  # the logger's version number says nothing here
+        return metrics
+
     def on_test_batch_start(
         self,
         trainer: lightning.Trainer,

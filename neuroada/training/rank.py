@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from rich.logging import RichHandler
 
 from neuroada.config.check import typed
-from neuroada.config.errors import UserError
-from neuroada.sparse.errors import AdapterError
+from neuroada.config.errors import reported_in_one_line
+from neuroada.training.quiet import quiet_libraries
 
 
 def main() -> None:
@@ -26,11 +26,10 @@ def main() -> None:
     )
     values: Any = OmegaConf.to_container(OmegaConf.load(sys.argv[1]))
     run = typed(values)
-    try:
-        get_method(run.job.function)(run, Path(sys.argv[2]))
-    except (UserError, AdapterError) as error:
-        # Every rank meets the same mistake; it is said once.
-        raise SystemExit(f"neuroada: {error}" if is_first else 1) from None
+    job = get_method(run.job.function)
+    folder = Path(sys.argv[2])
+    with reported_in_one_line(folder), quiet_libraries():
+        job(run, folder)
 
 
 if __name__ == "__main__":

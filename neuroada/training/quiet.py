@@ -1,0 +1,38 @@
+"""What other libraries say that tells the user of a run nothing."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "httpx")
+_BESIDE_THE_POINT = (
+    # Internal to Lightning, on a newer torch.
+    r".*isinstance\(treespec, LeafSpec\).*",
+    # A lone forward pass needs no worker processes: micro-batches are tokenised before the first step.
+    r".*does not have many workers.*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    # The older name works on every torch this package supports.
+    r".*`broadcast_buffers` is deprecated.*",
+    # A resumed run writes into its own folder on purpose.
+    r".*Checkpoint directory .* exists and is not empty.*",
+    # State of the data module makes resuming exact; Lightning cannot know.
+    r".*resuming from a checkpoint that ended before the epoch ended.*",
+)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hush hints of the libraries underneath while a job runs; their warnings about this run stay."""
+    loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for pattern in _BESIDE_THE_POINT:
+            warnings.filterwarnings("ignore", message=pattern)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
