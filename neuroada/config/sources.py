@@ -32,7 +32,7 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         UserError: A folder is not what it is said to be, or a resumed run would be changed.
     """
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    # Plain nodes from here on: types were checked when Hydra composed, and a section may now be replaced by a stored one.
+    # Plain nodes from here on: Hydra has checked the types, and a stored section may now replace a composed one.
     settled = OmegaConf.create(_container(config, resolve=False))
     if "model.name_or_path" in typed and "model.name" not in typed:
         settled.model.name = _short_name(config.model.name_or_path)

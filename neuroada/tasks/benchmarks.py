@@ -6,8 +6,10 @@ Files are those of LLM-Adapters (https://github.com/AGI-Edgerunners/LLM-Adapters
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+import neuroada.bundled
 from neuroada.config.errors import UserError
 
 ProtocolName = Literal["commonsense", "math"]
@@ -38,13 +40,15 @@ class HeldOutSplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: ``<data.dir>/<name>/<split>.json``."""
+    """A data set: ``<data.dir>/<name>/<split>.json``, or ``<home>/<name>/<split>.json`` if it has a home of its own."""
 
     name: str
     protocol: ProtocolName
     remote: Mapping[str, RemoteFile] = field(default_factory=dict)
     """Upstream file of each split; a split without one has to be there already."""
     held_out: HeldOutSplit | None = None
+    home: Path | None = None
+    """Folder of a data set that comes with the package; it is never fetched."""
 
 
 def _training_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str | None = None) -> Dataset:
@@ -54,6 +58,8 @@ def _training_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str 
 def _test_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str | None = None) -> Dataset:
     return Dataset(name, protocol, {"test": RemoteFile(f"dataset/{name}/test.json", num_rows, sha256)})
 
+
+_BUNDLED = Path(neuroada.bundled.__file__).parent / "data"
 
 _COMMONSENSE_15K = HeldOutSplit(
     source=RemoteFile("ft-training_set/commonsense_15k.json", num_rows=15119),
@@ -86,9 +92,8 @@ _ROWS = (
     _test_set("SingleEq", "math", 508),
     _test_set("SVAMP", "math", 1000, "ffed015784f738f317c5603177861d044c4fc94e09211d78b25e96d46c656e2c"),
     _test_set("mawps", "math", 238, "c1a708979cbf2b3df9ac4020baacf3e8e73fcf089e1de7dd1b305b810bfaa15f"),
-    # Shipped with the package; never fetched.
-    Dataset("bundled_choice", "commonsense"),
-    Dataset("bundled_arithmetic", "math"),
+    Dataset("bundled_choice", "commonsense", home=_BUNDLED),
+    Dataset("bundled_arithmetic", "math", home=_BUNDLED),
 )
 
 DATASETS: Mapping[str, Dataset] = {row.name: row for row in _ROWS}

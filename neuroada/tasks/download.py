@@ -34,7 +34,7 @@ class DataFile(NamedTuple):
 
     def path(self, data_dir: Path) -> Path:
         """Where it lies."""
-        return data_dir / self.dataset.name / f"{self.split}.json"
+        return (self.dataset.home or data_dir) / self.dataset.name / f"{self.split}.json"
 
 
 def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:

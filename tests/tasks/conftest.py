@@ -98,16 +98,16 @@ def make_data(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Callable[[str, Any], Path]
 ) -> Callable[..., InstructionDataModule]:
     """A data module over 22 training rows and two benchmarks of 13 and 9 items; keywords go to DataConfig."""
-    write_rows("bundled_choice/train.json", [_choice_row(number) for number in range(22)])
-    write_rows("bundled_choice/test.json", [_choice_row(number) for number in range(100, 113)])
-    write_rows("bundled_arithmetic/test.json", [_sum_row(number) for number in range(9)])
+    write_rows("boolq/train.json", [_choice_row(number) for number in range(22)])
+    write_rows("boolq/test.json", [_choice_row(number) for number in range(100, 113)])
+    write_rows("AddSub/test.json", [_sum_row(number) for number in range(9)])
 
     def make(
-        limit: int | None = None, train: Sequence[str] = ("bundled_choice",), **data: Any
+        limit: int | None = None, train: Sequence[str] = ("boolq",), **data: Any
     ) -> InstructionDataModule:
         sizes = {"batch_size": 4, "micro_batch_size": 2} | data
         return InstructionDataModule(
-            TaskConfig(name="test", train=list(train), benchmarks=["bundled_choice", "bundled_arithmetic"]),
+            TaskConfig(name="test", train=list(train), benchmarks=["boolq", "AddSub"]),
             DataConfig(dir=str(tmp_path), url="http://127.0.0.1:1", **sizes),
             EvaluationConfig(limit=limit, batch_size=4),
             tokenizer,

@@ -87,29 +87,29 @@ def test_limit_draws_the_same_items_for_every_seed(make_data: Make) -> None:
 
 
 def test_evaluation_alone_needs_no_training_file(make_data: Make, tmp_path: Path) -> None:
-    (tmp_path / "bundled_choice" / "train.json").unlink()
+    (tmp_path / "boolq" / "train.json").unlink()
     data = make_data(train=[])
     data.prepare_data()
     data.setup("test")
-    assert [items.name for items in data.benchmarks] == ["bundled_choice", "bundled_arithmetic"]
-    assert sorted(data.content_hashes()) == ["bundled_arithmetic/test", "bundled_choice/test"]
+    assert [items.name for items in data.benchmarks] == ["boolq", "AddSub"]
+    assert sorted(data.content_hashes()) == ["AddSub/test", "boolq/test"]
     with pytest.raises(RuntimeError, match="no training rows"):
         data.train_dataloader()
 
 
 def test_content_hashes_follow_the_files(make_data: Make, write_rows: Callable[[str, Any], Path], sum_row: Any) -> None:
     before = make_data().content_hashes()
-    write_rows("bundled_arithmetic/test.json", [sum_row(1)])
+    write_rows("AddSub/test.json", [sum_row(1)])
     after = make_data().content_hashes()
-    assert list(before) == ["bundled_choice/train", "bundled_choice/test", "bundled_arithmetic/test"]
-    assert {name for name in before if before[name] != after[name]} == {"bundled_arithmetic/test"}
+    assert list(before) == ["boolq/train", "boolq/test", "AddSub/test"]
+    assert {name for name in before if before[name] != after[name]} == {"AddSub/test"}
 
 
 def test_missing_test_file_stops_before_training(make_data: Make, tmp_path: Path) -> None:
-    (tmp_path / "bundled_arithmetic" / "test.json").unlink()
-    with pytest.raises(UserError, match=r"bundled_arithmetic/test\.json: no such file"):
+    (tmp_path / "AddSub" / "test.json").unlink()
+    with pytest.raises(UserError, match=r"AddSub/test\.json: missing"):
         make_data().prepare_data()
-    with pytest.raises(UserError, match=r"bundled_arithmetic/test\.json: no such file"):
+    with pytest.raises(UserError, match=r"AddSub/test\.json: missing"):
         make_data().setup("fit")
 
 
@@ -117,8 +117,8 @@ def test_malformed_test_row_stops_before_training(
     make_data: Make, write_rows: Callable[[str, Any], Path], sum_row: Any
 ) -> None:
     data = make_data()
-    write_rows("bundled_arithmetic/test.json", [sum_row(1), sum_row(2) | {"answer": "many"}])
-    with pytest.raises(UserError, match=r"bundled_arithmetic/test\.json: row 2, field 'answer': is 'many'"):
+    write_rows("AddSub/test.json", [sum_row(1), sum_row(2) | {"answer": "many"}])
+    with pytest.raises(UserError, match=r"AddSub/test\.json: row 2, field 'answer': is 'many'"):
         data.setup("fit")
     assert data.benchmarks == []
 
@@ -129,5 +129,5 @@ def test_length_that_leaves_nothing_to_train_on_is_refused(make_data: Make) -> N
 
 
 def test_unknown_benchmark_is_refused_at_construction(make_data: Make) -> None:
-    with pytest.raises(UserError, match="unknown data set 'bundled_chioce': did you mean bundled_choice"):
+    with pytest.raises(UserError, match="unknown data set 'bundled_chioce': did you mean boolq"):
         make_data(train=["bundled_chioce"])

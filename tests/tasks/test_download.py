@@ -206,7 +206,7 @@ def test_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("bundled_choice", "test", "it is not fetched"),
+        ("bundled_choice", "validation", "it is not fetched"),
         ("gsm8k", "train", "only its test split can be fetched"),
         ("boolq", "validation", "only its test split can be fetched"),
         ("commonsense_15k", "test", "only its train and validation split can be fetched"),
@@ -218,6 +218,13 @@ def test_files_that_have_no_origin_must_be_provided(tmp_path: Path, name: str, s
     ) as caught:
         ensure([DataFile(lookup(name), split)], tmp_path, "http://127.0.0.1:1")
     assert "data.dir" in str(caught.value)
+
+
+def test_bundled_files_come_with_the_package(tmp_path: Path) -> None:
+    file = DataFile(lookup("bundled_choice"), "test")
+    ensure([file], tmp_path, "http://127.0.0.1:1")
+    assert file.path(tmp_path).is_file()
+    assert not list(tmp_path.iterdir())
 
 
 def test_processes_side_by_side_fetch_once(upstream: Upstream, tmp_path: Path) -> None:
