@@ -1,12 +1,10 @@
-"""Real parts, small: a byte-level BPE tokenizer trained on the spot, and data files in the LLM-Adapters schema."""
+"""A data module over small real files."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
@@ -14,97 +12,21 @@ from neuroada.tasks.data import InstructionDataModule
 
 Row = Callable[[int], dict[str, Any]]
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-CORPUS = (
-    "Please answer the following question with true or false, question: is the sky blue?\n\n"
-    "the correct answer is answer1 answer2 answer3 answer4 true false\n"
-    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n### Response:\nHow many apples are 12 and 30? The answer is 42.\n\n\n\n"
-)
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE with a bos that opens every text, an eos and no pad: the shape of Llama 3's tokenizer."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=420,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator([CORPUS] * 4, trainer)
-    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
-
-
-@pytest.fixture
-def write_rows(tmp_path: Path) -> Callable[[str, Any], Path]:
-    """Writes ``<tmp_path>/<name>`` and returns its path."""
-
-    def write(name: str, rows: Any) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows), encoding="utf-8")
-        return path
-
-    return write
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """Folder of the real benchmark files; skips where it is absent."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("needs the real data files in ../shared/data")
-    return SHARED_DATA
-
-
-@pytest.fixture
-def choice_row() -> Row:
-    """A well-formed commonsense row for each number."""
-    return _choice_row
-
-
-@pytest.fixture
-def sum_row() -> Row:
-    """A well-formed math row for each number."""
-    return _sum_row
-
-
-def _choice_row(number: int) -> dict[str, Any]:
-    answer = f"answer{number % 4 + 1}"
-    return {
-        "instruction": f"Please choose {number}: {'blue ' * (number % 7)}",
-        "input": "",
-        "output": f"the correct answer is {answer}",
-        "answer": answer,
-    }
-
-
-def _sum_row(number: int) -> dict[str, Any]:
-    return {
-        "instruction": f"How many apples are {number} and 3?",
-        "input": "",
-        "output": f"{number} + 3 = {number + 3}. The answer is {number + 3}.",
-        "answer": f"{number + 3}.0",
-    }
-
 
 @pytest.fixture
 def make_data(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Callable[[str, Any], Path]
+    tmp_path: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    write_rows: Callable[[str, Any], Path],
+    choice_row: Row,
+    sum_row: Row,
 ) -> Callable[..., InstructionDataModule]:
     """A data module over 22 training rows and two benchmarks of 13 and 9 items; keywords go to DataConfig."""
-    write_rows("boolq/train.json", [_choice_row(number) for number in range(22)])
-    write_rows("boolq/test.json", [_choice_row(number) for number in range(100, 113)])
-    write_rows("AddSub/test.json", [_sum_row(number) for number in range(9)])
+    write_rows("boolq/train.json", [choice_row(number) for number in range(22)])
+    write_rows("boolq/test.json", [choice_row(number) for number in range(100, 113)])
+    write_rows("AddSub/test.json", [sum_row(number) for number in range(9)])
 
-    def make(
-        limit: int | None = None, train: Sequence[str] = ("boolq",), **data: Any
-    ) -> InstructionDataModule:
+    def make(limit: int | None = None, train: Sequence[str] = ("boolq",), **data: Any) -> InstructionDataModule:
         sizes = {"batch_size": 4, "micro_batch_size": 2} | data
         return InstructionDataModule(
             TaskConfig(name="test", train=list(train), benchmarks=["boolq", "AddSub"]),
