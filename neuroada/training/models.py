@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
@@ -51,8 +52,9 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     if "gguf_file" in options:
         _forget_quantization(model)
     if config.gradient_checkpointing:
-        # The reentrant variant gives no gradients behind frozen embeddings.
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # The reentrant variant gives no gradients behind frozen embeddings. The first name is transformers 5.23's.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
     model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
     return model
@@ -131,7 +133,7 @@ def _named(config: ModelConfig) -> Iterator[None]:
     """Turn what transformers raises over a name it cannot load into one line that says what to do."""
     try:
         yield
-    except (OSError, ValueError, KeyError, HFValidationError) as error:
+    except (OSError, ValueError, KeyError, HFValidationError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"model.name_or_path={config.name_or_path}: cannot be loaded ({reason}); check the name, the network and, "

@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
@@ -25,6 +25,8 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     """
     callbacks = [*extra_callbacks, *_parts(run.callbacks, folder, "callbacks")]
     loggers = _parts(run.logger, folder, "logger")
+    if not loggers:  # it has nowhere to write, and refuses to start
+        callbacks = [part for part in callbacks if not isinstance(part, LearningRateMonitor)]
     has_progress_bar = any(isinstance(part, lightning.pytorch.callbacks.ProgressBar) for part in callbacks)
     has_checkpoints = any(isinstance(part, lightning.pytorch.callbacks.Checkpoint) for part in callbacks)
     settings = {

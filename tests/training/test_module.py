@@ -1,0 +1,135 @@
+"""The LightningModule: the loss it minimises, the mode it trains in, what its checkpoints hold."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.training.loss import summed_loss
+from neuroada.training.module import NeuroAdaModule
+from neuroada.training.preparation import Preparation, prepare
+
+MakeRun = Callable[..., RunConfig]
+
+
+def build(run: RunConfig, folder: Path) -> tuple[Preparation, NeuroAdaModule]:
+    preparation = prepare(run, folder)
+    module = preparation.build_module(
+        lambda model: preparation.method.attach(model, run.model.target_modules, run.budget.top_k)
+    )
+    return preparation, module
+
+
+def trained_values(run: RunConfig, folder: Path, *callbacks: Callback) -> list[torch.Tensor]:
+    lightning.seed_everything(run.seed, verbose=False)
+    preparation, module = build(run, folder)
+    preparation.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+    preparation.trainer.fit(module, datamodule=preparation.data)
+    assert module.adapter is not None
+    return [values.detach().clone() for values in module.adapter.parameters()]
+
+
+class Watch(Callback):
+    """What holds at each micro-batch."""
+
+    def __init__(self) -> None:
+        self.modes: list[bool] = []
+        self.gradients: list[bool] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+        self.modes.append(all(part.training for part in module.modules()))
+
+    def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
+        self.gradients.append(all(values.grad is not None for values in module.adapter.parameters()))
+
+
+def test_adapted_logits_equal_the_base_before_the_first_step(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    _, adapted = build(run, tmp_path / "a")
+    _, base = build(make_run("method=none"), tmp_path / "b")
+    ids = torch.arange(20).view(2, 10)
+    assert torch.equal(adapted.model(ids).logits, base.model(ids).logits)
+
+
+def test_everything_is_in_training_mode_and_every_value_gets_a_gradient(make_run: MakeRun, tmp_path: Path) -> None:
+    watch = Watch()
+    trained_values(make_run("trainer.max_steps=2"), tmp_path, watch)
+    assert watch.modes
+    assert all(watch.modes)
+    assert all(watch.gradients)
+
+
+def test_gradient_checkpointing_changes_nothing(make_run: MakeRun, tmp_path: Path) -> None:
+    watch = Watch()
+    plain = trained_values(make_run("trainer.max_steps=3"), tmp_path)
+    again = trained_values(make_run("trainer.max_steps=3", "model.gradient_checkpointing=true"), tmp_path, watch)
+    assert all(watch.gradients)
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 4])
+def test_micro_batch_size_changes_nothing(make_run: MakeRun, tmp_path: Path, micro_batch_size: int) -> None:
+    values = trained_values(make_run(), tmp_path)
+    other = trained_values(make_run(f"data.micro_batch_size={micro_batch_size}"), tmp_path)
+    # One ulp in a gradient near zero is a visible step under Adam's normalisation.
+    for one, two in zip(values, other, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-4)
+
+
+def test_micro_batch_reduction_weighs_short_answers_more(make_run: MakeRun, tmp_path: Path) -> None:
+    step = trained_values(make_run("task.loss_on=all", "trainer.max_steps=2"), tmp_path)
+    micro = trained_values(
+        make_run("task.loss_on=all", "trainer.max_steps=2", "task.loss_reduction=micro_batch"), tmp_path
+    )
+    assert any(not torch.allclose(one, two, atol=1e-6) for one, two in zip(step, micro, strict=True))
+
+
+@pytest.mark.parametrize("loss_on", ["completion", "all"])
+def test_summed_loss_is_transformers_own_loss(make_run: MakeRun, tmp_path: Path, loss_on: str) -> None:
+    preparation, module = build(make_run(f"task.loss_on={loss_on}"), tmp_path)
+    batch = next(iter(preparation.data.train_dataloader()))
+    summed, count = summed_loss(module.model, batch)
+    mean = module.model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
+    torch.testing.assert_close(summed / count, mean)
+
+
+def test_state_dict_is_the_adapter_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    _, module = build(make_run(), tmp_path)
+    assert module.adapter is not None
+    keys = set(module.state_dict())
+    assert keys == {f"model.{name}.bypass.{part}" for name in module.adapter.layers for part in PARTS}
+
+
+PARTS = ("values", "columns", "original")
+
+
+def test_loading_a_checkpoint_rewrites_the_effective_weights(make_run: MakeRun, tmp_path: Path) -> None:
+    _, module = build(make_run(), tmp_path)
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    for key in state:
+        if key.endswith("values"):
+            state[key] += 1.0
+    before = module.model(torch.arange(10)[None]).logits
+    module.load_state_dict(state)
+    assert not torch.equal(module.model(torch.arange(10)[None]).logits, before)
+
+
+def test_checkpoint_without_values_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    _, module = build(make_run(), tmp_path)
+    state = module.state_dict()
+    state.pop(next(key for key in state if key.endswith("values")))
+    with pytest.raises(UserError, match=r"1 tensors are missing.*resume=never"):
+        module.load_state_dict(state)
+
+
+def test_foreign_keys_in_a_checkpoint_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    _, module = build(make_run(), tmp_path)
+    with pytest.raises(UserError, match=r"1 unknown \(first: model\.stranger\)"):
+        module.load_state_dict({**module.state_dict(), "model.stranger": torch.zeros(1)})
