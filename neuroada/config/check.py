@@ -1,28 +1,28 @@
 """Every mistake in a composed configuration, found before a weight is read or a file is touched."""
 
-import difflib
-import inspect
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from numbers import Real
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from hydra.errors import HydraException
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import UserError, rejected, shown, suggest
+from neuroada.config.parts import not_importable, refused_by_class, wrong_arguments, wrong_rates
+from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import RunConfig
 
-_INSTANTIATE_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
-_DERIVED_TRAINER_KEYS = {
+_ADAPTER_JOBS = ("evaluate", "merge")
+_TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
     "callbacks": "use the callbacks group",
     "logger": "use the logger group",
     "default_root_dir": "the run folder is used; set hydra.run.dir",
+    "limit_test_batches": "use evaluation.limit",
+    "fast_dev_run": "use debug=one_step",
 }
 
 
@@ -32,29 +32,31 @@ def check(config: DictConfig) -> RunConfig:
     Raises:
         UserError: Something is wrong; the message lists every mistake, one a line.
     """
-    try:
-        values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"config rejected: {str(error).splitlines()[0]}") from error
+    values = resolved(config)
     mistakes = list(_unknown_keys(values, RunConfig))
     for group in _OPEN_GROUPS:
-        mistakes += _wrong_arguments(values.get(group), group)
-    mistakes += _optimizer_mistakes(values["optimizer"])
-    mistakes += _trainer_mistakes(values["trainer"])
-    mistakes += _job_mistakes(values)
-    run = _build(RunConfig, values, mistakes)
-    if mistakes:
-        raise UserError("\n  - ".join(["config rejected:", *mistakes]))
-    assert isinstance(run, RunConfig)
+        mistakes += wrong_arguments(values.get(group), group)
+    mistakes += _rules(values)
+    run = _built(values, mistakes)
+    refusals = list(refused_by_class(run.optimizer))
+    if refusals:
+        raise rejected(refusals)
     return run
 
 
 def typed(values: Mapping[str, Any]) -> RunConfig:
-    """The run of values that were checked before, as stored in a run folder's ``config.yaml``."""
-    mistakes = list(_unknown_keys(values, RunConfig))
+    """The run of values that were checked before, as a rank is handed them.
+
+    Raises:
+        UserError: They do not fit the schema.
+    """
+    return _built(values, list(_unknown_keys(values, RunConfig)))
+
+
+def _built(values: Mapping[str, Any], mistakes: list[str]) -> RunConfig:
     run = _build(RunConfig, values, mistakes)
     if mistakes:
-        raise UserError("\n  - ".join(["config rejected:", *mistakes]))
+        raise rejected(mistakes)
     assert isinstance(run, RunConfig)
     return run
 
@@ -64,27 +66,31 @@ def _unknown_keys(values: Mapping[str, Any], schema: type, prefix: str = "") -> 
     hints = typing.get_type_hints(schema)
     for key, value in values.items():
         if key not in hints:
-            yield f"{prefix}{key}: no such key; {_suggest(str(key), hints)}"
+            yield f"{prefix}{key}: no such key; {suggest(str(key), hints)}"
         elif is_dataclass(hints[key]) and isinstance(value, Mapping):
             yield from _unknown_keys(value, typing.cast(type, hints[key]), f"{prefix}{key}.")
 
 
-def _suggest(key: str, known: typing.Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"valid: {', '.join(known)}"
-
-
-def _build(schema: type, values: Mapping[str, Any], mistakes: list[str]) -> Any:
-    """An instance of a schema; rules broken on the way are added to ``mistakes``, and None is returned then."""
+def _build(schema: type, values: Mapping[str, Any], mistakes: list[str], prefix: str = "") -> Any:
+    """An instance of a schema; what stands against it is added to ``mistakes``, and None is returned then."""
     hints = typing.get_type_hints(schema)
+    num_before = len(mistakes)
     arguments: dict[str, Any] = {}
     for item in fields(schema):
         if item.name not in values:
+            mistakes += [f"{prefix}{item.name}: has no value"] if _is_required(item) else []
             continue
         value = values[item.name]
-        nested = is_dataclass(hints[item.name]) and isinstance(value, Mapping)
-        arguments[item.name] = _build(typing.cast(type, hints[item.name]), value, mistakes) if nested else value
+        if is_dataclass(hints[item.name]) and isinstance(value, Mapping):
+            section = typing.cast(type, hints[item.name])
+            arguments[item.name] = _build(section, value, mistakes, f"{prefix}{item.name}.")
+            continue
+        try:
+            arguments[item.name] = _converted(schema, item.name, value)
+        except OmegaConfBaseException as error:
+            mistakes.append(f"{prefix}{item.name}={shown(value)}: {first_line(error)}")
+    if len(mistakes) > num_before:
+        return None
     try:
         return schema(**arguments)
     except UserError as error:
@@ -92,46 +98,33 @@ def _build(schema: type, values: Mapping[str, Any], mistakes: list[str]) -> Any:
         return None
 
 
-def _wrong_arguments(node: Any, path: str) -> Iterator[str]:
-    """Keys of ``_target_`` nodes that the class they name does not take, or needs and does not get."""
-    if not isinstance(node, Mapping):
-        return
-    for key, value in node.items():
-        yield from _wrong_arguments(value, f"{path}.{key}")
-    if "_target_" not in node:
-        return
-    try:
-        target = get_object(node["_target_"])
-        parameters = inspect.signature(target).parameters
-    except (HydraException, ImportError, ValueError, TypeError) as error:
-        yield f"{path}._target_={node['_target_']}: cannot be imported ({str(error).splitlines()[0]})"
-        return
-    given = set(node) - _INSTANTIATE_KEYS
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    if not takes_any:
-        for key in sorted(given - set(parameters)):
-            yield f"{path}.{key}: {node['_target_']} has no such argument; {_suggest(key, parameters)}"
-    if not node.get("_partial_"):
-        needed = {name for name, parameter in parameters.items() if _is_required(parameter)}
-        for key in sorted(needed - given):
-            yield f"{path}.{key}: {node['_target_']} needs this argument; add {path}.{key}=..."
+def _is_required(item: "Field[Any]") -> bool:
+    return item.default is MISSING or (item.default is NO_DEFAULT and item.default_factory is NO_DEFAULT)
 
 
-def _is_required(parameter: inspect.Parameter) -> bool:
-    named = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return named and parameter.default is inspect.Parameter.empty
+def _converted(schema: type, key: str, value: Any) -> Any:
+    """The value as the type of its field; what a person wrote into a file has met no schema yet."""
+    node = OmegaConf.structured(schema)
+    node[key] = value
+    converted = node[key]
+    return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
 
 
-def _optimizer_mistakes(optimizer: Mapping[str, Any]) -> Iterator[str]:
-    for key, allows_zero in (("lr", False), ("weight_decay", True)):
-        value = optimizer.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, Real) or isinstance(value, bool) or value < 0 or (value == 0 and not allows_zero):
-            yield f"optimizer.{key}={value}: must be a number {'of at least' if allows_zero else 'above'} 0"
+def _rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """Mistakes that no type rules out, in sections that may themselves be missing or mistyped."""
+    trainer, optimizer, job = (_section(values, key) for key in ("trainer", "optimizer", "job"))
+    yield from wrong_rates(optimizer)
+    yield from _trainer_rules(trainer)
+    yield from not_importable(job.get("function"), "job.function")
+    yield from _job_rules(job.get("name"), values.get("adapter"))
 
 
-def _trainer_mistakes(trainer: Mapping[str, Any]) -> Iterator[str]:
+def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = values.get(key)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _trainer_rules(trainer: Mapping[str, Any]) -> Iterator[str]:
     if str(trainer.get("precision", "32-true")) not in ("32-true", "32"):
         yield (
             f"trainer.precision={trainer['precision']}: the precision of the backbone is set by model.dtype alone "
@@ -139,14 +132,16 @@ def _trainer_mistakes(trainer: Mapping[str, Any]) -> Iterator[str]:
         )
     if trainer.get("use_distributed_sampler", True):
         yield "trainer.use_distributed_sampler: must be false; the data module shards exactly, without repeating items"
-    for key, reason in _DERIVED_TRAINER_KEYS.items():
+    if all(trainer.get(key) in (None, -1) for key in ("max_epochs", "max_steps")):
+        epochs = shown(trainer.get("max_epochs"))
+        yield f"trainer.max_epochs={epochs}: training would never end; set it or trainer.max_steps"
+    for key, reason in _TRAINER_KEYS_SET_ELSEWHERE.items():
         if trainer.get(key) is not None:
             yield f"trainer.{key}={trainer[key]}: cannot be set here; {reason}"
 
 
-def _job_mistakes(values: Mapping[str, Any]) -> Iterator[str]:
-    job = values["job"]["name"]
-    if job == "merge" and values["adapter"] is None:
+def _job_rules(job: Any, adapter: Any) -> Iterator[str]:
+    if job == "merge" and adapter is None:
         yield "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"
-    if values["adapter"] is not None and job not in ("evaluate", "merge"):
-        yield f"adapter={values['adapter']}: job={job} reads no adapter; use job=evaluate or job=merge"
+    if adapter is not None and job not in _ADAPTER_JOBS:
+        yield f"adapter={adapter}: job={job} reads no adapter; use job=evaluate or job=merge"

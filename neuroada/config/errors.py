@@ -1,7 +1,8 @@
 """User mistakes: the exception that marks one, and its way to the terminal, a single message without a trace."""
 
+import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -10,6 +11,23 @@ from neuroada.sparse.errors import AdapterError
 
 class UserError(ValueError):
     """A mistake in configuration, data or files; the message names the thing, the place and the way out."""
+
+
+def rejected(mistakes: Sequence[str]) -> UserError:
+    """All mistakes of a configuration as one error, one a line."""
+    return UserError("\n  - ".join(["config rejected:", *dict.fromkeys(mistakes)]))
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The near match of a wrong name, or all there is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"valid: {', '.join(known) or 'none'}"
+
+
+def shown(value: object) -> str:
+    """A value as it is typed on the command line."""
+    return "null" if value is None else str(value)
 
 
 @contextmanager
@@ -25,5 +43,12 @@ def reported_in_one_line(folder: Path) -> Iterator[None]:
         is_first = os.environ.get("RANK", "0") == "0"
         raise SystemExit(f"neuroada: {error}" if is_first else 1) from None
     finally:
-        with suppress(OSError):
-            os.removedirs(folder)
+        _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Parents go too, but never the working directory or anything outside it: those were not made for this run.
+    below_here = [parent for parent in folder.parents if Path.cwd() in parent.parents]
+    with suppress(OSError):
+        for path in (folder, *below_here):
+            path.rmdir()

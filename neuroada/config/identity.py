@@ -16,28 +16,27 @@ _TRAINER_KEYS_WITHOUT_EFFECT = {
     "log_every_n_steps",
     "profiler",
 }
-_TRAINING_GROUPS = ("model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer")
-_GROUPS = {
-    "finetune": (*_TRAINING_GROUPS, "evaluation"),
-    "evaluate": ("model", "task", "method", "budget", "evaluation", "adapter"),
-    "merge": ("model", "method", "budget", "adapter"),
-    "budget": ("model", "method", "budget"),
-}
+# The content hashes of a finished run speak for the data; where it lay does not matter.
+_DATA_KEYS_WITHOUT_EFFECT = {"dir", "url"}
+_TRAINING_GROUPS = ("model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer", "evaluation")
 
 
 def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that decides the outcome of its job, for one seed or another."""
     job = values["job"]["name"]
-    kept = {group: values[group] for group in _GROUPS.get(job, tuple(values)) if group in values}
-    if "data" in kept:
-        # The content hashes of a finished run speak for the data; where it lay does not matter.
-        kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("dir", "url")}
-    elif "evaluation" in kept:
-        kept["data"] = {"split": values["data"]["split"]}
-    if "trainer" in kept:
-        trainer = kept["trainer"]
-        kept["trainer"] = {key: value for key, value in trainer.items() if key not in _TRAINER_KEYS_WITHOUT_EFFECT}
-    return {"job": job, **kept}
+    if job == "budget":
+        return {"job": job, **_sections(values, "model", "method", "budget")}
+    if job == "merge":
+        return {"job": job, **_sections(values, "model", "method", "budget"), "adapter": values.get("adapter")}
+    if values["method"]["name"] == "none":
+        return {"job": job, **_scoring(values)}
+    if job == "evaluate":
+        adapted = _sections(values, "model", "budget")
+        return {"job": job, **_scoring(values), **adapted, "adapter": values.get("adapter")}
+    trained = _sections(values, *_TRAINING_GROUPS)
+    trained["data"] = _without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT)
+    trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
+    return {"job": job, **trained}
 
 
 def run_folder(values: Mapping[str, Any]) -> str:
@@ -60,3 +59,24 @@ def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: 
         elif before != now:
             lines.append(f"{prefix}{key}: {before} there, {now} here")
     return lines
+
+
+def _scoring(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the scores of a backbone that does not train: nothing of batches, losses and targets."""
+    scored = _sections(values, "model", "task", "data", "evaluation", "method")
+    return {
+        "model": _without(scored["model"], {"target_modules", "gradient_checkpointing"}),
+        "benchmarks": scored["evaluation"].get("benchmarks") or scored["task"].get("benchmarks"),
+        "data": {"split": scored["data"].get("split")},
+        "evaluation": _without(scored["evaluation"], {"benchmarks"}),
+        "method": scored["method"],
+    }
+
+
+def _sections(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:
+    # A stored configuration may lack a group; that shows as a difference.
+    return {group: values.get(group) or {} for group in groups}
+
+
+def _without(section: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if key not in keys}

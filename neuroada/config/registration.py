@@ -1,13 +1,18 @@
-"""What Hydra must know before it composes: the schema, and the resolver that names run folders."""
+"""What Hydra must know before it composes: the schema, and the resolvers that name run folders."""
 
-from typing import Any
+import copy
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from neuroada.config.identity import run_folder
+from neuroada.config.resolution import resolved
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import settle
+from neuroada.config.sources import RESUME_MODES, settle
+
+OUTPUTS = "outputs"
+REJECTED = "rejected"
+"""Names the folder of a run that cannot start; Hydra makes it, and it is removed with the refusal."""
 
 
 def register() -> None:
@@ -18,24 +23,27 @@ def register() -> None:
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """The composed configuration without Hydra's own node."""
-    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    """The composed configuration without Hydra's own node, as a run gets it."""
+    own = copy.deepcopy(config)
+    with read_write(own), open_dict(own):
+        own.pop("hydra", None)
+    return own
+
+
+# Hydra resolves both before the run's own check. Whatever is wrong is reported there, in better words, so here every
+# failure becomes a folder name.
 
 
 def _run_folder(*, _root_: DictConfig) -> str:
-    # Hydra resolves this before the run's own check. Whatever is wrong is reported there, in better words, so here
-    # every failure becomes a folder name.
     try:
         overrides = list(OmegaConf.select(_root_, "hydra.overrides.task") or [])
-        settled = settle(without_hydra(_root_), overrides)
-        values: Any = OmegaConf.to_container(settled, resolve=True)
-        return run_folder(values)
+        return run_folder(resolved(settle(without_hydra(_root_), overrides)))
     except Exception:
-        return "rejected"
+        return REJECTED
 
 
 def _run_dir(*, _root_: DictConfig) -> str:
-    resume = OmegaConf.select(_root_, "resume", default="auto")
-    if resume in ("auto", "never"):
-        return f"outputs/{_run_folder(_root_=_root_)}"
-    return str(resume)
+    folder = _run_folder(_root_=_root_)
+    if folder == REJECTED or _root_.resume in RESUME_MODES:
+        return f"{OUTPUTS}/{folder}"
+    return str(_root_.resume)

@@ -4,12 +4,13 @@ Groups whose choice is a class (``method``, ``optimizer``, ``trainer``, ``callba
 ``neuroada.config.check`` compares them with the signature of the class they name.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import UserError, shown
 
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
@@ -28,6 +29,11 @@ def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _require_at_least(key: str, value: int | None, least: int) -> None:
     _require(value is None or value >= least, f"{key}={value}: must be at least {least}")
+
+
+def _require_name(key: str, name: str) -> None:
+    # Names become folders.
+    _require(re.fullmatch(r"[\w.+-]*\w", name) is not None, f"{key}={name}: use letters, digits, '_', '-', '+' and '.'")
 
 
 @dataclass
@@ -49,11 +55,9 @@ class ModelConfig:
     name: str = MISSING
     """Short name, used in run folders."""
     name_or_path: str = MISSING
-    """Hub id or local directory, as for ``from_pretrained``."""
+    """Hub id or local directory, as for ``from_pretrained``, or one of them with ``/<file>.gguf`` behind it."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
-    gguf_file: str | None = None
-    """Name of a GGUF file inside ``name_or_path``; transformers dequantises it."""
     dtype: str = "auto"
     """Precision of the backbone: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU)."""
     target_modules: Any = MISSING
@@ -62,6 +66,7 @@ class ModelConfig:
     """Recompute activations in the backward pass: less memory, about a third more compute."""
 
     def __post_init__(self) -> None:
+        _require_name("model.name", self.name)
         _require_choice("model.dtype", self.dtype, DTYPES)
         targets = self.target_modules
         is_names = (
@@ -70,7 +75,8 @@ class ModelConfig:
         is_pattern = isinstance(targets, str) and bool(targets)
         _require(
             is_names or is_pattern,
-            f"model.target_modules={targets}: give a list of module names, one regular expression, or all-linear",
+            f"model.target_modules={shown(targets)}: "
+            "give a list of module names, one regular expression, or all-linear",
         )
 
 
@@ -89,6 +95,7 @@ class TaskConfig:
     """Mean over the labelled tokens of the whole step, or of each micro-batch (the published way)."""
 
     def __post_init__(self) -> None:
+        _require_name("task.name", self.name)
         _require_choice("task.loss_on", self.loss_on, LOSS_ON)
         _require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
 
@@ -190,3 +197,6 @@ class RunConfig:
     """auto (continue or report what the run folder holds), never (start over), or a run folder to continue."""
     runs: str = "outputs"
     """Folder whose finished runs ``job=compare`` tabulates."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, f"seed={self.seed}: must lie in [0, 2**32)")

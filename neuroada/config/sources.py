@@ -4,21 +4,27 @@ Both read what a run folder or an adapter folder says of itself; what was typed 
 adapter's own values, and may not change those of a resumed run.
 """
 
+import copy
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError
 from neuroada.config.identity import changed_keys, identity
+from neuroada.config.resolution import first_line, resolved
 
 CONFIG_FILE = "config.yaml"
 ADAPTER_FOLDER = "adapter"
-_RESUME_MODES = ("auto", "never")
+RESUME_MODES = ("auto", "never")
 _NO_ADAPTER_METHOD = {"_target_": "neuroada.training.methods.BareBase", "name": "none"}
+_HEADER_KEYS = ("base_model_name_or_path", "revision", "top_k", "target_modules", "selection", "seed")
+_ABSENT = object()
 
 
 def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -33,15 +39,16 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     # Plain nodes from here on: Hydra has checked the types, and a stored section may now replace a composed one.
-    settled = OmegaConf.create(_container(config, resolve=False))
+    settled = OmegaConf.create(resolved(config))
     if "model.name_or_path" in typed and "model.name" not in typed:
-        settled.model.name = _short_name(config.model.name_or_path)
-    if config.resume not in _RESUME_MODES:
-        return _resumed(settled, Path(config.resume), typed)
-    if config.adapter is not None:
-        _adopt_adapter(settled, Path(config.adapter), typed)
-    elif config.job.name == "evaluate":
-        settled.method = _NO_ADAPTER_METHOD
+        settled.model.name = _short_name(settled.model.name_or_path)
+        typed.append("model.name")
+    if settled.resume not in RESUME_MODES:
+        return _resumed(settled, Path(settled.resume), typed)
+    if settled.adapter is not None:
+        _adopt_adapter(settled, Path(settled.adapter), typed)
+    elif settled.job.name == "evaluate":
+        _evaluate_base(settled, typed)
     return settled
 
 
@@ -64,70 +71,91 @@ def read_config(folder: Path) -> DictConfig:
     """The resolved configuration stored in a run folder.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it is damaged.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"{path} is missing; {folder} is not a run folder")
-    stored = OmegaConf.load(path)
-    if not isinstance(stored, DictConfig):
+    try:
+        stored = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); give a folder that a run wrote") from error
+    if not isinstance(stored, DictConfig) or not stored.get("job") or not stored.get("method"):
         raise UserError(f"{path} is not a configuration; give a folder that a run wrote")
     return stored
 
 
-def _resumed(config: DictConfig, folder: Path, typed: Sequence[str]) -> DictConfig:
+def _resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConfig:
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            f"resume={folder}: give auto, never, or a run folder; there is no {folder / CONFIG_FILE} to continue from"
+        )
     stored = read_config(folder)
     keys = [key for key in typed if key != "resume" and not key.startswith("hydra")]
-    is_covered = all(
-        OmegaConf.select(stored, key) is not None or OmegaConf.select(config, key) is not None for key in keys
-    )
-    if is_covered:
-        before = {key: _plain(stored, key) for key in keys}
-        now = {key: _plain(config, key) for key in keys}
+    if all(_value(stored, key) is not _ABSENT or _value(settled, key) is not _ABSENT for key in keys):
+        before, now = ({key: _value(config, key) for key in keys} for config in (stored, settled))
     else:  # an experiment or another choice that spreads over groups: compare all that counts
-        before, now = identity(_container(stored)), identity(_container(config))
+        before, now = (
+            {**identity(values), "seed": values.get("seed")} for values in (resolved(stored), resolved(settled))
+        )
     changes = changed_keys(before, now)
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
+    stored.resume = "auto"  # a run that once started over is continued now
     return stored
 
 
-def _plain(config: DictConfig, key: str) -> Any:
-    value = OmegaConf.select(config, key)
+def _value(config: DictConfig, key: str) -> Any:
+    value = OmegaConf.select(config, key, default=_ABSENT)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _container(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    values = OmegaConf.to_container(config, resolve=resolve)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+def _evaluate_base(settled: DictConfig, typed: Sequence[str]) -> None:
+    if "method" in typed and settled.method.name != "none":
+        raise UserError(
+            f"method={settled.method.name}: job=evaluate trains nothing; give the adapter to score with "
+            "adapter=<run folder or adapter folder>, or leave method out to score the base"
+        )
+    settled.method = _NO_ADAPTER_METHOD
 
 
 def _adopt_adapter(settled: DictConfig, path: Path, typed: Sequence[str]) -> None:
     directory = adapter_directory(path)
     header = _read_header(directory)
-    if (directory.parent / CONFIG_FILE).is_file() and directory.name == ADAPTER_FOLDER:
-        stored = read_config(directory.parent)
-        sections = {group: stored[group] for group in ("model", "method", "budget", "task") if group in stored}
-    else:
-        sections = _sections_of(header)
-    for group, section in sections.items():
-        if group in typed or "experiment" in typed:
-            continue
-        own = {key: _plain(settled, key) for key in typed if key.startswith(f"{group}.")}
-        # An adapter alone does not say all of a backbone's settings; a method is another class with other keywords.
-        settled[group] = section if group == "method" else OmegaConf.merge(settled[group], section)
-        for key, value in own.items():
-            OmegaConf.update(settled, key, value)
-    wanted = OmegaConf.select(settled, "budget.top_k")
-    if wanted != header["top_k"]:
-        raise UserError(f"budget.top_k={wanted}: the adapter in {directory} has top_k={header['top_k']}; leave it out")
     if settled.method.name == "none":
         raise UserError(f"method=none scores the bare base, but adapter={path} was given; leave out one of them")
+    wanted = copy.deepcopy(settled)
+    for group, section in _sections_of(directory, header).items():
+        if group not in typed and "experiment" not in typed:
+            # An adapter alone does not say all of a backbone's settings, a method is a class with its own keywords.
+            settled[group] = section if group == "method" else OmegaConf.merge(settled[group], section)
+    for key in typed:
+        if "." in key and _value(wanted, key) is not _ABSENT:
+            OmegaConf.update(settled, key, _value(wanted, key))
+    _take_what_is_stored(settled, directory, header, typed)
+    settled.adapter = str(path)  # without a slash at its end, which would name another run folder
 
 
-def _sections_of(header: dict[str, Any]) -> dict[str, Any]:
-    """Groups of a configuration as far as an adapter on its own knows them."""
+def _take_what_is_stored(settled: DictConfig, directory: Path, header: dict[str, Any], typed: Sequence[str]) -> None:
+    """Loading uses the adapter's own columns, whatever is asked for: another wish is refused."""
+    facts = {
+        "budget.top_k": header["top_k"],
+        "model.target_modules": header["target_modules"],
+        "method.selection": header["selection"],
+        "method.selection_seed": header["seed"],
+    }
+    for key, stored in facts.items():
+        is_typed = key in typed or (key == "budget.top_k" and {"budget", "experiment"} & set(typed))
+        if is_typed and _value(settled, key) != stored:
+            raise UserError(f"{key}={_value(settled, key)}: the adapter in {directory} has {stored}; leave it out")
+        OmegaConf.update(settled, key, stored)
+
+
+def _sections_of(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Groups of a configuration as far as an adapter, or the run folder around it, knows them."""
+    if directory.name == ADAPTER_FOLDER and (directory.parent / CONFIG_FILE).is_file():
+        stored = resolved(read_config(directory.parent))
+        return {group: stored[group] for group in ("model", "method", "budget", "task") if group in stored}
     model = {"target_modules": header["target_modules"], "revision": header["revision"]}
     if header["base_model_name_or_path"]:
         model["name_or_path"] = header["base_model_name_or_path"]
@@ -144,13 +172,13 @@ def _sections_of(header: dict[str, Any]) -> dict[str, Any]:
 def _read_header(directory: Path) -> dict[str, Any]:
     path = directory / "adapter_config.json"
     try:
-        header = json.loads(path.read_text())
-        return {
-            key: header[key]
-            for key in ("base_model_name_or_path", "revision", "top_k", "target_modules", "selection", "seed")
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged or not a NeuroAda adapter's ({error}); give another adapter") from error
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error
+    absent = set(_HEADER_KEYS) - set(header) if isinstance(header, dict) else set(_HEADER_KEYS)
+    if absent:
+        raise UserError(f"{path} is not a NeuroAda adapter's: it lacks {', '.join(sorted(absent))}")
+    return {key: header[key] for key in _HEADER_KEYS}
 
 
 def _short_name(name_or_path: str) -> str:

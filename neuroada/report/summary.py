@@ -1,6 +1,5 @@
 """What a run prints at its end, made from its ``result.json``."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ def show(folder: Path) -> None:
     console.print(f"\n[bold]{headline(result)}[/bold]")
     console.print(scores_table(result))
     console.print(conditions(result))
-    console.print(f"run folder: {os.path.relpath(folder)}", soft_wrap=True)
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    console.print(f"run folder: {shown}", soft_wrap=True)
 
 
 def scores_table(result: dict[str, Any]) -> Table:

@@ -1,0 +1,83 @@
+"""Groups whose choice is a class: a ``_target_`` and the keywords it is called with."""
+
+import difflib
+import inspect
+import math
+import pkgutil
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from typing import Any, TypeGuard
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from neuroada.config.errors import shown, suggest
+from neuroada.config.resolution import first_line
+
+_INSTANTIATE_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def wrong_arguments(node: Any, path: str) -> Iterator[str]:
+    """One line for each ``_target_`` that is not there, and each keyword that it does not take or does not get."""
+    if not isinstance(node, Mapping):
+        return
+    for key, value in node.items():
+        yield from wrong_arguments(value, f"{path}.{key}")
+    if "_target_" not in node:
+        return
+    mistakes = list(not_importable(node["_target_"], f"{path}._target_"))
+    yield from mistakes
+    if not mistakes:
+        yield from _unbound(node, inspect.signature(pkgutil.resolve_name(node["_target_"])).parameters, path)
+
+
+def not_importable(name: Any, key: str) -> Iterator[str]:
+    """One line if a dotted name leads to nothing that can be called."""
+    try:
+        inspect.signature(pkgutil.resolve_name(name))
+    except (AttributeError, ImportError, ValueError, TypeError) as error:
+        near = (
+            difflib.get_close_matches(str(error.name), dir(error.obj), n=1) if isinstance(error, AttributeError) else ()
+        )
+        way_out = f"did you mean {near[0]}?" if near else "give a class or function by its full name"
+        yield f"{key}={name}: {first_line(error)}; {way_out}"
+
+
+def _unbound(node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], path: str) -> Iterator[str]:
+    given = set(node) - _INSTANTIATE_KEYS
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_any:
+        for key in sorted(given - set(parameters)):
+            yield f"{path}.{key}: {node['_target_']} has no such argument; {suggest(key, parameters)}"
+    if node.get("_partial_") or node.get("_args_"):
+        return
+    needed = {name for name, parameter in parameters.items() if _is_required(parameter)}
+    for key in sorted(needed - given):
+        yield f"{path}.{key}: {node['_target_']} needs this argument; add {path}.{key}=..."
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    named = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return named and parameter.default is inspect.Parameter.empty
+
+
+def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each rate of an optimizer that is no usable number."""
+    lr, weight_decay = optimizer.get("lr"), optimizer.get("weight_decay")
+    if not _is_number(lr) or lr <= 0:
+        yield f"optimizer.lr={shown(lr)}: must be a number above 0"
+    if not _is_number(weight_decay) or weight_decay < 0:
+        yield f"optimizer.weight_decay={shown(weight_decay)}: must be a number of at least 0"
+
+
+def refused_by_class(optimizer: Mapping[str, Any]) -> Iterator[str]:
+    """What an optimizer's class says against its values: it meets a parameter here, before the backbone is read."""
+    try:
+        instantiate(optimizer, _convert_="all")([torch.zeros(1, requires_grad=True)])
+    except (HydraException, ValueError, TypeError, RuntimeError) as error:
+        yield f"optimizer: {first_line(error)}"
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
