@@ -48,7 +48,9 @@ def reported_in_one_line(folder: Path) -> Iterator[None]:
 
 def _remove_if_empty(folder: Path) -> None:
     # Parents go too, but never the working directory or anything outside it: those were not made for this run.
-    below_here = [parent for parent in folder.parents if Path.cwd() in parent.parents]
+    here = Path.cwd()
+    if folder.absolute() == here:
+        return
     with suppress(OSError):
-        for path in (folder, *below_here):
+        for path in (folder, *(parent for parent in folder.absolute().parents if here in parent.parents)):
             path.rmdir()

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from neuroada.config.errors import shown
+
 # Where the work is done, and what is shown of it, changes no result beyond the last digits.
 _TRAINER_KEYS_WITHOUT_EFFECT = {
     "devices",
@@ -57,7 +59,7 @@ def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: 
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             lines += changed_keys(before, now, f"{prefix}{key}.")
         elif before != now:
-            lines.append(f"{prefix}{key}: {before} there, {now} here")
+            lines.append(f"{prefix}{key}: {shown(before)} there, {shown(now)} here")
     return lines
 
 

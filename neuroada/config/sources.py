@@ -78,7 +78,7 @@ def read_config(folder: Path) -> DictConfig:
         raise UserError(f"{path} is missing; {folder} is not a run folder")
     try:
         stored = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); give a folder that a run wrote") from error
     if not isinstance(stored, DictConfig) or not stored.get("job") or not stored.get("method"):
         raise UserError(f"{path} is not a configuration; give a folder that a run wrote")

@@ -1,0 +1,173 @@
+"""A mistake in a configuration is named with its key, its value, the rule and the way out; all of them at once."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from neuroada.config.check import check, typed
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+
+Checked = Callable[..., RunConfig]
+Composed = Callable[..., DictConfig]
+
+
+def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
+    """The lines of a rejection, without its heading."""
+    with pytest.raises(UserError) as caught:
+        checked(*overrides)
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "config rejected:"
+    assert all(line.startswith("  - ") for line in lines)
+    return [line.removeprefix("  - ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        # Keys that Hydra takes with a plus, though no schema knows them.
+        ("+typo=1", "typo: no such key; valid: adapter, budget, callbacks, data, evaluation, job"),
+        ("+optimiser=1", "optimiser: no such key; did you mean optimizer?"),
+        ("+budget.kk=3", "budget.kk: no such key; valid: top_k"),
+        ("+data.batchsize=3", "data.batchsize: no such key; did you mean batch_size?"),
+        # Keywords that a class does not take, or lacks.
+        ("+optimizer.lrr=1", "optimizer.lrr: torch.optim.AdamW has no such argument; did you mean lr?"),
+        ("+trainer.max_epoch=3", "trainer.max_epoch: lightning.Trainer has no such argument; did you mean max_epochs?"),
+        ("+method.selektion=x", "method.selektion: neuroada.training.methods.NeuroAda has no such argument"),
+        ("~method.name", "method.name: neuroada.training.methods.NeuroAda needs this argument; add method.name=..."),
+        (
+            "+callbacks.progress_bar.rate=1",
+            "callbacks.progress_bar.rate: neuroada.training.progress.ProgressBar has no such argument; "
+            "valid: refresh_rate",
+        ),
+        # Names that lead nowhere.
+        (
+            "optimizer._target_=torch.optim.AdamWW",
+            "optimizer._target_=torch.optim.AdamWW: module 'torch.optim' has no attribute 'AdamWW'; "
+            "did you mean AdamW?",
+        ),
+        (
+            "optimizer._target_=nowhere.AdamW",
+            "optimizer._target_=nowhere.AdamW: No module named 'nowhere'; give a class or function by its full name",
+        ),
+        ("optimizer._target_=torch.optim", "optimizer._target_=torch.optim: "),
+        ("job.function=neuroada.training.budget.budgt", "job.function=neuroada.training.budget.budgt: "),
+        # Values of optimizers.
+        ("optimizer.lr=fast", "optimizer.lr=fast: must be a number above 0"),
+        ("optimizer.lr=-1", "optimizer.lr=-1: must be a number above 0"),
+        ("optimizer.lr=0", "optimizer.lr=0: must be a number above 0"),
+        ("optimizer.lr=nan", "optimizer.lr=nan: must be a number above 0"),
+        ("optimizer.lr=true", "optimizer.lr=True: must be a number above 0"),
+        ("optimizer.lr=null", "optimizer.lr=null: must be a number above 0"),
+        ("~optimizer.lr", "optimizer.lr=null: must be a number above 0"),
+        ("optimizer.weight_decay=-0.1", "optimizer.weight_decay=-0.1: must be a number of at least 0"),
+        ("optimizer.betas=[2,3]", "optimizer: Invalid beta parameter at index 0: 2"),
+        # Trainer keywords that something else decides.
+        (
+            "trainer.precision=bf16-true",
+            "trainer.precision=bf16-true: the precision of the backbone is set by model.dtype alone (the values stay "
+            "in float32); use model.dtype=bfloat16 and leave trainer.precision at 32-true",
+        ),
+        (
+            "+trainer.accumulate_grad_batches=2",
+            "trainer.accumulate_grad_batches=2: cannot be set here; it follows from data.batch_size, "
+            "data.micro_batch_size and trainer.devices",
+        ),
+        ("+trainer.limit_test_batches=2", "trainer.limit_test_batches=2: cannot be set here; use evaluation.limit"),
+        ("trainer.use_distributed_sampler=true", "trainer.use_distributed_sampler: must be false"),
+        ("trainer.max_epochs=-1", "trainer.max_epochs=-1: training would never end; set it or trainer.max_steps"),
+        ("trainer.max_epochs=null", "trainer.max_epochs=null: training would never end"),
+        # Rules of single values.
+        ("budget.top_k=0", "budget.top_k=0: must be at least 1"),
+        ("data.micro_batch_size=5", "data.batch_size=16: must be a multiple of data.micro_batch_size=5"),
+        ("data.micro_batch_size=0", "data.micro_batch_size=0: must be at least 1"),
+        ("data.split=train", "data.split=train: choose one of test, validation"),
+        ("model.dtype=float16", "model.dtype=float16: choose one of auto, float32, bfloat16"),
+        ("model.target_modules=[]", "model.target_modules=[]: give a list of module names, one regular expression"),
+        ("model.target_modules=null", "model.target_modules=null: give a list of module names"),
+        ("model.name=a/b", "model.name=a/b: use letters, digits"),
+        ("task.name=..", "task.name=..: use letters, digits"),
+        ("task.loss_on=prompt", "task.loss_on=prompt: choose one of completion, all"),
+        ("task.loss_reduction=mean", "task.loss_reduction=mean: choose one of step, micro_batch"),
+        ("scheduler.name=step", "scheduler.name=step: choose one of linear, cosine, constant_with_warmup"),
+        ("scheduler.warmup_ratio=1.5", "scheduler.warmup_ratio=1.5: must lie in [0, 1]"),
+        ("evaluation.limit=0", "evaluation.limit=0: must be at least 1"),
+        ("seed=-1", "seed=-1: must lie in [0, 2**32)"),
+        # What belongs to one job.
+        ("job=merge", "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"),
+        # Values left out, and references to nothing.
+        ("~optimizer", "optimizer: has no value; give one with optimizer=..."),
+        ("~budget", "budget: has no value; give one with budget=..."),
+        ("budget.top_k=???", "budget.top_k: has no value; give one with budget.top_k=..."),
+        ("model.name_or_path=${nowhere}", "model.name_or_path: Interpolation key 'nowhere' not found"),
+        ("data.dir=${oc.env:NO_SUCH_VARIABLE}", "data.dir: KeyError raised while resolving"),
+    ],
+)
+def test_a_mistake_is_one_line(checked: Checked, override: str, message: str) -> None:
+    lines = mistakes_of(checked, override)
+    assert len(lines) == 1
+    assert lines[0].startswith(message)
+
+
+def test_mistakes_are_reported_together(checked: Checked) -> None:
+    overrides = ["+typo=1", "optimizer.lr=fast", "budget.top_k=0", "+trainer.max_epoch=3", "data.micro_batch_size=5"]
+    lines = mistakes_of(checked, *overrides)
+    keys = ("typo", "optimizer.lr", "budget.top_k", "trainer.max_epoch", "data.batch_size")
+    assert sorted(line.partition(":")[0].partition("=")[0] for line in lines) == sorted(keys)
+
+
+@pytest.mark.parametrize("job", ["finetune", "budget"])
+def test_an_adapter_for_a_job_that_reads_none(checked: Checked, store_adapter: Callable[..., object], job: str) -> None:
+    (line,) = mistakes_of(checked, f"job={job}", f"adapter={store_adapter()}")
+    assert line.endswith(f"job={job} reads no adapter; use job=evaluate or job=merge")
+
+
+def test_another_optimizer_brings_its_own_arguments(checked: Checked) -> None:
+    lines = mistakes_of(checked, "optimizer._target_=torch.optim.SGD")
+    assert [line.partition(":")[0] for line in lines] == ["optimizer.betas", "optimizer.eps"]
+    sgd = ("optimizer._target_=torch.optim.SGD", "~optimizer.betas", "~optimizer.eps", "+optimizer.momentum=0.9")
+    assert checked(*sgd).optimizer["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("override", ["callbacks.learning_rate=null", "~callbacks", "~logger", "trainer.precision=32"])
+def test_parts_can_be_switched_off(checked: Checked, override: str) -> None:
+    assert isinstance(checked(override), RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": {"top_k": "many"}}, "budget.top_k=many: Value 'many' of type 'str' could not be converted to"),
+        ({"seed": None}, "seed=null: "),
+        ({"data": {"batch_size": [1]}}, "data.batch_size=[1]: "),
+        ({"trainer": 5}, "trainer=5: "),
+        ({"model": 5}, "model=5: "),
+    ],
+)
+def test_values_that_met_no_schema_are_converted_or_refused(
+    composed: Composed, change: dict[str, object], message: str
+) -> None:
+    """As when somebody edits the ``config.yaml`` of a run folder by hand."""
+    plain = OmegaConf.create(OmegaConf.to_container(composed(), resolve=False))
+    del plain["hydra"]
+    for key, value in change.items():
+        plain[key] = OmegaConf.merge(plain[key], value) if isinstance(value, dict) else value
+    with pytest.raises(UserError) as caught:
+        check(plain)
+    assert any(line.startswith(f"  - {message}") for line in str(caught.value).splitlines())
+
+
+def test_a_number_in_quotes_is_a_number(composed: Composed) -> None:
+    plain = OmegaConf.create(OmegaConf.to_container(composed(), resolve=False))
+    del plain["hydra"]
+    plain.budget.top_k = "3"
+    assert check(plain).budget.top_k == 3
+
+
+def test_a_stored_run_is_typed_again(checked: Checked) -> None:
+    run = checked("budget=top5")
+    assert typed(dataclasses.asdict(run)) == run
+    with pytest.raises(UserError, match="budget: has no value"):
+        typed({key: value for key, value in dataclasses.asdict(run).items() if key != "budget"})

@@ -1,0 +1,86 @@
+"""One table over many runs: finished ones in rows, a dash where a number is missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.report.compare import compare, comparison_table, run_folders
+
+StoreResult = Callable[..., Path]
+
+
+def cells(table: Any) -> list[list[str]]:
+    """The rows of a table, its header first."""
+    columns = [[column.header, *column.cells] for column in table.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def test_a_benchmark_that_a_run_did_not_score_is_a_dash(make_result: Callable[..., dict[str, Any]]) -> None:
+    results = {
+        Path("a"): make_result(boolq=(30, 40), piqa=(5, 20)),
+        Path("b"): make_result(piqa=(0, 20), AddSub=(1, 10)),
+    }
+    table = comparison_table(results, num_unfinished=1)
+    assert table.title == "2 finished, 1 unfinished"
+    assert cells(table) == [
+        ["#", "% trained", "boolq", "piqa", "AddSub", "macro"],
+        ["1", "0.404", "75.0", "25.0", "-", "50.0"],
+        ["2", "0.404", "-", "0.0", "10.0", "5.0"],
+    ]
+
+
+def test_a_result_without_numbers_is_a_row_of_dashes(make_result: Callable[..., dict[str, Any]]) -> None:
+    table = comparison_table({Path("a"): make_result(boolq=(1, 2)), Path("b"): {}}, num_unfinished=0)
+    assert cells(table)[2] == ["2", "-", "-", "-"]
+
+
+def test_runs_are_found_and_numbered(
+    store_result: StoreResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store_result("finetune/llama_7b/commonsense/neuroada-k20-01234567/s2", boolq=(30, 40))
+    store_result("finetune/llama_7b/commonsense/neuroada-k20-01234567/s1", boolq=(10, 40), piqa=(1, 4))
+    unfinished = tmp_path / "outputs" / "finetune" / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "config.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    compare(RunConfig(runs="outputs"), tmp_path)
+    title, *lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert title == "2 finished, 1 unfinished"
+    assert lines[0].split() == ["#", "%", "trained", "boolq", "piqa", "macro"]
+    assert lines[2:] == [
+        "1       0.404    25.0   25.0    25.0",
+        "2       0.404    75.0      -    75.0",
+        "1  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s1",
+        "2  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s2",
+    ]
+
+
+def test_what_lies_inside_a_run_is_no_run(store_result: StoreResult, tmp_path: Path) -> None:
+    """Weights & Biases writes a ``config.yaml`` of its own below ``logs/``."""
+    folder = store_result("finetune/a", boolq=(1, 2))
+    inside = folder / "logs" / "wandb" / "files"
+    inside.mkdir(parents=True)
+    (inside / "config.yaml").write_text("")
+    assert list(run_folders(tmp_path)) == [folder]
+    assert list(run_folders(folder)) == [folder]
+
+
+@pytest.mark.parametrize("name", ["outputs", "nowhere"])
+def test_no_run_at_all_is_one_message(tmp_path: Path, name: str) -> None:
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(UserError, match="no finished run below this folder"):
+        compare(RunConfig(runs=str(tmp_path / name)), tmp_path)
+
+
+def test_a_damaged_result_is_named(store_result: StoreResult, tmp_path: Path) -> None:
+    store_result("a", boolq=(1, 2))
+    (store_result("b", boolq=(1, 2)) / "result.json").write_text("{")
+    with pytest.raises(UserError, match=r"b/result\.json is damaged"):
+        compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)

@@ -1,0 +1,135 @@
+"""Imports point one way: run.py -> report -> training -> tasks, sparse. Held to by reading the sources."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = [ROOT / "run.py", *sorted((ROOT / "neuroada").rglob("*.py"))]
+
+# What each part may import of this project. `import neuroada` itself is the Python API, and counts as sparse.
+ALLOWED = {
+    "run": {"report", "training", "config"},
+    "report": {"training", "tasks", "sparse", "config"},
+    "training": {"tasks", "sparse", "config", "bundled"},
+    "tasks": {"config", "bundled"},
+    "bundled": set(),
+    "config": {"sparse.errors"},
+    "sparse": set(),
+    "": {"sparse"},
+}
+# Who may import libraries that bring a world of their own; the Python API needs none of them.
+LIBRARIES = {
+    "transformers": {"tasks", "training", "bundled"},
+    "lightning": {"tasks", "training", "report"},
+    "omegaconf": {"run", "config", "training"},
+    "hydra": {"run", "config", "training"},
+}
+# Training composes nothing: it makes what the configuration names.
+HYDRA_IN_TRAINING = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
+SPARSE_NEEDS = {"torch", "safetensors"}
+
+
+def violations(part: str, source: str) -> list[str]:
+    """What a source text of a part (a folder of the package; "" is its root) imports against the rules."""
+    return [f"line {line}: {name}" for line, name in _imports(source) if not _is_allowed(part, name)]
+
+
+def _imports(source: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of all that is imported, wherever it stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def _is_allowed(part: str, name: str) -> bool:
+    if name.startswith("."):
+        return False  # relative imports would hide where they lead
+    library, _, rest = name.partition(".")
+    if library == "neuroada":
+        target = rest if any(rest == known or rest.startswith(f"{known}.") for known in ALLOWED if known) else "sparse"
+        own = {part} if part else set()
+        return any(target == goal or target.startswith(f"{goal}.") for goal in ALLOWED[part] | own)
+    if part == "sparse" and library not in SPARSE_NEEDS | sys.stdlib_module_names:
+        return False
+    if part == "training" and library == "hydra":
+        return name in HYDRA_IN_TRAINING
+    return part in LIBRARIES.get(library, {part})
+
+
+def _part(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    if relative.name == "run.py":
+        return "run"
+    return relative.parts[1] if len(relative.parts) > 2 else ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    assert violations(_part(path), path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("sparse", "from neuroada.config.errors import UserError"),
+        ("sparse", "from neuroada.tasks.rows import read_rows"),
+        ("sparse", "import transformers"),
+        ("sparse", "from lightning.pytorch import Trainer"),
+        ("sparse", "import numpy"),
+        ("tasks", "from neuroada.training import models"),
+        ("tasks", "from neuroada import training"),
+        ("tasks", "from neuroada.sparse.errors import AdapterError"),
+        ("tasks", "import neuroada"),
+        ("tasks", "from neuroada import attach"),
+        ("tasks", "from omegaconf import DictConfig"),
+        ("tasks", "import hydra.utils"),
+        ("training", "from neuroada.report.summary import show"),
+        ("training", "import neuroada.report.summary as summary"),
+        ("training", "from hydra import compose"),
+        ("training", "import hydra"),
+        ("training", "def late():\n    from neuroada.report import summary"),
+        ("training", "from ..report import summary"),
+        ("report", "from transformers import AutoModel"),
+        ("report", "import hydra"),
+        ("config", "from neuroada.tasks.benchmarks import lookup"),
+        ("config", "from neuroada.sparse.adapter import attach"),
+        ("config", "from transformers import AutoConfig"),
+        ("bundled", "from neuroada.training.models import load_model"),
+        ("bundled", "from neuroada.tasks.prompts import Example"),
+        ("run", "from neuroada.tasks.data import InstructionDataModule"),
+        ("run", "import transformers"),
+        ("", "from neuroada.config.errors import UserError"),
+    ],
+)
+def test_a_planted_violation_is_found(part: str, line: str) -> None:
+    assert len(violations(part, line)) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("sparse", "import math\nimport torch\nfrom neuroada.sparse.layer import NeuroAdaLinear"),
+        ("config", "from neuroada.sparse.errors import AdapterError"),
+        ("tasks", "import neuroada.bundled\nfrom transformers import PreTrainedTokenizerBase"),
+        ("training", "import neuroada\nfrom neuroada import attach\nfrom hydra.utils import instantiate"),
+        ("report", "from neuroada.training.record import read_result"),
+        ("", "from neuroada.sparse.adapter import attach"),
+    ],
+)
+def test_what_points_down_is_left_alone(part: str, line: str) -> None:
+    assert violations(part, line) == []
+
+
+def test_the_python_api_loads_none_of_what_only_runs_need() -> None:
+    program = "import sys, neuroada; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {"lightning", "hydra", "omegaconf", "transformers", "datasets", "wandb", "rich"}
+    assert not heavy & set(loaded.stdout.split())
