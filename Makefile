@@ -1,0 +1,46 @@
+# Everything runs in .venv, made on first use with Python 3.11 or newer: make PYTHON=python3.12 chooses another.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint typecheck pytest format test-slow bundled clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(READY)  ## Install, then fine-tune and score the bundled model: about a minute on two cores
+	$(BIN)/python run.py
+
+test: $(READY) lint typecheck pytest  ## Install, then lint, type check and the test suite
+
+lint: $(READY)  ## Ruff: lint and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY)  ## mypy
+	$(BIN)/mypy
+
+pytest: $(READY)  ## The test suite without the slow tests
+	$(BIN)/pytest -m "not slow"
+
+format: $(READY)  ## Apply ruff's fixes and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-slow: $(READY)  ## The slow tests: outcome of the bundled default over three seeds
+	$(BIN)/pytest -m slow
+
+bundled: $(READY)  ## Make the bundled data and train the bundled model again (tens of minutes)
+	$(BIN)/python -m neuroada.bundled.make_data
+	$(BIN)/python -m neuroada.bundled.pretrain
+
+clean:  ## Remove the environment and caches; outputs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
