@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -155,6 +156,14 @@ def test_options_are_seen_by_later_groups() -> None:
     """An experiment is won over by a debug file, and both by what is typed."""
     run = checked("experiment=llama_7b/math_top1", "debug=one_step", "evaluation.limit=7", "seed=3")
     assert (run.trainer["max_steps"], run.evaluation.limit, run.seed) == (1, 7, 3)
+
+
+def test_hydra_lists_the_options_of_a_group() -> None:
+    with pytest.raises(MissingConfigException) as caught:
+        composed("budget=top3")
+    message = str(caught.value)
+    assert "Could not find 'budget/top3'" in message
+    assert all(f"\ttop{top_k}\n" in message for top_k in (1, 5, 10, 20))
 
 
 def test_data_directory_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,12 @@ def _trainer_rules(trainer: Mapping[str, Any]) -> Iterator[str]:
         )
     if trainer.get("use_distributed_sampler", True):
         yield "trainer.use_distributed_sampler: must be false; the data module shards exactly, without repeating items"
-    if all(trainer.get(key) in (None, -1) for key in ("max_epochs", "max_steps")):
-        epochs = shown(trainer.get("max_epochs"))
-        yield f"trainer.max_epochs={epochs}: training would never end; set it or trainer.max_steps"
+    limits = {key: trainer.get(key) for key in ("max_epochs", "max_steps")}
+    for key, limit in limits.items():
+        if limit is not None and not (type(limit) is int and limit >= -1):
+            yield f"trainer.{key}={limit}: must be a whole number, or -1 for no limit"
+    if all(limit in (None, -1) for limit in limits.values()):
+        yield f"trainer.max_epochs={shown(limits['max_epochs'])}: training would never end; set it or trainer.max_steps"
     for key, reason in _TRAINER_KEYS_SET_ELSEWHERE.items():
         if trainer.get(key) is not None:
             yield f"trainer.{key}={trainer[key]}: cannot be set here; {reason}"

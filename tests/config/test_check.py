@@ -79,6 +79,9 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("trainer.use_distributed_sampler=true", "trainer.use_distributed_sampler: must be false"),
         ("trainer.max_epochs=-1", "trainer.max_epochs=-1: training would never end; set it or trainer.max_steps"),
         ("trainer.max_epochs=null", "trainer.max_epochs=null: training would never end"),
+        ("trainer.max_epochs=many", "trainer.max_epochs=many: must be a whole number, or -1 for no limit"),
+        ("trainer.max_steps=1.5", "trainer.max_steps=1.5: must be a whole number"),
+        ("trainer.max_steps=-2", "trainer.max_steps=-2: must be a whole number"),
         # Rules of single values.
         ("budget.top_k=0", "budget.top_k=0: must be at least 1"),
         ("data.micro_batch_size=5", "data.batch_size=16: must be a multiple of data.micro_batch_size=5"),

@@ -1,0 +1,121 @@
+"""``python run.py`` as people start it, in a process of its own and from a folder of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from neuroada.config.registration import register
+
+ROOT = Path(__file__).resolve().parents[1]
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Trained and total parameters in percent, as published.
+SHARES = {
+    "llama_7b": (0.020, 0.404),
+    "llama_13b": (0.016, 0.327),
+    "llama2_7b": (0.020, 0.404),
+    "llama3_8b": (0.017, 0.343),
+}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts run.py in an empty folder, without a hub."""
+
+    def started(*overrides: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        command = [sys.executable, str(ROOT / "run.py"), *overrides]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    return started
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any, choice_row: Any) -> list[str]:
+    """Overrides for a small backbone and small data that are all there."""
+    backbone = tmp_path / "backbone"
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 420, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
+    LlamaForCausalLM(LlamaConfig(num_attention_heads=2, **sizes)).save_pretrained(backbone)
+    tokenizer.save_pretrained(backbone)
+    write_rows("data/boolq/train.json", [choice_row(number) for number in range(8)])
+    write_rows("data/boolq/test.json", [choice_row(number) for number in range(8, 12)])
+    return [
+        "model.name_or_path=backbone",
+        "data.dir=data",
+        "task.name=small",
+        "task.train=[boolq]",
+        "task.benchmarks=[boolq]",
+        "trainer.accelerator=cpu",
+    ]
+
+
+def an_earlier_run(folder: Path, overrides: list[str]) -> None:
+    """Files in the very run folder that these overrides name."""
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", overrides=overrides, return_hydra_config=True)
+    run_folder = folder / config.hydra.run.dir
+    for name in ("config.yaml", "result.json", "adapter/adapter_model.safetensors", "checkpoints/last.ckpt"):
+        path = run_folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"the earlier {name}")
+
+
+def files_below(folder: Path) -> dict[Path, tuple[bytes | None, int]]:
+    """Content and time of change of everything below a folder."""
+    paths = sorted(folder.rglob("*"))
+    return {path: (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns) for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+typo=1", r"config rejected:\n  - typo: no such key; valid: adapter, .*"),
+        ("model.target_modules=[q_prj]", r".*q_prj.*q_proj.*"),
+        ("task.train=[gsm8k]", r".*data/gsm8k/train\.json.*"),
+        (
+            "model.name_or_path=nobody/nothing",
+            r"model\.name_or_path=nobody/nothing: cannot be loaded \(.*\); check the name, the network and, .*",
+        ),
+    ],
+)
+def test_a_mistake_is_one_message_and_changes_nothing(
+    start: Start, tiny: list[str], tmp_path: Path, override: str, message: str
+) -> None:
+    overrides = [*tiny, override]
+    an_earlier_run(tmp_path, overrides)
+    before = files_below(tmp_path)
+    finished = start(*overrides)
+    assert finished.returncode == 1
+    assert re.fullmatch(f"neuroada: {message}\n", finished.stderr)
+    assert finished.stdout == ""
+    assert files_below(tmp_path) == before
+
+
+def test_budgets_of_the_four_models_in_one_sweep(start: Start, tmp_path: Path) -> None:
+    finished = start("-m", "job=budget", f"model={','.join(SHARES)}", "budget=top1,top20")
+    assert finished.returncode == 0, finished.stderr
+    titles = re.findall(r"(\w+), neuroada, top_k=(\d+)", finished.stdout)
+    shares = re.findall(r"│ all .* (\d+\.\d+) │", finished.stdout)
+    assert titles == [(model, top_k) for model in SHARES for top_k in ("1", "20")]
+    assert [float(share) for share in shares] == [share for pair in SHARES.values() for share in pair]
+    assert [path.name for path in tmp_path.rglob("*")] == ["outputs", "multirun.yaml"]
+
+
+def test_help_shows_groups_and_examples(start: Start) -> None:
+    finished = start("--help")
+    assert finished.returncode == 0
+    groups = ("job: budget, compare, evaluate, finetune, merge", "method: neuroada, none", "sweep: seeds, topk")
+    assert all(f"\n{group}\n" in finished.stdout for group in groups)
+    assert "experiment/llama_7b: commonsense_top1, commonsense_top20, math_top1, math_top20" in finished.stdout
+    assert "python run.py experiment=llama_7b/commonsense_top20" in finished.stdout
