@@ -112,11 +112,9 @@ def _converted(schema: type, key: str, value: Any) -> Any:
 
 def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     """Mistakes that no type rules out, in sections that may themselves be missing or mistyped."""
-    trainer, optimizer, job = (_section(values, key) for key in ("trainer", "optimizer", "job"))
-    yield from wrong_rates(optimizer)
-    yield from _trainer_rules(trainer)
-    yield from not_importable(job.get("function"), "job.function")
-    yield from _job_rules(job.get("name"), values.get("adapter"))
+    yield from wrong_rates(_section(values, "optimizer"))
+    yield from _trainer_rules(_section(values, "trainer"))
+    yield from _job_rules(values)
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -143,8 +141,13 @@ def _trainer_rules(trainer: Mapping[str, Any]) -> Iterator[str]:
             yield f"trainer.{key}={trainer[key]}: cannot be set here; {reason}"
 
 
-def _job_rules(job: Any, adapter: Any) -> Iterator[str]:
-    if job == "merge" and adapter is None:
+def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    job, adapter = _section(values, "job"), values.get("adapter")
+    name = job.get("name")
+    yield from not_importable(job.get("function"), "job.function")
+    if name == "merge" and adapter is None:
         yield "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"
-    if adapter is not None and job not in _ADAPTER_JOBS:
-        yield f"adapter={adapter}: job={job} reads no adapter; use job=evaluate or job=merge"
+    if adapter is not None and name not in _ADAPTER_JOBS:
+        yield f"adapter={adapter}: job={name} reads no adapter; use job=evaluate or job=merge"
+    if name == "finetune" and _section(values, "task").get("train") == []:
+        yield "task.train=[]: give at least one training set, or use job=evaluate"

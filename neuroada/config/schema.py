@@ -96,6 +96,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         _require_name("task.name", self.name)
+        _require(bool(self.benchmarks), f"task.benchmarks={self.benchmarks}: give at least one")
         _require_choice("task.loss_on", self.loss_on, LOSS_ON)
         _require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
 
@@ -169,6 +170,7 @@ class EvaluationConfig:
     """Keywords for ``generate``: the decoding strategy."""
 
     def __post_init__(self) -> None:
+        _require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
         _require_at_least("evaluation.batch_size", self.batch_size, 1)
         _require_at_least("evaluation.limit", self.limit, 1)
         _require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)

@@ -96,6 +96,9 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("task.loss_reduction=mean", "task.loss_reduction=mean: choose one of step, micro_batch"),
         ("scheduler.name=step", "scheduler.name=step: choose one of linear, cosine, constant_with_warmup"),
         ("scheduler.warmup_ratio=1.5", "scheduler.warmup_ratio=1.5: must lie in [0, 1]"),
+        ("task.benchmarks=[]", "task.benchmarks=[]: give at least one"),
+        ("evaluation.benchmarks=[]", "evaluation.benchmarks=[]: give at least one, or null for those of the task"),
+        ("task.train=[]", "task.train=[]: give at least one training set, or use job=evaluate"),
         ("evaluation.limit=0", "evaluation.limit=0: must be at least 1"),
         ("seed=-1", "seed=-1: must lie in [0, 2**32)"),
         # What belongs to one job.
