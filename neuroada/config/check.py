@@ -76,6 +76,7 @@ def _build(schema: type, values: Mapping[str, Any], mistakes: list[str], prefix:
     hints = typing.get_type_hints(schema)
     num_before = len(mistakes)
     arguments: dict[str, Any] = {}
+    node = OmegaConf.structured(schema)
     for item in fields(schema):
         if item.name not in values:
             mistakes += [f"{prefix}{item.name}: has no value"] if _is_required(item) else []
@@ -86,7 +87,7 @@ def _build(schema: type, values: Mapping[str, Any], mistakes: list[str], prefix:
             arguments[item.name] = _build(section, value, mistakes, f"{prefix}{item.name}.")
             continue
         try:
-            arguments[item.name] = _converted(schema, item.name, value)
+            arguments[item.name] = _converted(node, item.name, value)
         except OmegaConfBaseException as error:
             mistakes.append(f"{prefix}{item.name}={shown(value)}: {first_line(error)}")
     if len(mistakes) > num_before:
@@ -102,9 +103,8 @@ def _is_required(item: "Field[Any]") -> bool:
     return item.default is MISSING or (item.default is NO_DEFAULT and item.default_factory is NO_DEFAULT)
 
 
-def _converted(schema: type, key: str, value: Any) -> Any:
+def _converted(node: DictConfig, key: str, value: Any) -> Any:
     """The value as the type of its field; what a person wrote into a file has met no schema yet."""
-    node = OmegaConf.structured(schema)
     node[key] = value
     converted = node[key]
     return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted

@@ -1,11 +1,12 @@
 """Groups whose choice is a class: a ``_target_`` and the keywords it is called with."""
 
 import difflib
+import importlib
 import inspect
 import math
-import pkgutil
 from collections.abc import Iterator, Mapping
 from numbers import Real
+from types import ModuleType
 from typing import Any, TypeGuard
 
 import torch
@@ -29,19 +30,35 @@ def wrong_arguments(node: Any, path: str) -> Iterator[str]:
     mistakes = list(not_importable(node["_target_"], f"{path}._target_"))
     yield from mistakes
     if not mistakes:
-        yield from _unbound(node, inspect.signature(pkgutil.resolve_name(node["_target_"])).parameters, path)
+        yield from _unbound(node, inspect.signature(_located(node["_target_"])).parameters, path)
 
 
 def not_importable(name: Any, key: str) -> Iterator[str]:
     """One line if a dotted name leads to nothing that can be called."""
     try:
-        inspect.signature(pkgutil.resolve_name(name))
+        inspect.signature(_located(name))
     except (AttributeError, ImportError, ValueError, TypeError) as error:
         near = (
             difflib.get_close_matches(str(error.name), dir(error.obj), n=1) if isinstance(error, AttributeError) else ()
         )
         way_out = f"did you mean {near[0]}?" if near else "give a class or function by its full name"
         yield f"{key}={name}: {first_line(error)}; {way_out}"
+
+
+def _located(name: str) -> Any:
+    """The object of a dotted name. What a module on the way fails to import itself is raised as it is."""
+    parts = name.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for position, part in enumerate(parts[1:], start=2):
+        path = ".".join(parts[:position])
+        if isinstance(found, ModuleType) and not hasattr(found, part):
+            try:
+                importlib.import_module(path)
+            except ModuleNotFoundError as error:
+                if error.name != path:
+                    raise
+        found = getattr(found, part)
+    return found
 
 
 def _unbound(node: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], path: str) -> Iterator[str]:

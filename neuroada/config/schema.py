@@ -15,6 +15,7 @@ from neuroada.config.errors import UserError, shown
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
 LOSS_REDUCTIONS = ("step", "micro_batch")
+BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 
 
@@ -117,12 +118,17 @@ class DataConfig:
     """Examples per rank and forward pass; lower it when memory runs out."""
     max_length: int = 512
     """Longest training example in tokens; what is beyond is cut off on the right."""
+    batching: str = "packed"
+    """A micro-batch is one row of its examples end to end (packed), or one padded row for each (padded); grouped is
+    padded with those of an optimizer step sorted by length first, so that padding shrinks. A step's examples, loss and
+    gradient are the same in all three."""
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "micro_batch_size"):
             _require_at_least(f"data.{key}", getattr(self, key), 1)
         _require_at_least("data.max_length", self.max_length, 2)
         _require_choice("data.split", self.split, ("test", "validation"))
+        _require_choice("data.batching", self.batching, BATCHINGS)
         _require(
             self.batch_size % self.micro_batch_size == 0,
             f"data.batch_size={self.batch_size}: must be a multiple of data.micro_batch_size={self.micro_batch_size}",

@@ -92,9 +92,9 @@ def _resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictCon
         )
     stored = read_config(folder)
     keys = [key for key in typed if key != "resume" and not key.startswith("hydra")]
-    if all(_value(stored, key) is not _ABSENT or _value(settled, key) is not _ABSENT for key in keys):
-        before, now = ({key: _value(config, key) for key in keys} for config in (stored, settled))
-    else:  # an experiment or another choice that spreads over groups: compare all that counts
+    before, now = (_values_of(keys, config) for config in (stored, settled))
+    if {*before, *now} != set(keys):
+        # An experiment, or another choice that spreads over groups: compare all that counts.
         before, now = (
             {**identity(values), "seed": values.get("seed")} for values in (resolved(stored), resolved(settled))
         )
@@ -103,6 +103,11 @@ def _resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictCon
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
     stored.resume = "auto"  # a run that once started over is continued now
     return stored
+
+
+def _values_of(keys: Sequence[str], config: DictConfig) -> dict[str, Any]:
+    values = {key: _value(config, key) for key in keys}
+    return {key: value for key, value in values.items() if value is not _ABSENT}
 
 
 def _value(config: DictConfig, key: str) -> Any:

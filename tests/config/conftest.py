@@ -1,6 +1,7 @@
 """Runs composed from the shipped configuration, and folders as earlier runs leave them."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,7 @@ def store_adapter(tmp_path: Path) -> StoreAdapter:
     return store
 
 
+@functools.cache  # composing takes a sixth of a second
 def _compose(*overrides: str) -> DictConfig:
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
@@ -53,6 +54,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
             "optimizer._target_=nowhere.AdamW: No module named 'nowhere'; give a class or function by its full name",
         ),
         ("optimizer._target_=torch.optim", "optimizer._target_=torch.optim: "),
+        ("optimizer._target_=''", "optimizer._target_=: Empty module name; give a class or function by its full name"),
         ("job.function=neuroada.training.budget.budgt", "job.function=neuroada.training.budget.budgt: "),
         # Values of optimizers.
         ("optimizer.lr=fast", "optimizer.lr=fast: must be a number above 0"),
@@ -122,6 +124,14 @@ def test_mistakes_are_reported_together(checked: Checked) -> None:
     lines = mistakes_of(checked, *overrides)
     keys = ("typo", "optimizer.lr", "budget.top_k", "trainer.max_epoch", "data.batch_size")
     assert sorted(line.partition(":")[0].partition("=")[0] for line in lines) == sorted(keys)
+
+
+def test_what_a_part_itself_lacks_is_said(checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that the part is missing, which would send the reader to the wrong place."""
+    (tmp_path / "my_optimizers.py").write_text("import a_package_that_is_not_installed\nclass Fast: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (line,) = mistakes_of(checked, "optimizer._target_=my_optimizers.Fast")
+    assert "No module named 'a_package_that_is_not_installed'" in line
 
 
 @pytest.mark.parametrize("job", ["finetune", "budget"])

@@ -48,6 +48,7 @@ class TestResume:
             ("data.dir=/other", "data.dir: data there, /other here"),
             ("job=evaluate", "job.name: finetune there, evaluate here"),
             ("debug=one_step", "trainer.max_steps: -1 there, 1 here"),
+            ("+typo=1", "typo: null there, 1 here"),
             ("sweep=seeds", "seed: 7 there, 42 here"),
         ],
     )
