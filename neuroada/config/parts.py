@@ -38,11 +38,14 @@ def not_importable(name: Any, key: str) -> Iterator[str]:
     try:
         inspect.signature(_located(name))
     except (AttributeError, ImportError, ValueError, TypeError) as error:
-        near = (
-            difflib.get_close_matches(str(error.name), dir(error.obj), n=1) if isinstance(error, AttributeError) else ()
-        )
-        way_out = f"did you mean {near[0]}?" if near else "give a class or function by its full name"
-        yield f"{key}={name}: {first_line(error)}; {way_out}"
+        yield f"{key}={name}: {first_line(error)}; {_way_out(error)}"
+
+
+def _way_out(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return "install it, or give another class or function"
+    near = difflib.get_close_matches(error.name or "", dir(error.obj), n=1) if isinstance(error, AttributeError) else []
+    return f"did you mean {near[0]}?" if near else "give a class or function by its full name"
 
 
 def _located(name: str) -> Any:

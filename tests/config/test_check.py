@@ -51,7 +51,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ),
         (
             "optimizer._target_=nowhere.AdamW",
-            "optimizer._target_=nowhere.AdamW: No module named 'nowhere'; give a class or function by its full name",
+            "optimizer._target_=nowhere.AdamW: No module named 'nowhere'; install it, or give another class",
         ),
         ("optimizer._target_=torch.optim", "optimizer._target_=torch.optim: "),
         ("optimizer._target_=''", "optimizer._target_=: Empty module name; give a class or function by its full name"),
