@@ -2,9 +2,12 @@
 
 import functools
 import hashlib
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import lightning
 import torch
 from torch.utils.data import DataLoader
@@ -13,13 +16,17 @@ from transformers import PreTrainedTokenizerBase
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
 from neuroada.tasks import batches
-from neuroada.tasks.batches import Encoded, PromptBatch
+from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.benchmarks import lookup
 from neuroada.tasks.download import DataFile, ensure
+from neuroada.tasks.encoding import Encoded, encode_prompts
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
 from neuroada.tasks.prompts import PROTOCOLS, Example
 from neuroada.tasks.rows import read_rows, require_completions
 from neuroada.tasks.sampling import ShardedSampler, StepBatchSampler, accumulation
+from neuroada.tasks.tokenised import Recipe, TokenisedRows, tokenised
+
+logger = logging.getLogger(__name__)
 
 LIMIT_SEED = 42
 """Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
@@ -49,7 +56,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._training_files = [DataFile(lookup(name), "train") for name in task.train]
         names = evaluation.benchmarks if evaluation.benchmarks is not None else task.benchmarks
         self._benchmark_files = [DataFile(lookup(name), data.split) for name in names]
-        self._encoded: list[Encoded] | None = None
+        self._rows: TokenisedRows | None = None
         self._benchmarks: list[BenchmarkItems] = []
 
     @property
@@ -61,6 +68,11 @@ class InstructionDataModule(lightning.LightningDataModule):
     def benchmarks(self) -> list[BenchmarkItems]:
         """In the order of ``test_dataloader``; filled by ``setup``."""
         return self._benchmarks
+
+    @property
+    def packs_examples(self) -> bool:
+        """Whether a row of a training batch holds several examples, which the model then has to keep apart."""
+        return self._data.batching == "packed" and self._data.micro_batch_size > 1
 
     @property
     def num_steps_per_epoch(self) -> int:
@@ -82,19 +94,14 @@ class InstructionDataModule(lightning.LightningDataModule):
         """Read everything once; later stages find it read."""
         if self.trainer is not None:
             _add_once(EpochBoundaryResume(), self.trainer.callbacks)  # type: ignore[attr-defined]  # set dynamically
-        if self._encoded is not None:
+        if self._benchmarks:
             return
-        training = [(file, self._read(file)) for file in self._training_files]
-        self._benchmarks = [self._select(file, self._read(file)) for file in self._benchmark_files]
-        encoded: list[Encoded] = []
-        for file, examples in training:
-            encoded += self._encode(file, examples)
-        if training and not any(row.num_labels for row in encoded):
-            raise UserError(
-                f"data.max_length={self._data.max_length}: cuts every completion off, so there is nothing to train "
-                "on; raise it"
-            )
-        self._encoded = encoded
+        # The quick part first: a malformed benchmark is reported before minutes of tokenising.
+        benchmarks = [self._select(file, self._read(file)) for file in self._benchmark_files]
+        if self._training_files:
+            self._rows = TokenisedRows([self._tokenised(file) for file in self._training_files])
+            self._report_lost_completions(self._rows)
+        self._benchmarks = benchmarks
 
     def train_dataloader(self) -> ResumableLoader:
         rank, world_size = self._place()
@@ -105,8 +112,9 @@ class InstructionDataModule(lightning.LightningDataModule):
             seed=self._seed,
             rank=rank,
             world_size=world_size,
+            arrange=self._longest_first if self._data.batching == "grouped" else tuple,
         )
-        return ResumableLoader(TrainingSet(self._training_rows, batches.pad_token_id(self._tokenizer)), sampler)
+        return ResumableLoader(TrainingSet(self._training_rows, self._collate()), sampler)
 
     def test_dataloader(self) -> list[DataLoader[PromptBatch]]:
         """One loader for each benchmark: this rank's share, longest prompts first."""
@@ -117,10 +125,19 @@ class InstructionDataModule(lightning.LightningDataModule):
         return Path(self._data.dir)
 
     @property
-    def _training_rows(self) -> list[Encoded]:
-        if not self._encoded:
+    def _training_rows(self) -> TokenisedRows:
+        if self._rows is None:
             raise RuntimeError("no training rows: call setup() first, with a task that has training sets")
-        return self._encoded
+        return self._rows
+
+    def _collate(self) -> Callable[[Sequence[Encoded], int], TrainingBatch]:
+        if self._data.batching == "packed":
+            return batches.collate_packed
+        return functools.partial(batches.collate_padded, pad_id=batches.pad_token_id(self._tokenizer))
+
+    def _longest_first(self, examples: Sequence[int]) -> list[int]:
+        """Examples of a step, so that those of a micro-batch are about equally long."""
+        return sorted(examples, key=lambda index: -self._training_rows.lengths[index])
 
     def _read(self, file: DataFile) -> list[Example]:
         return read_rows(file.path(self._dir), file.dataset)
@@ -131,13 +148,35 @@ class InstructionDataModule(lightning.LightningDataModule):
             drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(LIMIT_SEED))[:limit]
             examples = [examples[index] for index in sorted(drawn.tolist())]
         protocol = PROTOCOLS[file.dataset.protocol]
-        prompts = batches.encode_prompts(examples, protocol, self._tokenizer)
+        prompts = encode_prompts(examples, protocol, self._tokenizer)
         return BenchmarkItems(file.dataset, file.split, protocol, examples, prompts)
 
-    def _encode(self, file: DataFile, examples: list[Example]) -> list[Encoded]:
+    def _tokenised(self, file: DataFile) -> datasets.Dataset:
         protocol = PROTOCOLS[file.dataset.protocol]
-        require_completions(file.path(self._dir), examples, protocol)
-        return batches.encode_all(examples, protocol, self._tokenizer, self._data.max_length, self._task.loss_on)
+        path = file.path(self._dir)
+
+        def read() -> list[Example]:
+            examples = read_rows(path, file.dataset)
+            require_completions(path, examples, protocol)
+            return examples
+
+        recipe = Recipe(protocol, self._tokenizer, self._data.max_length, self._task.loss_on)
+        return tokenised(file.dataset.name, _sha256(path), recipe, read)
+
+    def _report_lost_completions(self, rows: TokenisedRows) -> None:
+        num_lost = int((rows.num_labels == 0).sum())
+        if num_lost == len(rows):
+            raise UserError(
+                f"data.max_length={self._data.max_length}: cuts every completion off, so there is nothing to train "
+                "on; raise it"
+            )
+        if num_lost:
+            logger.warning(
+                "%d of %d training rows carry no loss: their prompts fill all of data.max_length=%d tokens",
+                num_lost,
+                len(rows),
+                self._data.max_length,
+            )
 
     def _prompt_loader(self, items: BenchmarkItems) -> DataLoader[PromptBatch]:
         rank, world_size = self._place()
@@ -170,3 +209,5 @@ def _sha256(path: Path) -> str:
         raise UserError(
             f"{path}: no such file; fetch it with a run, or set data.dir to the folder that has it"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error

@@ -1,6 +1,6 @@
 """Which example goes where: the order of training micro-batches, and the share of each rank in evaluation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,10 +37,20 @@ class StepBatchSampler(Sampler[MicroBatch]):
     (seed, epoch) alone. They are cut into accumulation x world_size blocks of near-equal size; micro-batch j of rank r
     is block j * world_size + r. So every step, the last and shorter one too, has equally many micro-batches on all
     ranks, and no example is dropped. Pass it as ``DataLoader(sampler=..., batch_size=None)``.
+
+    ``arrange`` may reorder the examples of a step before they are cut, so that a block's are of a kind; the step as a
+    whole, and with it the gradient, stays what it is.
     """
 
     def __init__(
-        self, num_examples: int, batch_size: int, micro_batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        num_examples: int,
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        arrange: Callable[[Sequence[int]], Sequence[int]] = tuple,
     ) -> None:
         self.num_examples = num_examples
         self.batch_size = batch_size
@@ -48,6 +58,7 @@ class StepBatchSampler(Sampler[MicroBatch]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.arrange = arrange
         self.epoch = 0
         self.position = 0
         """Micro-batches handed out in this epoch."""
@@ -88,7 +99,7 @@ class StepBatchSampler(Sampler[MicroBatch]):
 
     def _micro_batch(self, order: list[int], index: int) -> MicroBatch:
         step, micro_batch = divmod(index, self.accumulation)
-        step_examples = tuple(order[step * self.batch_size : (step + 1) * self.batch_size])
+        step_examples = tuple(self.arrange(order[step * self.batch_size : (step + 1) * self.batch_size]))
         block = micro_batch * self.world_size + self.rank
         size, num_longer = divmod(len(step_examples), self.accumulation * self.world_size)
         first = block * size + min(block, num_longer)

@@ -1,34 +1,105 @@
-"""The training loss of one micro-batch, normalised over the whole optimizer step.
+"""The training loss of one micro-batch, at the cost of its labels alone.
 
-Shapes: B rows, T tokens, S selected positions, V vocabulary.
+Prompts of multiple-choice questions are long, their answers short and vocabularies wide: hidden states are selected
+before the output layer, and logits exist for a chunk of labels at a time.
+
+Shapes: B rows, T tokens, N labelled tokens, C of them in a chunk, S selected positions, H hidden size, V vocabulary.
 """
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from neuroada.tasks.batches import IGNORED, TrainingBatch
+from neuroada.training.probes import logits_are_plain
+
+_CHUNK_LOGITS = 2**25
+"""Logits that exist at a time: 128 MiB in fp32."""
 
 
-def summed_loss(model: PreTrainedModel, batch: TrainingBatch) -> tuple[Tensor, int]:
-    """Next-token cross-entropy summed over the labelled tokens of a micro-batch, in fp32, and their number.
+class SummedLoss:
+    """Next-token cross-entropy summed over the labelled tokens of a micro-batch, in fp32, and their number."""
 
-    Logits are made only at positions where some row has a label: the prompts of multiple-choice questions are long and
-    their answers short, and a vocabulary is wide.
-    """
-    targets_BT = batch["labels"][:, 1:]
-    positions_S = (targets_BT != IGNORED).any(dim=0).nonzero().squeeze(1)
-    if positions_S.numel() == 0:  # a filler micro-batch, or completions that were cut off
-        positions_S = torch.zeros(1, dtype=torch.long, device=targets_BT.device)
-    logits_BSV = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        use_cache=False,
-        logits_to_keep=positions_S,
-    ).logits
-    targets_BS = targets_BT[:, positions_S]
-    loss = F.cross_entropy(
-        logits_BSV.float().flatten(0, 1), targets_BS.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return loss, int((targets_BS != IGNORED).sum())
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+
+    def __call__(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        return self._summed(batch)
+
+    @functools.cached_property
+    def _summed(self) -> Callable[[TrainingBatch], tuple[Tensor, int]]:
+        # Gemma caps its logits, Cohere and Granite scale them: there the model's own forward has to make them.
+        return self._from_hidden_states if logits_are_plain(self._model) else self._from_logits
+
+    def _from_hidden_states(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        # Where the labels are is asked before the decoder runs: on a GPU the answer would else wait for it.
+        targets_BT = batch["labels"][:, 1:]
+        rows_N, positions_N = (targets_BT != IGNORED).nonzero(as_tuple=True)
+        hidden_BTH = self._model.get_decoder()(**_inputs(batch)).last_hidden_state
+        head = self._model.get_output_embeddings()
+        loss = summed_cross_entropy(hidden_BTH[rows_N, positions_N], targets_BT[rows_N, positions_N], head)
+        return loss, len(rows_N)
+
+    def _from_logits(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        """Logits at the positions where some row has a label; for one packed row that is the labels alone."""
+        targets_BT = batch["labels"][:, 1:]
+        positions_S = (targets_BT != IGNORED).any(dim=0).nonzero().squeeze(1)
+        if positions_S.numel() == 0:  # a filler micro-batch, or completions that were cut off
+            positions_S = torch.zeros(1, dtype=torch.long, device=targets_BT.device)
+        logits_BSV = self._model(**_inputs(batch), logits_to_keep=positions_S).logits
+        targets_BS = targets_BT[:, positions_S]
+        loss = F.cross_entropy(
+            logits_BSV.float().flatten(0, 1), targets_BS.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return loss, int((targets_BS != IGNORED).sum())
+
+
+def summed_cross_entropy(hidden_NH: Tensor, targets_N: Tensor, head: nn.Module) -> Tensor:
+    """Cross-entropy of ``head(hidden)`` in fp32, summed; () fp32. Differentiable in the states and in the head."""
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden_NH, targets_N, head, *trained)
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Gradients are made chunk by chunk in the forward pass, while the logits are there, so that none are kept and
+    none are made twice."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_NH: Tensor, targets_N: Tensor, head: nn.Module, *trained: Tensor) -> Tensor:
+        assert isinstance(head.weight, Tensor)  # (V, H)
+        chunk = max(1, _CHUNK_LOGITS // len(head.weight))
+        sources = (hidden_NH, *trained)
+        grads = [torch.zeros_like(source) for source in sources] if any(ctx.needs_input_grad) else []
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_NH.device)
+        for start in range(0, len(hidden_NH), chunk):
+            hidden_CH = hidden_NH[start : start + chunk].detach().requires_grad_()
+            with torch.enable_grad():
+                targets_C = targets_N[start : start + chunk]
+                chunk_loss = F.cross_entropy(head(hidden_CH).float(), targets_C, reduction="sum")
+            loss += chunk_loss.detach()
+            if grads:
+                grad_CH, *grads_trained = torch.autograd.grad(chunk_loss, (hidden_CH, *trained))
+                grads[0][start : start + chunk] = grad_CH
+                for grad, part in zip(grads[1:], grads_trained, strict=True):
+                    grad += part
+        ctx.save_for_backward(*grads)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        grad_NH, *grads_trained = (grad * grad_loss.to(grad.dtype) for grad in ctx.saved_tensors)
+        return grad_NH, None, None, *grads_trained
+
+
+def _inputs(batch: TrainingBatch) -> dict[str, Any]:
+    """What the decoder is given; of mask and positions only the one that the batch has."""
+    given = {key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None}
+    return {"input_ids": batch["input_ids"], **given, "use_cache": False}

@@ -16,7 +16,8 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training.generation import Decoding, generate
-from neuroada.training.loss import summed_loss
+from neuroada.training.loss import SummedLoss
+from neuroada.training.probes import require_separate_examples
 
 CHECKPOINT_KEY = "neuroada"
 _ADAPTER_MARK = ".bypass."
@@ -56,14 +57,18 @@ class NeuroAdaModule(lightning.LightningModule):
         self._decoding = decoding
         self._content = content
         self._step_loss = torch.zeros(())
+        self._summed_loss = SummedLoss(model)
 
     def on_fit_start(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
+        if data.packs_examples:
+            require_separate_examples(self.model)
         # from_pretrained returns a model in eval mode, and Lightning keeps the mode it finds (since 2.2).
         self.train()
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, scaled so that the step's gradient is that of the step's own mean."""
-        summed, num_tokens = summed_loss(self.model, batch)
+        summed, num_tokens = self._summed_loss(batch)
         share = summed / batch["num_step_tokens"]
         self._step_loss = self._step_loss.to(self.device) + share.detach()
         if self._loss_reduction == "micro_batch":

@@ -44,8 +44,10 @@ def test_step_tokens_are_the_labels_of_all_ranks_and_micro_batches(make_data: Ma
         assert {batch["num_step_tokens"] for batch in step_batches} == {num_labels}
 
 
-def test_filler_of_a_short_step_has_tokens_but_no_labels(make_data: Make) -> None:
-    loaders = [on_rank(make_data(batch_size=21, micro_batch_size=7), rank, 3).train_dataloader() for rank in range(3)]
+@pytest.mark.parametrize("batching", ["packed", "grouped", "padded"])
+def test_filler_of_a_short_step_has_tokens_but_no_labels(make_data: Make, batching: str) -> None:
+    data = [on_rank(make_data(batch_size=21, micro_batch_size=7, batching=batching), rank, 3) for rank in range(3)]
+    loaders = [part.train_dataloader() for part in data]
     last_step = [list(loader)[-1] for loader in loaders]  # 22 rows: one is left for three ranks
     assert [bool(batch["labels"].ne(-100).any()) for batch in last_step] == [True, False, False]
     assert all(torch.equal(batch["input_ids"], last_step[0]["input_ids"]) for batch in last_step)
@@ -126,6 +128,69 @@ def test_malformed_test_row_stops_before_training(
 def test_length_that_leaves_nothing_to_train_on_is_refused(make_data: Make) -> None:
     with pytest.raises(UserError, match=r"data\.max_length=2: cuts every completion off"):
         make_data(max_length=2).setup()
+
+
+def test_rows_without_room_for_a_completion_are_kept_and_reported(
+    make_data: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data()
+    data.setup()
+    lengths = data._training_rows.lengths - data._training_rows.num_labels  # of the prompts
+    cut = int(lengths.max())
+    for _ in range(2):  # the second reads what the first made
+        caplog.clear()
+        make_data(max_length=cut).setup()
+        num_lost = int((lengths >= cut).sum())
+        assert [record.message for record in caplog.records] == [
+            f"{num_lost} of 22 training rows carry no loss: their prompts fill all of data.max_length={cut} tokens"
+        ]
+
+
+@pytest.mark.parametrize("batching", ["packed", "grouped", "padded"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_step_has_the_same_tokens_and_labels_however_it_is_batched(
+    make_data: Make, batching: str, world_size: int
+) -> None:
+    assert steps(make_data, world_size, batching=batching) == steps(make_data, world_size, batching="padded")
+
+
+def steps(make_data: Make, world_size: int, **data: Any) -> list[tuple[int, list[tuple[int, int]]]]:
+    """Of each optimizer step: the tokens that count, and its (token, label) pairs, padding left out."""
+    loaders = [on_rank(make_data(**data), rank, world_size).train_dataloader() for rank in range(world_size)]
+    accumulation = make_data(**data).accumulate_grad_batches(world_size)
+    ranks = [list(loader) for loader in loaders]
+    found = []
+    for start in range(0, len(ranks[0]), accumulation):
+        batches = [batch for rank in ranks for batch in rank[start : start + accumulation]]
+        pairs: list[tuple[int, int]] = []
+        for batch in batches:
+            mask = batch["attention_mask"] if batch["attention_mask"] is not None else batch["input_ids"] >= 0
+            pairs += zip(batch["input_ids"][mask.bool()].tolist(), batch["labels"][mask.bool()].tolist(), strict=True)
+        found.append((batches[0]["num_step_tokens"], sorted(pairs)))
+    return found
+
+
+def test_packed_micro_batch_is_one_row_of_its_examples(make_data: Make) -> None:
+    packed = list(on_rank(make_data(batching="packed"), 0, 1).train_dataloader())
+    padded = list(on_rank(make_data(batching="padded"), 0, 1).train_dataloader())
+    for one, other in zip(packed, padded, strict=True):
+        assert one["position_ids"] is not None
+        assert other["attention_mask"] is not None
+        assert one["position_ids"].eq(0).sum() == len(other["input_ids"])
+        assert one["input_ids"][0].tolist() == other["input_ids"][other["attention_mask"].bool()].tolist()
+
+
+def test_grouped_steps_are_padded_less(make_data: Make) -> None:
+    def num_places(batching: str) -> int:
+        loader = on_rank(make_data(batching=batching, batch_size=12, micro_batch_size=2), 0, 1).train_dataloader()
+        return sum(batch["input_ids"].numel() for batch in loader)
+
+    assert num_places("packed") < num_places("grouped") < num_places("padded")
+
+
+def test_unknown_batching_is_refused_with_the_choices(make_data: Make) -> None:
+    with pytest.raises(UserError, match=r"data\.batching=dense: choose one of packed, grouped, padded"):
+        make_data(batching="dense")
 
 
 def test_unknown_benchmark_is_refused_at_construction(make_data: Make) -> None:

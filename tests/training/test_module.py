@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import Callback
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.training.loss import summed_loss
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.preparation import Preparation, prepare
 
@@ -89,15 +88,6 @@ def test_micro_batch_reduction_weighs_short_answers_more(make_run: MakeRun, tmp_
         make_run("task.loss_on=all", "trainer.max_steps=2", "task.loss_reduction=micro_batch"), tmp_path
     )
     assert any(not torch.allclose(one, two, atol=1e-6) for one, two in zip(step, micro, strict=True))
-
-
-@pytest.mark.parametrize("loss_on", ["completion", "all"])
-def test_summed_loss_is_transformers_own_loss(make_run: MakeRun, tmp_path: Path, loss_on: str) -> None:
-    preparation, module = build(make_run(f"task.loss_on={loss_on}"), tmp_path)
-    batch = next(iter(preparation.data.train_dataloader()))
-    summed, count = summed_loss(module.model, batch)
-    mean = module.model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"]).loss
-    torch.testing.assert_close(summed / count, mean)
 
 
 def test_state_dict_is_the_adapter_alone(make_run: MakeRun, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Questions about a backbone that its class does not answer: they are put to it, with a handful of tokens.
+
+Shapes: T tokens, H hidden size, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from neuroada.config.errors import UserError
+
+_LENGTH = 5
+"""Tokens of a probe's example."""
+
+_DRIFT = 0.05
+"""Relative change of hidden states that the rounding of 16-bit formats stays well below and wrong positions do not."""
+
+
+def require_separate_examples(model: PreTrainedModel) -> None:
+    """Examples in one row, told apart by restarting positions, must not see one another.
+
+    Two are packed. With another first example, the second must come out as before; and as it does alone.
+
+    Raises:
+        UserError: They do see one another.
+    """
+    first, other, second = (_tokens(model, start) for start in (0, _LENGTH, 2 * _LENGTH))
+    with _probing(model):
+        packed, changed, alone = (_last_states(model, *rows) for rows in ((first, second), (other, second), (second,)))
+    leaks = not torch.allclose(
+        packed, changed, rtol=0, atol=8 * torch.finfo(packed.dtype).eps * float(packed.abs().max())
+    )
+    if leaks or (packed - alone).float().norm() > _DRIFT * alone.float().norm():
+        raise UserError(
+            f"data.batching=packed: {type(model).__name__} with {model.config._attn_implementation} attention does not "
+            "keep the examples of a row apart; use data.batching=grouped or data.batching=padded"
+        )
+
+
+def logits_are_plain(model: PreTrainedModel) -> bool:
+    """Whether the logits are the output layer's on the decoder's last hidden states, with nothing done in between or
+    after: no scaling, no soft cap."""
+    head = model.get_output_embeddings()
+    if head is None:
+        return False
+    with _probing(model):
+        ids = _tokens(model, 0)[None]
+        hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+        return bool(torch.equal(head(hidden), logits))
+
+
+def _tokens(model: PreTrainedModel, start: int) -> Tensor:
+    """(T,) ids that the vocabulary has."""
+    vocabulary = model.config.get_text_config().vocab_size
+    return torch.arange(start, start + _LENGTH, device=model.device) % vocabulary
+
+
+def _last_states(model: PreTrainedModel, *examples: Tensor) -> Tensor:
+    """(T, H) hidden states of the last of the examples that are packed into one row."""
+    positions = torch.cat([torch.arange(len(example), device=model.device) for example in examples])
+    output = model.get_decoder()(input_ids=torch.cat(examples)[None], position_ids=positions[None], use_cache=False)
+    states: Tensor = output.last_hidden_state[0, -len(examples[-1]) :]
+    return states
+
+
+@contextmanager
+def _probing(model: PreTrainedModel) -> Iterator[None]:
+    """No dropout and no gradients; afterwards every module is in its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
