@@ -15,6 +15,10 @@ from neuroada.config.errors import UserError
 _LENGTH = 5
 """Tokens of a probe's example."""
 
+_ROUNDING = 1e-5
+"""Of the largest hidden state: what the order of a sum changes in fp32. In 16 bits it is less than one step, so equal
+is asked for: random weights hardly attend, and there a leak is small too."""
+
 _DRIFT = 0.05
 """Relative change of hidden states that the rounding of 16-bit formats stays well below and wrong positions do not."""
 
@@ -30,9 +34,8 @@ def require_separate_examples(model: PreTrainedModel) -> None:
     first, other, second = (_tokens(model, start) for start in (0, _LENGTH, 2 * _LENGTH))
     with _probing(model):
         packed, changed, alone = (_last_states(model, *rows) for rows in ((first, second), (other, second), (second,)))
-    leaks = not torch.allclose(
-        packed, changed, rtol=0, atol=8 * torch.finfo(packed.dtype).eps * float(packed.abs().max())
-    )
+    # What is masked counts exactly zero, and the shapes are equal: not a bit changes, but in the sums of an expert.
+    leaks = (packed - changed).abs().max() > _ROUNDING * packed.abs().max()
     if leaks or (packed - alone).float().norm() > _DRIFT * alone.float().norm():
         raise UserError(
             f"data.batching=packed: {type(model).__name__} with {model.config._attn_implementation} attention does not "
