@@ -15,6 +15,7 @@ from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import RunConfig
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
+_INSTANTIATED_GROUPS = ("method", "optimizer", "trainer")
 _ADAPTER_JOBS = ("evaluate", "merge")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
@@ -112,6 +113,11 @@ def _converted(node: DictConfig, key: str, value: Any) -> Any:
 
 def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     """Mistakes that no type rules out, in sections that may themselves be missing or mistyped."""
+    for group in _INSTANTIATED_GROUPS:
+        if "_target_" not in _section(values, group):
+            yield f"{group}._target_: has no value; choose with {group}=..., or give a class by its full name"
+    if not _section(values, "method").get("name"):
+        yield "method.name: has no value; it names the run folder"
     yield from wrong_rates(_section(values, "optimizer"))
     yield from _trainer_rules(_section(values, "trainer"))
     yield from _job_rules(values)

