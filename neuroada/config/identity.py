@@ -28,6 +28,8 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     job = values["job"]["name"]
     if job == "budget":
         return {"job": job, **_sections(values, "model", "method", "budget")}
+    if job == "benchmark":
+        return {"job": job, **_sections(values, "model", "task", "benchmark")}
     if job == "merge":
         return {"job": job, **_sections(values, "model", "method", "budget"), "adapter": values.get("adapter")}
     if values["method"]["name"] == "none":

@@ -180,6 +180,40 @@ class EvaluationConfig:
         _require_at_least("evaluation.batch_size", self.batch_size, 1)
         _require_at_least("evaluation.limit", self.limit, 1)
         _require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
+        _require_at_least("evaluation.generation.num_beams", self.generation.get("num_beams"), 1)
+
+
+@dataclass
+class BenchmarkConfig:
+    """What ``job=benchmark`` times."""
+
+    scope: str = "model"
+    """layer (single linear layers), model (one backbone, random tokens) or epoch (real examples of the task)."""
+    methods: list[str] = field(default_factory=list)
+    """Contenders, see ``neuroada.training.methods.CONTENDERS``; the frozen floor always runs."""
+    top_k: list[int] = field(default_factory=lambda: [1, 20])
+    """Budgets that NeuroAda and the methods matched to it run at."""
+    batch_size: int = 8
+    """Rows of a step (scope model), or examples (scope epoch)."""
+    length: int = 128
+    """Tokens of a row (scope model); tokens of a step in scope layer are ``batch_size`` times this."""
+    num_steps: int = 8
+    """Steps of the slice of an epoch (scope epoch)."""
+    repeats: int = 5
+    """Rounds; each method has one timed step a round, all methods in turn."""
+    random_weights: bool = True
+    """Scope model and epoch: the architecture with random weights, or the real checkpoint."""
+    out: str = "benchmark.json"
+    """Result file, relative to the run folder."""
+
+    def __post_init__(self) -> None:
+        _require_choice("benchmark.scope", self.scope, ("layer", "model", "epoch"))
+        for key in ("batch_size", "length", "num_steps", "repeats"):
+            _require_at_least(f"benchmark.{key}", getattr(self, key), 1)
+        _require(
+            bool(self.top_k) and all(top_k >= 1 for top_k in self.top_k),
+            f"benchmark.top_k={self.top_k}: give a list of numbers of at least 1",
+        )
 
 
 @dataclass
@@ -196,6 +230,7 @@ class RunConfig:
     scheduler: SchedulerConfig = MISSING
     trainer: dict[str, Any] = MISSING
     evaluation: EvaluationConfig = MISSING
+    benchmark: BenchmarkConfig = MISSING
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
     adapter: str | None = None

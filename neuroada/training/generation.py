@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroada.config.errors import UserError, suggest
 from neuroada.tasks.batches import PromptBatch, pad_token_id
+
+_KEYWORDS = frozenset(vars(GenerationConfig()))
 
 
 @dataclass(frozen=True)
@@ -24,19 +27,32 @@ class Decoding:
     def make(
         cls, tokenizer: PreTrainedTokenizerBase, max_new_tokens: Sequence[int], keywords: dict[str, Any]
     ) -> "Decoding":
-        """One configuration for each benchmark's longest generation, from ``evaluation.generation`` keywords."""
-        return cls(
-            [
-                GenerationConfig(
-                    max_new_tokens=length,
-                    eos_token_id=tokenizer.eos_token_id,
-                    pad_token_id=pad_token_id(tokenizer),
-                    bos_token_id=tokenizer.bos_token_id,
-                    **keywords,
-                )
-                for length in max_new_tokens
-            ]
-        )
+        """One configuration for each benchmark's longest generation, from ``evaluation.generation`` keywords.
+
+        Raises:
+            UserError: A keyword is not one of ``generate``'s, or has a value it refuses.
+        """
+        for key in sorted(keywords.keys() - _KEYWORDS):
+            raise UserError(f"evaluation.generation.{key}: generate has no such keyword; {suggest(key, _KEYWORDS)}")
+        try:
+            return cls(cls._configs(tokenizer, max_new_tokens, keywords))
+        except ValueError as error:
+            raise UserError(f"evaluation.generation: {str(error).splitlines()[0]}") from error
+
+    @staticmethod
+    def _configs(
+        tokenizer: PreTrainedTokenizerBase, max_new_tokens: Sequence[int], keywords: dict[str, Any]
+    ) -> list[GenerationConfig]:
+        return [
+            GenerationConfig(
+                max_new_tokens=length,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=pad_token_id(tokenizer),
+                bos_token_id=tokenizer.bos_token_id,
+                **keywords,
+            )
+            for length in max_new_tokens
+        ]
 
 
 def generate(model: PreTrainedModel, batch: PromptBatch, decoding: Decoding, benchmark: int = 0) -> Tensor:

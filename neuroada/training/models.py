@@ -51,6 +51,8 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     if "gguf_file" in options:
         _forget_quantization(model)
+    # What an adapter names as its base is what was asked for, not where this machine keeps it.
+    model.name_or_path = config.name_or_path
     if config.gradient_checkpointing:
         # The reentrant variant gives no gradients behind frozen embeddings. The first name is transformers 5.23's.
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
@@ -71,6 +73,17 @@ def load_skeleton(config: ModelConfig) -> nn.Module:
         with torch.device("meta"):
             skeleton: nn.Module = AutoModelForCausalLM.from_config(architecture)
     return skeleton
+
+
+def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The backbone's architecture with random weights, made on the device.
+
+    Raises:
+        UserError: Its configuration cannot be found or read.
+    """
+    with _named(config), torch.device(device):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype)
+    return model
 
 
 def resolve_dtype(dtype: str, device_type: str) -> torch.dtype:

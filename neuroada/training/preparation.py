@@ -39,6 +39,7 @@ class Preparation:
     data: InstructionDataModule
     trainer: lightning.Trainer
     scoring: BenchmarkScoring
+    decoding: Decoding
     content: dict[str, Any]
 
     def build_module(self, adapt: Callable[[PreTrainedModel], Adapter | None]) -> NeuroAdaModule:
@@ -50,14 +51,9 @@ class Preparation:
             optimizer=instantiate(self.run.optimizer, _convert_="all"),
             scheduler=self.run.scheduler,
             loss_reduction=self.run.task.loss_reduction,
-            decoding=self._decoding(),
+            decoding=self.decoding,
             content=self.content,
         )
-
-    def _decoding(self) -> Decoding:
-        override = self.run.evaluation.max_new_tokens
-        lengths = [override or items.protocol.max_new_tokens for items in self.data.benchmarks]
-        return Decoding.make(self.tokenizer, lengths, self.run.evaluation.generation)
 
 
 def prepare(run: RunConfig, folder: Path) -> Preparation:
@@ -75,13 +71,15 @@ def prepare(run: RunConfig, folder: Path) -> Preparation:
     trainer.accumulate_grad_batches = data.accumulate_grad_batches(trainer.world_size)
     data.prepare_data()
     data.setup()
+    lengths = [run.evaluation.max_new_tokens or items.protocol.max_new_tokens for items in data.benchmarks]
+    decoding = Decoding.make(tokenizer, lengths, run.evaluation.generation)
     dtype = models.resolve_dtype(run.model.dtype, trainer.strategy.root_device.type)
     content = {
         "data": data.content_hashes(),
         "base": models.content_hash(run.model),
         "dtype": str(dtype).removeprefix("torch."),
     }
-    return Preparation(run, method, budget, tokenizer, data, trainer, scoring, content)
+    return Preparation(run, method, budget, tokenizer, data, trainer, scoring, decoding, content)
 
 
 def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:

@@ -5,7 +5,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CHATTY_LOGGERS = ("lightning.pytorch", "lightning.fabric", "httpx")
+_CHATTY_LOGGERS = {
+    "lightning.pytorch": logging.WARNING,
+    "lightning.fabric": logging.WARNING,
+    "httpx": logging.WARNING,
+    # It says every retry twice; the error at the end says what was tried.
+    "huggingface_hub": logging.ERROR,
+}
 _BESIDE_THE_POINT = (
     # Internal to Lightning, on a newer torch.
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -29,8 +35,8 @@ def quiet_libraries() -> Iterator[None]:
     with warnings.catch_warnings():
         for pattern in _BESIDE_THE_POINT:
             warnings.filterwarnings("ignore", message=pattern)
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
+        for logger, level in zip(loggers, _CHATTY_LOGGERS.values(), strict=True):
+            logger.setLevel(level)
         try:
             yield
         finally:

@@ -115,3 +115,10 @@ def test_sampling_defaults_of_a_checkpoint_do_not_touch_greedy_decoding(
     torch.manual_seed(7)
     evaluate(compose_run([*overrides, "job=evaluate", f"model.name_or_path={sampling}"]), tmp_path / "sampling_run")
     assert predictions(tmp_path / "sampling_run") == predictions(tmp_path / "plain")
+
+
+def test_unknown_decoding_keyword_is_refused_before_weights_are_read(overrides: list[str], tmp_path: Path) -> None:
+    run = compose_run([*overrides, "job=evaluate", "+evaluation.generation.num_beam=4"])
+    with pytest.raises(UserError, match=r"generation\.num_beam: generate has no such keyword; did you mean num_beams"):
+        evaluate(run, tmp_path / "base")
+    assert not (tmp_path / "base").exists()

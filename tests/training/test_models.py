@@ -36,6 +36,10 @@ def test_model_is_loaded_in_its_dtype(backbone: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
+def test_model_goes_by_the_name_it_was_asked_for(backbone: Path) -> None:
+    assert models.load_model(config(backbone), CPU).name_or_path == str(backbone)
+
+
 def test_content_hash_follows_the_weights(backbone: Path, tmp_path: Path) -> None:
     save_llama(tmp_path / "same", seed=0)
     save_llama(tmp_path / "other", seed=1)

@@ -1,0 +1,141 @@
+"""``job=benchmark``: the cost of a training step, beside the frozen floor and other methods, measured in turn.
+
+All contenders share one module: each is attached, warmed up, timed once and taken off again, round after round, so that
+a machine that changes its speed changes it for all. Their optimizer steps with a learning rate of zero.
+"""
+
+import json
+import logging
+import os
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.training import models
+from neuroada.training.measurement import Measured, measure_step, peak_gib
+from neuroada.training.methods import CONTENDERS, Contender
+from neuroada.training.trainer import build_trainer
+from neuroada.training.workloads import Workload, epoch_workload, layer_workloads, model_workload
+
+logger = logging.getLogger(__name__)
+
+FLOOR = "floor"
+_MATCHED = ("neuroada", "dense_delta", "shira", "supertuning", "masked")
+"""Methods whose size follows top_k; the others run once."""
+
+
+def benchmark(run: RunConfig, folder: Path) -> None:
+    """Measure, print a table, and write ``benchmark.out`` and a Markdown table beside it.
+
+    Raises:
+        UserError: A contender is not known, or needs a package that is not installed.
+    """
+    unknown = sorted(set(run.benchmark.methods) - CONTENDERS.keys())
+    if unknown:
+        raise UserError(f"benchmark.methods: no contender {unknown[0]!r}; choose from {', '.join(CONTENDERS)}")
+    device = build_trainer(run, folder).strategy.root_device
+    dtype = models.resolve_dtype(run.model.dtype, device.type)
+    rows = [row for workload in _workloads(run, device, dtype) for row in _measure(run, workload, device, dtype)]
+    path = folder / run.benchmark.out
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")
+    for shape in dict.fromkeys(row["shape"] for row in rows):
+        Console().print(table([row for row in rows if row["shape"] == shape]))
+    logger.info("written: %s", os.path.relpath(path))
+
+
+def _workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:
+    if run.benchmark.scope == "layer":
+        yield from layer_workloads(run, device, dtype)
+    elif run.benchmark.scope == "model":
+        yield model_workload(run, device, dtype)
+    else:
+        yield epoch_workload(run, device, dtype)
+
+
+def _entries(run: RunConfig) -> list[tuple[str, Contender | None, int | None]]:
+    """(name, contender, top_k) of every row; None for the floor, and for sizes that do not follow top_k."""
+    entries: list[tuple[str, Contender | None, int | None]] = [(FLOOR, None, None)]
+    for name in run.benchmark.methods:
+        budgets: list[int | None] = list(run.benchmark.top_k) if name in _MATCHED else [None]
+        entries += [(name, CONTENDERS[name], top_k) for top_k in budgets]
+    return entries
+
+
+def _measure(run: RunConfig, workload: Workload, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+    entries = _entries(run)
+    measured: list[list[Measured]] = [[] for _ in entries]
+    for _ in track(range(run.benchmark.repeats), description=workload.shape):
+        for samples, (_, contender, top_k) in zip(measured, entries, strict=True):
+            samples.append(measure_step(workload, contender, top_k or max(run.benchmark.top_k), device))
+    floor_ms = statistics.median(sample.step_ms for sample in measured[0])
+    rows = []
+    for samples, (name, _, top_k) in zip(measured, entries, strict=True):
+        times = [sample.step_ms for sample in samples]
+        median = statistics.median(times)
+        rows.append(
+            {
+                "scope": run.benchmark.scope,
+                "shape": workload.shape,
+                "method": name,
+                "top_k": top_k,
+                "trainable": samples[0].trainable,
+                "dtype": str(dtype).removeprefix("torch."),
+                "device": _device_name(device),
+                "step_ms": round(median, 3),
+                "step_ms_min": round(min(times), 3),
+                "step_ms_max": round(max(times), 3),
+                "tokens_per_s": round(workload.num_tokens / median * 1000, 1),
+                "peak_gib": round(max(peak_gib(sample) for sample in samples), 4),
+                "vs_floor": round(median / floor_ms, 3),
+            }
+        )
+    return rows
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+_COLUMNS = ("shape", "method", "top_k", "trainable", "step_ms", "vs_floor", "tokens_per_s", "peak_gib")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    shown = {
+        **row,
+        "top_k": "-" if row["top_k"] is None else row["top_k"],
+        "trainable": f"{row['trainable']:,}",
+        "step_ms": f"{row['step_ms']:.1f} ({row['step_ms_min']:.1f}-{row['step_ms_max']:.1f})",
+        "vs_floor": f"{row['vs_floor']:.2f}",
+        "tokens_per_s": f"{row['tokens_per_s']:,.0f}",
+        "peak_gib": f"{row['peak_gib']:.3f}",
+    }
+    return [str(shown[column]) for column in _COLUMNS]
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows of one shape for the terminal; times are the median with minimum and maximum."""
+    first = rows[0]
+    shown = Table(title=f"{first['shape']}, {first['dtype']}, {first['device']}", title_justify="left")
+    for column in _COLUMNS[1:]:
+        shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*_cells(row)[1:])
+    return shown
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The same table in Markdown."""
+    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *(_cells(row) for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -1,0 +1,144 @@
+"""What ``job=benchmark`` runs: a module to adapt, and training steps on it, at three scopes.
+
+Shapes: T tokens, I inputs, O neurons, B rows.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from neuroada.config.schema import RunConfig
+from neuroada.tasks.batches import TrainingBatch
+from neuroada.tasks.data import InstructionDataModule
+from neuroada.training import models
+from neuroada.training.loss import SummedLoss
+from neuroada.training.methods import Targets
+
+Step = Callable[[], None]
+LAYER_SHAPES = ((4096, 4096), (11008, 4096))
+"""(in_features, out_features) of scope layer: LLaMA-7B's o_proj and down_proj."""
+
+
+@dataclass
+class Workload:
+    """A module and what one measured unit of training on it is.
+
+    Attributes:
+        shape: What the result rows call it.
+        module: What a method is attached to.
+        step: Forward and backward of the measured unit; the optimizer step is the measurement's.
+        reference_step: The same examples the reference's way, where that differs (padded, all logits).
+        num_tokens: Tokens of the unit that carry content; padding does not count.
+        floor: Makes input gradients flow without anything that trains.
+    """
+
+    shape: str
+    module: nn.Module
+    targets: Targets
+    step: Step
+    reference_step: Step
+    num_tokens: int
+    floor: Callable[[], AbstractContextManager[None]]
+
+
+def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:
+    """Single linear layers under ``batch_size * length`` random tokens."""
+    num_tokens = run.benchmark.batch_size * run.benchmark.length
+    for in_features, out_features in LAYER_SHAPES:
+        torch.manual_seed(run.seed)
+        layer = nn.Linear(in_features, out_features, bias=False, device=device, dtype=dtype)
+        input_TI = torch.randn(num_tokens, in_features, device=device, dtype=dtype, requires_grad=True)
+        grad_TO = torch.randn(num_tokens, out_features, device=device, dtype=dtype)
+        module = nn.ModuleDict({"layer": layer})
+
+        def step(module: nn.ModuleDict = module, input_TI: Tensor = input_TI, grad_TO: Tensor = grad_TO) -> None:
+            module["layer"](input_TI).backward(grad_TO)
+            input_TI.grad = None
+
+        shape = f"{out_features}x{in_features}, {num_tokens} tokens"
+        yield Workload(shape, module, ["layer"], step, step, num_tokens, _nothing)
+
+
+def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
+    """One backbone under rows of random tokens that all carry loss."""
+    model = _backbone(run, device, dtype)
+    shape = (run.benchmark.batch_size, run.benchmark.length)
+    generator = torch.Generator().manual_seed(run.seed)
+    ids_BT = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
+    batch = TrainingBatch(
+        input_ids=ids_BT, attention_mask=None, position_ids=None, labels=ids_BT, num_step_tokens=ids_BT.numel()
+    )
+    summed_loss = SummedLoss(model)
+
+    def step() -> None:
+        (summed_loss(batch)[0] / ids_BT.numel()).backward()
+
+    def reference_step() -> None:
+        model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss.backward()
+
+    name = f"{run.model.name}, {shape[0]}x{shape[1]} tokens"
+    return Workload(name, model, run.model.target_modules, step, reference_step, ids_BT.numel(), _floor_of(model))
+
+
+def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
+    """A fixed slice of an epoch of the task: the same examples in our batches, and padded with all logits."""
+    model = _backbone(run, device, dtype)
+    ours = _slice(run, run.data.batching, device)
+    padded = _slice(run, "padded", device)
+    summed_loss = SummedLoss(model)
+
+    def step() -> None:
+        for batch in ours:
+            (summed_loss(batch)[0] / batch["num_step_tokens"]).backward()
+
+    def reference_step() -> None:
+        for batch in padded:
+            inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "labels")}
+            model(**inputs, use_cache=False).loss.backward()
+
+    num_tokens = sum(int(batch["attention_mask"].sum()) for batch in padded if batch["attention_mask"] is not None)
+    name = f"{run.model.name}, {run.benchmark.num_steps} steps of {run.data.batch_size} examples, {run.data.batching}"
+    return Workload(name, model, run.model.target_modules, step, reference_step, num_tokens, _floor_of(model))
+
+
+def _backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    if not run.benchmark.random_weights:
+        return models.load_model(run.model, device).train()
+    torch.manual_seed(run.seed)
+    return models.random_model(run.model, device, dtype).train()
+
+
+def _slice(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
+    evaluation = replace(run.evaluation, benchmarks=[])
+    tokenizer = models.load_tokenizer(run.model)
+    data = InstructionDataModule(run.task, replace(run.data, batching=batching), evaluation, tokenizer, run.seed)
+    data.prepare_data()
+    data.setup()
+    count = run.benchmark.num_steps * data.accumulate_grad_batches(1)
+    batches = []
+    for _, batch in zip(range(count), data.train_dataloader(), strict=False):
+        moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+        batches.append(cast(TrainingBatch, moved))
+    return batches
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _floor_of(model: PreTrainedModel) -> Callable[[], AbstractContextManager[None]]:
+    @contextmanager
+    def floor() -> Iterator[None]:
+        hook = model.get_input_embeddings().register_forward_hook(lambda _, __, output: output.requires_grad_(True))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    return floor
