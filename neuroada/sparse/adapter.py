@@ -1,7 +1,7 @@
 """Attach bypasses to a model, keep its weights effective while they train, and take them off again."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,15 @@ from neuroada.sparse import checkpoint
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
+from neuroada.sparse.rewrite import write_values
+from neuroada.sparse.saving import limit_saved_inputs
 from neuroada.sparse.selection import layer_seed, select_columns
+from neuroada.sparse.switching import PreparedAdapter, prepare
 from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
+
+Track = Callable[[Iterable[str]], Iterable[str]]
 
 
 class Adapter:
@@ -32,7 +38,9 @@ class Adapter:
         layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
     """
 
-    def __init__(self, model: nn.Module, config: NeuroAdaConfig, columns: dict[str, torch.Tensor]) -> None:
+    def __init__(
+        self, model: nn.Module, config: NeuroAdaConfig, columns: dict[str, torch.Tensor], gradient: str = AUTO
+    ) -> None:
         modules = dict(model.named_modules())
         self.model = model
         self.config = config
@@ -43,7 +51,8 @@ class Adapter:
         for name, columns_OK in columns.items():
             layer = modules[name]
             assert isinstance(layer, nn.Linear)
-            self.layers[name] = bypass_linear(layer, columns_OK)
+            self.layers[name] = bypass_linear(layer, columns_OK, gradient)
+        limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
         # The model keeps its adapter alive: who trains the model need not hold the returned object.
         model._neuroada_adapter = self  # type: ignore[assignment]
         self._follow_optimizers()
@@ -54,8 +63,7 @@ class Adapter:
 
     def sync(self) -> None:
         """Rewrite the effective weights from the values."""
-        for layer in self._attached().values():
-            layer.sync()
+        write_values(self._attached().values())
 
     def budget(self) -> Budget:
         """The parameter counts of this adapter."""
@@ -92,6 +100,42 @@ class Adapter:
                 values={name: layer.values.detach() for name, layer in layers.items()},
             ),
         )
+
+    def prepare(self, directory: str | Path) -> PreparedAdapter:
+        """Read another adapter of the same base model and layers, check it and bring it to the model's device.
+
+        Nothing of the model changes; ``switch`` then takes a write into each weight and no more. Columns, k and
+        everything else in the configuration may differ.
+
+        Raises:
+            AdapterError: The files are damaged, or made for another base model or other layers.
+        """
+        return prepare(self.model, self._attached(), Path(directory))
+
+    def switch(self, other: PreparedAdapter | str | Path) -> PreparedAdapter:
+        """Put a saved adapter in the place of this one's configuration, columns and values; the base stays exact.
+
+        The layers get new parameters: make a new optimizer to train them.
+
+        Args:
+            other: What ``prepare`` or an earlier ``switch`` returned, or the directory of an adapter.
+
+        Returns:
+            The configuration, columns and values so far, ready to switch back to.
+
+        Raises:
+            AdapterError: As ``prepare``; the model is then unchanged.
+        """
+        layers = self._attached()
+        prepared = other if isinstance(other, PreparedAdapter) else self.prepare(other)
+        prepared.check_layers(layers)
+        before = PreparedAdapter(self.config, {name: layer.bypass for name, layer in layers.items()})
+        for name, layer in layers.items():
+            layer.restore()
+            layer.bypass = prepared.bypasses[name].train(layer.training)
+        self.config = prepared.config
+        self.sync()
+        return before
 
     def merge(self) -> None:
         """Keep the effective weights and remove the bypasses: the model is a plain one again, fine-tuned."""
@@ -145,35 +189,47 @@ class Adapter:
             self._follow_optimizers()
 
 
-def attach(model: nn.Module, config: NeuroAdaConfig) -> Adapter:
+def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, track: Track = iter) -> Adapter:
     """Give the target layers of a model bypasses that start at zero, and freeze everything else. In place.
 
     Args:
         model: Any torch or Hugging Face model with ``nn.Linear`` layers.
         config: What to adapt.
+        gradient: How the gradient of the values is computed: ``auto`` (the fastest for each layer, by measured
+            rule), ``sampled``, ``gemm`` or ``triton``. A matter of speed, so it is not saved with the adapter.
+        track: Wraps the names of the layers while their connections are ranked, to show progress:
+            ``rich.progress.track`` or ``tqdm`` do.
 
     Raises:
         AdapterError: The targets do not fit the model, or it has an adapter already; the model is then unchanged.
     """
+    check_way(gradient)
     targets = match_targets(model, config.target_modules)
     columns = {}
-    for name, layer in targets.items():
-        if layer.weight.is_meta:
+    for name in track(list(targets)):
+        weight_OI = targets[name].weight
+        if weight_OI.is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
         try:
-            columns[name] = select_columns(layer.weight, config.top_k, config.selection, layer_seed(config.seed, name))
+            columns[name] = select_columns(weight_OI, config.top_k, config.selection, layer_seed(config.seed, name))
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
-    return Adapter(model, config, columns)
+    return Adapter(model, config, columns, gradient)
 
 
-def load(model: nn.Module, directory: str | Path) -> Adapter:
+def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Adapter:
     """Attach a saved adapter to the base model it was trained on, with its stored columns and values.
+
+    Args:
+        model: The base model.
+        directory: What ``Adapter.save`` wrote.
+        gradient: As in ``attach``.
 
     Raises:
         AdapterError: The files are missing, damaged or of a newer format, or the model is another base or has an
             adapter already; the model is then unchanged.
     """
+    check_way(gradient)
     directory = Path(directory)
     refuse_attached(dict(model.named_modules()))
     stored = checkpoint.read(directory)
@@ -185,7 +241,7 @@ def load(model: nn.Module, directory: str | Path) -> Adapter:
         )
     layers = check_layers(model, list(stored.columns))
     stored.check_base({name: layer.weight for name, layer in layers.items()}, directory)
-    adapter = Adapter(model, stored.config, stored.columns)
+    adapter = Adapter(model, stored.config, stored.columns, gradient)
     with torch.no_grad():
         for name, layer in adapter.layers.items():
             layer.values.copy_(stored.values[name])

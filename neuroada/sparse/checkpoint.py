@@ -45,24 +45,34 @@ class StoredAdapter:
 
     def check_base(self, weights: dict[str, Tensor], directory: Path) -> None:
         """Raise AdapterError unless the (out_features, in_features) weights are those of this adapter's base."""
-        base = self.base_model_name_or_path or "an unnamed model"
         entries = {}
         for name, columns_OK in self.columns.items():
             weight_OI = weights[name]
-            if weight_OI.is_meta:
-                raise AdapterError(f"{name}: its weight is on the meta device; load the model before its adapter")
-            fits = columns_OK.shape[0] == weight_OI.shape[0] and int(columns_OK.max()) < weight_OI.shape[1]
-            if not fits:
-                raise AdapterError(
-                    f"{directory}: {name} has {tuple(weight_OI.shape)} weights here, which the stored columns do not "
-                    f"fit; the adapter was trained on {base}"
-                )
+            self.check_shape(name, weight_OI, directory)
             entries[name] = weight_OI.detach().gather(1, columns_OK.long().to(weight_OI.device))
+        self.check_entries(entries, directory)
+
+    def check_shape(self, name: str, weight_OI: Tensor, directory: Path) -> None:
+        """Raise AdapterError unless the columns stored for a layer fit its weight."""
+        if weight_OI.is_meta:
+            raise AdapterError(f"{name}: its weight is on the meta device; load the model before its adapter")
+        columns_OK = self.columns[name]
+        if columns_OK.shape[0] != weight_OI.shape[0] or int(columns_OK.max()) >= weight_OI.shape[1]:
+            raise AdapterError(
+                f"{directory}: {name} has {tuple(weight_OI.shape)} weights here, which the stored columns do not "
+                f"fit; the adapter was trained on {self._base()}"
+            )
+
+    def check_entries(self, entries: dict[str, Tensor], directory: Path) -> None:
+        """Raise AdapterError unless the (out_features, k) base entries under the bypasses have this fingerprint."""
         if fingerprint(entries) != self.fingerprint:
             raise AdapterError(
-                f"{directory}: the weights of this model are not those the adapter was trained on ({base}, revision "
-                f"{self.revision or 'unknown'}); load that base model"
+                f"{directory}: the weights of this model are not those the adapter was trained on ({self._base()}, "
+                f"revision {self.revision or 'unknown'}); load that base model"
             )
+
+    def _base(self) -> str:
+        return self.base_model_name_or_path or "an unnamed model"
 
 
 def fingerprint(entries: dict[str, Tensor]) -> str:
@@ -167,6 +177,8 @@ def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], di
         raise AdapterError(f"{path} does not hold columns and values of the same layers; save the adapter again")
     for name, columns_OK in columns.items():
         row_aligned = columns_OK.dim() == 2 and columns_OK.shape == values[name].shape and columns_OK.numel() > 0
-        if not row_aligned or columns_OK.is_floating_point() or int(columns_OK.min()) < 0:
+        # Ascending, so none twice: two values on one entry would overwrite each other.
+        is_ascending = row_aligned and bool((columns_OK.diff(dim=1) > 0).all())
+        if not is_ascending or columns_OK.is_floating_point() or int(columns_OK.min()) < 0:
             raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")
     return {name: columns_OK.int() for name, columns_OK in columns.items()}, values

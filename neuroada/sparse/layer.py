@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.hooks import RemovableHandle
 
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.gradient import sampled_weight_gradient
+from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
 
 
 class _EffectiveLinear(torch.autograd.Function):
@@ -26,14 +26,23 @@ class _EffectiveLinear(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(input: Tensor, weight: Tensor, bias: Tensor | None, values: Tensor, columns: Tensor) -> Tensor:
+    def forward(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        values: Tensor,
+        columns: Tensor,
+        kept: Tensor | None,
+        gradient: str,
+    ) -> Tensor:
         return F.linear(input, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, weight, _, values, columns = inputs
-        ctx.save_for_backward(input, weight, columns)
-        ctx.values_dtype = values.dtype
+        input, weight, _, values, columns, kept, gradient = inputs
+        needed = input if kept is None else input.index_select(-1, kept)
+        ctx.save_for_backward(needed, weight, columns, kept)
+        ctx.values_dtype, ctx.input_dtype, ctx.gradient = values.dtype, input.dtype, gradient
         ctx.device_type = input.device.type
         ctx.autocast_dtype = (
             torch.get_autocast_dtype(ctx.device_type) if torch.is_autocast_enabled(ctx.device_type) else None
@@ -42,20 +51,22 @@ class _EffectiveLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, columns = ctx.saved_tensors
-        # Under autocast the output gradient comes in the lower precision; the same casts as in forward, made anew,
-        # keep a second copy of input and weight from being saved.
-        with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype, enabled=ctx.autocast_dtype is not None):
-            grad_input = grad_bias = grad_values = None
-            grad_TO = grad.reshape(-1, grad.shape[-1])
-            if ctx.needs_input_grad[0]:
-                grad_input = (grad @ weight).to(input.dtype)
-            if ctx.needs_input_grad[2]:
-                grad_bias = grad_TO.sum(dim=0)
-            if ctx.needs_input_grad[3]:
-                input_TI = input.reshape(-1, input.shape[-1])
-                grad_values = sampled_weight_gradient(grad_TO, input_TI, columns, ctx.values_dtype)
-        return grad_input, None, grad_bias, grad_values, None
+        needed, weight, columns, kept = ctx.saved_tensors
+        grad_input = grad_bias = grad_values = None
+        grad_TO = grad.reshape(-1, grad.shape[-1])
+        if ctx.needs_input_grad[0]:
+            # Under autocast the output gradient comes in the lower precision; the same cast of the weight as in
+            # forward, made anew, keeps a second copy of it from being saved.
+            with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype, enabled=ctx.autocast_dtype is not None):
+                grad_input = (grad @ weight).to(ctx.input_dtype)
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad_TO.sum(dim=0)
+        if ctx.needs_input_grad[3]:
+            if kept is not None:
+                columns = torch.searchsorted(kept, columns, out_int32=True)
+            needed_TI = needed.reshape(-1, needed.shape[-1])
+            grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
+        return grad_input, None, grad_bias, grad_values, None, None, None
 
 
 class Bypass(nn.Module):
@@ -67,17 +78,25 @@ class Bypass(nn.Module):
         values: (out_features, k) parameter added to the selected entries; fp32, or fp64 over an fp64 weight.
         columns: (out_features, k) int32 buffer, the selected column of each value.
         original: (out_features, k) buffer in the weight's dtype, the base weight at the selected entries.
+        kept: (num_kept,) int32 columns of the layer's input that are saved for backward, ascending; None for the
+            input as it is. Not in the state dict: it follows from the columns.
     """
 
     columns: Tensor
     original: Tensor
+    kept: Tensor | None
 
-    def __init__(self, weight_OI: Tensor, columns_OK: Tensor) -> None:
+    def __init__(self, columns_OK: Tensor, original_OK: Tensor) -> None:
         super().__init__()
-        values_dtype = torch.float64 if weight_OI.dtype == torch.float64 else torch.float32
-        self.values = nn.Parameter(torch.zeros(columns_OK.shape, dtype=values_dtype, device=weight_OI.device))
-        self.register_buffer("columns", columns_OK.to(device=weight_OI.device, dtype=torch.int32))
-        self.register_buffer("original", weight_OI.detach().gather(1, self.columns.long()))
+        values_dtype = torch.float64 if original_OK.dtype == torch.float64 else torch.float32
+        self.values = nn.Parameter(torch.zeros_like(original_OK, dtype=values_dtype))
+        self.register_buffer("columns", columns_OK.to(torch.int32))
+        self.register_buffer("original", original_OK)
+        self.register_buffer("kept", None, persistent=False)
+
+    def keep_columns(self) -> None:
+        """From now on save for backward only those columns of the input that the gradient reads."""
+        self.kept = self.columns.unique()
 
     def effective(self) -> Tensor:
         """(out_features, k) base entries plus values, rounded to the weight's dtype: what the layer computes with."""
@@ -105,6 +124,7 @@ class BypassedLinear(nn.Linear):
     """
 
     bypass: Bypass
+    gradient: str
     _load_hook: RemovableHandle
     _has_loaded_original: bool
 
@@ -125,7 +145,10 @@ class BypassedLinear(nn.Linear):
                 "the weight of a layer with a NeuroAda bypass was set to require gradients; only its values train: "
                 "call weight.requires_grad_(False), or merge() or detach() the adapter first"
             )
-        return _EffectiveLinear.apply(input, self.weight, self.bias, self.bypass.values, self.bypass.columns)
+        bypass = self.bypass
+        return _EffectiveLinear.apply(
+            input, self.weight, self.bias, bypass.values, bypass.columns, bypass.kept, self.gradient
+        )
 
     @torch.no_grad()
     def write_selected(self, entries_OK: Tensor) -> None:
@@ -163,20 +186,25 @@ def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
     assert isinstance(layer, BypassedLinear)
     if not layer._has_loaded_original:
         layer.bypass.original = layer.weight.detach().gather(1, layer.columns.long())
+    if layer.bypass.kept is not None and not layer.columns.is_meta:
+        layer.bypass.keep_columns()
     layer.sync()
 
 
-def bypass_linear(layer: nn.Linear, columns_OK: Tensor) -> BypassedLinear:
+def bypass_linear(layer: nn.Linear, columns_OK: Tensor, gradient: str = AUTO) -> BypassedLinear:
     """Give a linear layer a bypass, in place; the result is the same object. Its weight must already be frozen.
 
     Args:
         layer: A plain ``nn.Linear``.
         columns_OK: (out_features, k) selected columns.
+        gradient: How the gradient of the values is computed, see ``gradient.sampled_weight_gradient``.
     """
-    bypass = Bypass(layer.weight, columns_OK).train(layer.training)
+    columns_OK = columns_OK.to(layer.weight.device)
+    bypass = Bypass(columns_OK, layer.weight.detach().gather(1, columns_OK.long())).train(layer.training)
     layer.__class__ = BypassedLinear
     assert isinstance(layer, BypassedLinear)
     layer.bypass = bypass
+    layer.gradient = gradient
     layer._load_hook = layer.register_load_state_dict_post_hook(_after_load)
     return layer
 
@@ -184,7 +212,7 @@ def bypass_linear(layer: nn.Linear, columns_OK: Tensor) -> BypassedLinear:
 def remove_bypass(layer: BypassedLinear) -> nn.Linear:
     """Make the layer a plain ``nn.Linear`` again, in place, with the weight as it stands."""
     layer._load_hook.remove()
-    del layer._load_hook, layer.bypass
+    del layer._load_hook, layer.bypass, layer.gradient
     layer.__dict__.pop("_has_loaded_original", None)
     layer.__class__ = nn.Linear  # type: ignore[assignment]
     return layer

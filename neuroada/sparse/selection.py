@@ -1,6 +1,6 @@
 """Which input connections of a neuron get a bypass.
 
-Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs per neuron.
+Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs per neuron, R neurons out of O.
 """
 
 import hashlib
@@ -51,16 +51,25 @@ def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
     Raises:
         AdapterError: A row has NaN scores.
     """
-    if scores_OI.isnan().any():
-        raise AdapterError("the weight holds NaN, so its connections cannot be ranked; check the checkpoint")
-    num_rows, num_columns = scores_OI.shape
+    num_columns = scores_OI.shape[1]
     top_k = min(top_k, num_columns)
-    kth_O1 = scores_OI.topk(top_k, dim=1).values[:, -1:]
-    above_OI = scores_OI > kth_O1
-    equal_OI = scores_OI == kth_O1
-    wanted_equal_O1 = top_k - above_OI.sum(dim=1, keepdim=True)
-    chosen_OI = above_OI | (equal_OI & (equal_OI.cumsum(dim=1) <= wanted_equal_O1))
-    return chosen_OI.nonzero()[:, 1].view(num_rows, top_k).to(torch.int32)
+    # One more than asked for shows which rows tie at the boundary.
+    largest = scores_OI.topk(min(top_k + 1, num_columns), dim=1)
+    if largest.values[:, 0].isnan().any():  # NaN counts as the largest
+        raise AdapterError("the weight holds NaN, so its connections cannot be ranked; check the checkpoint")
+    columns_OK = largest.indices[:, :top_k].sort(dim=1).values.to(torch.int32)
+    if top_k < num_columns:
+        tied_R = (largest.values[:, top_k - 1] == largest.values[:, top_k]).nonzero()[:, 0]
+        columns_OK[tied_R] = _lowest_of_equals(scores_OI[tied_R], largest.values[tied_R, top_k - 1, None], top_k)
+    return columns_OK
+
+
+def _lowest_of_equals(scores_RI: Tensor, kth_R1: Tensor, top_k: int) -> Tensor:
+    """Columns of all scores above the k-th largest, and of as many equal to it, lowest first, as make up ``top_k``."""
+    above_RI, equal_RI = scores_RI > kth_R1, scores_RI == kth_R1
+    wanted_equal_R1 = top_k - above_RI.sum(dim=1, keepdim=True)
+    chosen_RI = above_RI | (equal_RI & (equal_RI.cumsum(dim=1) <= wanted_equal_R1))
+    return chosen_RI.nonzero()[:, 1].view(-1, top_k).to(torch.int32)
 
 
 def layer_seed(seed: int, name: str) -> int:

@@ -280,20 +280,26 @@ def test_a_header_without_one_of_its_keys(key: str, base: Path, saved: Path) -> 
 Q_PROJ = "model.layers.0.self_attn.q_proj"
 
 
+def ascending(num_rows: int) -> Tensor:
+    return torch.arange(3, dtype=torch.int32).repeat(num_rows, 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({f"{Q_PROJ}.values": None}, "columns and values of the same layers"),
         ({f"{Q_PROJ}.values": torch.zeros(32, 2)}, f"{Q_PROJ} do not belong together"),
-        ({f"{Q_PROJ}.columns": torch.full((32, 3), -1)}, f"{Q_PROJ} do not belong together"),
-        ({f"{Q_PROJ}.columns": torch.full((32, 3), 0.5)}, f"{Q_PROJ} do not belong together"),
-        ({f"{Q_PROJ}.columns": torch.full((32, 3), 32)}, "do not fit"),
+        ({f"{Q_PROJ}.columns": ascending(32) - 1}, f"{Q_PROJ} do not belong together"),
+        ({f"{Q_PROJ}.columns": ascending(32) / 2}, f"{Q_PROJ} do not belong together"),
+        ({f"{Q_PROJ}.columns": ascending(32).flip(1)}, f"{Q_PROJ} do not belong together"),
+        ({f"{Q_PROJ}.columns": torch.ones(32, 3).int()}, f"{Q_PROJ} do not belong together"),
+        ({f"{Q_PROJ}.columns": ascending(32) + 30}, "do not fit"),
         (
             {f"{Q_PROJ}.columns": torch.zeros(0, 3).int(), f"{Q_PROJ}.values": torch.zeros(0, 3)},
             "do not belong together",
         ),
-        ({f"{Q_PROJ}.columns": torch.zeros(9, 3).int(), f"{Q_PROJ}.values": torch.zeros(9, 3)}, "do not fit"),
-        ({f"{Q_PROJ}.columns": torch.zeros(32, 3).int()}, "not those the adapter was trained on"),
+        ({f"{Q_PROJ}.columns": ascending(9), f"{Q_PROJ}.values": torch.zeros(9, 3)}, "do not fit"),
+        ({f"{Q_PROJ}.columns": ascending(32)}, "not those the adapter was trained on"),
     ],
 )
 def test_tensors_that_do_not_belong_together(

@@ -1,0 +1,51 @@
+"""Rewriting the effective weights of many layers at once."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from neuroada.sparse.layer import BypassedLinear
+
+# Layers are taken together up to about this many values, so that the sums stay small (16 MiB in fp32).
+_GROUP_VALUES = 1 << 22
+
+
+@torch.no_grad()
+def write_values(layers: Iterable[BypassedLinear]) -> None:
+    """Write base entries plus values, rounded, into every layer's weight: what each layer's ``sync`` does.
+
+    The sums of many layers are made in a few launches; what is left is one write into each weight.
+    """
+    for group in _groups(layers):
+        for layer, entries_OK in zip(group, _effective(group), strict=True):
+            layer.write_selected(entries_OK)
+
+
+def _effective(layers: list[BypassedLinear]) -> list[Tensor]:
+    """What ``Bypass.effective`` gives for each of the layers, which are of one device and dtypes."""
+    values: list[Tensor] = [layer.values for layer in layers]
+    originals = [layer.bypass.original for layer in layers]
+    sums = [torch.empty_like(value) for value in values]
+    torch._foreach_copy_(sums, originals)
+    torch._foreach_add_(sums, values)
+    if originals[0].dtype == values[0].dtype:
+        return sums
+    rounded = [torch.empty_like(original) for original in originals]
+    torch._foreach_copy_(rounded, sums)
+    return rounded
+
+
+def _groups(layers: Iterable[BypassedLinear]) -> Iterator[list[BypassedLinear]]:
+    """Consecutive layers of one device and dtypes, at most ``_GROUP_VALUES`` values together (or one layer)."""
+    for _, alike in groupby(layers, key=lambda layer: (layer.weight.device, layer.weight.dtype, layer.values.dtype)):
+        group: list[BypassedLinear] = []
+        num_values = 0
+        for layer in alike:
+            if group and num_values + layer.values.numel() > _GROUP_VALUES:
+                yield group
+                group, num_values = [], 0
+            group.append(layer)
+            num_values += layer.values.numel()
+        yield group

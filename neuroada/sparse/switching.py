@@ -1,0 +1,66 @@
+"""Adapters made ready to take another's place on a loaded model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neuroada.sparse import checkpoint
+from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.layer import Bypass, BypassedLinear
+from neuroada.sparse.saving import limit_saved_inputs
+
+
+@dataclass(frozen=True)
+class PreparedAdapter:
+    """The bypasses of an adapter, on the model's device but not in its layers.
+
+    Attributes:
+        config: The configuration of the adapter.
+        bypasses: One for each layer, by module name.
+    """
+
+    config: NeuroAdaConfig
+    bypasses: dict[str, Bypass]
+
+    def check_layers(self, layers: Iterable[str]) -> None:
+        """Raise AdapterError unless it is made for just these layers."""
+        _check_same(set(self.bypasses), set(layers), "the prepared adapter")
+
+
+def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path) -> PreparedAdapter:
+    """Read and check an adapter for layers that have another one now; see ``Adapter.prepare``."""
+    stored = checkpoint.read(directory)
+    _check_same(set(stored.columns), set(layers), str(directory))
+    for name, layer in layers.items():
+        stored.check_shape(name, layer.weight, directory)
+    columns = {name: stored.columns[name].to(layer.weight.device) for name, layer in layers.items()}
+    entries = {name: base_entries(layer, columns[name]) for name, layer in layers.items()}
+    stored.check_entries(entries, directory)
+    bypasses = {name: Bypass(columns[name], entries[name]) for name in layers}
+    with torch.no_grad():
+        for name, bypass in bypasses.items():
+            bypass.values.copy_(stored.values[name])
+    limit_saved_inputs(model, bypasses)
+    return PreparedAdapter(stored.config, bypasses)
+
+
+def base_entries(layer: BypassedLinear, columns_OK: Tensor) -> Tensor:
+    """(out_features, k) entries of the base weight at any columns, whatever bypass the layer has now."""
+    present_OJ = layer.columns
+    entries_OK = layer.weight.detach().gather(1, columns_OK.long())
+    place_OK = torch.searchsorted(present_OJ, columns_OK).clamp_(max=present_OJ.shape[1] - 1)
+    is_present_OK = present_OJ.gather(1, place_OK) == columns_OK
+    return torch.where(is_present_OK, layer.bypass.original.gather(1, place_OK), entries_OK)
+
+
+def _check_same(stored: set[str], present: set[str], source: str) -> None:
+    if odd := sorted(stored ^ present):
+        side = "is for" if odd[0] in stored else "does not have"
+        raise AdapterError(
+            f"{source} {side} layer {odd[0]}, unlike the adapter on the model ({len(odd)} layers differ); detach() "
+            "that one and load this one instead"
+        )
