@@ -8,6 +8,7 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
@@ -80,6 +81,27 @@ def test_micro_batch_size_changes_nothing(make_run: MakeRun, tmp_path: Path, mic
     # One ulp in a gradient near zero is a visible step under Adam's normalisation.
     for one, two in zip(values, other, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("batching", ["packed", "grouped"])
+def test_batching_changes_nothing(make_run: MakeRun, tmp_path: Path, batching: str) -> None:
+    values = trained_values(make_run("data.batching=padded"), tmp_path)
+    other = trained_values(make_run(f"data.batching={batching}"), tmp_path)
+    for one, two in zip(values, other, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-4)
+
+
+def test_backbone_that_mixes_packed_examples_is_refused_before_the_first_step(
+    make_run: MakeRun, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    folder = tmp_path / "bloom"
+    config = BloomConfig(vocab_size=420, hidden_size=64, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1)
+    BloomForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    bloom = [f"model.name_or_path={folder}", "model.target_modules=[query_key_value]", "trainer.max_steps=2"]
+    with pytest.raises(UserError, match=r"data\.batching=packed: BloomForCausalLM .* use data\.batching=grouped"):
+        trained_values(make_run(*bloom, "data.batching=packed"), tmp_path)
+    assert any(values.any() for values in trained_values(make_run(*bloom, "data.batching=grouped"), tmp_path))
 
 
 def test_micro_batch_reduction_weighs_short_answers_more(make_run: MakeRun, tmp_path: Path) -> None:
