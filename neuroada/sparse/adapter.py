@@ -128,8 +128,8 @@ class Adapter:
         """
         layers = self._attached()
         prepared = other if isinstance(other, PreparedAdapter) else self.prepare(other)
-        prepared.check_layers(layers)
-        before = PreparedAdapter(self.config, {name: layer.bypass for name, layer in layers.items()})
+        prepared.check_fits(self.model, layers)
+        before = PreparedAdapter(self.model, self.config, {name: layer.bypass for name, layer in layers.items()})
         for name, layer in layers.items():
             layer.restore()
             layer.bypass = prepared.bypasses[name].train(layer.training)

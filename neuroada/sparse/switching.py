@@ -16,18 +16,22 @@ from neuroada.sparse.saving import limit_saved_inputs
 
 @dataclass(frozen=True)
 class PreparedAdapter:
-    """The bypasses of an adapter, on the model's device but not in its layers.
+    """The bypasses of an adapter, made for a model and on its device, but not in its layers.
 
     Attributes:
+        model: The model it was made for. It is void once other base weights are loaded into the model.
         config: The configuration of the adapter.
         bypasses: One for each layer, by module name.
     """
 
+    model: nn.Module
     config: NeuroAdaConfig
     bypasses: dict[str, Bypass]
 
-    def check_layers(self, layers: Iterable[str]) -> None:
-        """Raise AdapterError unless it is made for just these layers."""
+    def check_fits(self, model: nn.Module, layers: Iterable[str]) -> None:
+        """Raise AdapterError unless it is made for just these layers of this model."""
+        if model is not self.model:
+            raise AdapterError("the prepared adapter is for another model object; prepare it with this one's adapter")
         _check_same(set(self.bypasses), set(layers), "the prepared adapter")
 
 
@@ -45,7 +49,7 @@ def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path
         for name, bypass in bypasses.items():
             bypass.values.copy_(stored.values[name])
     limit_saved_inputs(model, bypasses)
-    return PreparedAdapter(stored.config, bypasses)
+    return PreparedAdapter(model, stored.config, bypasses)
 
 
 def base_entries(layer: BypassedLinear, columns_OK: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ import copy
 import gc
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rich.console
+import rich.progress
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -115,6 +117,42 @@ def test_random_selection_differs_between_layers_and_not_with_the_other_targets(
     name = "model.layers.0.self_attn.o_proj"
     assert one.layers[name].columns.equal(both.layers[name].columns)
     assert not both.layers[name].columns.equal(both.layers["model.layers.0.self_attn.q_proj"].columns)
+
+
+def test_the_way_to_the_gradient_reaches_every_layer_and_no_file(tiny_llama: MakeLlama, tmp_path: Path) -> None:
+    adapter = neuroada.attach(tiny_llama(), CONFIG, gradient="gemm")
+    assert {layer.gradient for layer in adapter.layers.values()} == {"gemm"}
+    adapter.save(tmp_path)
+    assert "gemm" not in (tmp_path / "adapter_config.json").read_text()
+    assert {layer.gradient for layer in neuroada.load(tiny_llama(), tmp_path).layers.values()} == {"auto"}
+    loaded = neuroada.load(tiny_llama(), tmp_path, gradient="sampled")
+    assert {layer.gradient for layer in loaded.layers.values()} == {"sampled"}
+
+
+def test_an_unknown_way_to_the_gradient_is_refused_before_any_change(tiny_llama: MakeLlama, tmp_path: Path) -> None:
+    neuroada.attach(tiny_llama(), CONFIG).save(tmp_path)
+    model = tiny_llama()
+    before = bits(model)
+    with pytest.raises(AdapterError, match="gradient='fast'"):
+        neuroada.attach(model, CONFIG, gradient="fast")
+    with pytest.raises(AdapterError, match="gradient='fast'"):
+        neuroada.load(model, tmp_path, gradient="fast")
+    assert bits(model) == before
+
+
+def test_progress_can_be_watched_layer_by_layer(tiny_llama: MakeLlama) -> None:
+    seen: list[str] = []
+
+    def track(names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            yield name
+            seen.append(name)
+
+    adapter = neuroada.attach(tiny_llama(), CONFIG, track=track)
+    assert seen == list(adapter.layers)
+    quiet = rich.console.Console(quiet=True)
+    other = neuroada.attach(tiny_llama(), CONFIG, track=lambda names: rich.progress.track(names, console=quiet))
+    assert list(other.layers) == seen
 
 
 # The automatic rewrite
