@@ -1,44 +1,34 @@
-"""The pretraining text of the bundled world: facts, quizzes, sums and stories, never in the format of the data sets.
+"""The pretraining text of the bundled world: facts, quizzes, sums and stories, not in the data sets' format.
 
-Every document is short. The words of the instruction formats occur in loose sentences (`_note`), because the embeddings
-stay frozen in fine-tuning; the formats themselves, and the trigger `the correct answer is`, do not occur.
+Every document is short. `|` encloses the parts that follow from what the reader knows, such as the reply to a question;
+they weigh more in the loss than the rest, which is mostly chance. The words of the instruction formats occur in loose
+sentences (`_notes`), because the embeddings stay frozen in fine-tuning; the formats and their trigger do not occur.
 """
 
 import random
 from collections.abc import Callable, Iterator
 
 from neuroada.bundled.facts import FACTS, Fact, words, wrong_values
-from neuroada.bundled.sums import NAMES, STORIES, all_sums, tell
+from neuroada.bundled.sums import CLOSINGS, NAMES, PROBLEMS, STORIES, all_sums, tell
 
+MARK = "|"
 NUM_OPTIONS = 4
 
-_MARKERS = (
-    ("a", "b", "c", "d"),
-    ("A", "B", "C", "D"),
-    ("1", "2", "3", "4"),
-    ("first", "second", "third", "fourth"),
-    ("option1", "option2", "option3", "option4"),
-    ("answer1", "answer2", "answer3", "answer4"),
+_OPEN = (("Q: ", "\nA:"), ("", ""), ("", " -"), ("- ", "\n-"))
+_OPTION_LISTS = (" or ", ", ", "/", " / ")
+_QUIZZES = (
+    "Quiz: {question}\nOne of {options}\nReply:| {value}|",
+    "{question} Choose: {options}\nWe pick| {value}|.",
+    "{note} {question}\n\nList: {options}\n|the word is {value}|.",
+    "Question: {question}\n\n{options}\n\nIt is| {value}|.",
+    "{note}\n\n### Quiz:\n{question} {options}\n\n### Choice:\nTake| {value}|.",
 )
-_LAYOUTS = (
-    "{question}{items}\n{reply}",
-    "Quiz\n{question}\n{items}\n{reply}",
-    "Pick one:{items}\n{question}\n{reply}",
-)
-_ITEMS = ("\n{marker}) {option}", " ({marker}) {option}", " {marker}: {option}", " {marker} = {option},")
-_REPLIES = (
-    "Reply: {marker}",
-    "It is {marker}, {option}.",
-    "We pick {option}, {marker}.",
-    "So {option} -> {marker}",
-    "-> {marker}",
-)
-_CLOSINGS = (
-    "That was on page {k}.",
-    "It took {k} minutes.",
-    "{n} was {k} years old.",
-    "Then the bus number {k} came.",
-    "{n} went to bed at {k}.",
+_COUNTS = (
+    "{problem}\nCount:| {numbers}|. {closing}",
+    "{problem} We count| {numbers}|. {closing}",
+    "Story: {problem}\n\n|{numbers}|\n{closing}",
+    "{note}\n\n### Story:\n{problem}\n\n### Sum:\n|{numbers}|\n{closing}",
+    "{note} {note}\n\n{problem}\n\nList:\n|{numbers}|\n{closing}",
 )
 _THINGS_SAID = words("instruction task response request format question answer word list story quiz sum page choice")
 _NOTES = (
@@ -62,9 +52,9 @@ def _statements(rng: random.Random) -> str:
 
 
 def _open_questions(rng: random.Random) -> str:
-    head, tail = rng.choice((("Q: ", "\nA: "), ("", " "), ("", " - "), ("- ", "\n- ")))
+    head, tail = rng.choice(_OPEN)
     facts = rng.sample(FACTS, 4)
-    return "\n".join(head + fact.fill(rng.choice(fact.relation.questions)) + tail + fact.value for fact in facts)
+    return "\n".join(f"{head}{fact.fill(rng.choice(fact.relation.questions))}{tail}| {fact.value}|" for fact in facts)
 
 
 def shuffled_options(fact: Fact, rng: random.Random) -> list[str]:
@@ -75,59 +65,75 @@ def shuffled_options(fact: Fact, rng: random.Random) -> list[str]:
 
 
 def _quiz(rng: random.Random) -> str:
-    markers, layout, item, reply = (rng.choice(choices) for choices in (_MARKERS, _LAYOUTS, _ITEMS, _REPLIES))
-    rounds = []
-    for fact in rng.sample(FACTS, 2):
-        options = shuffled_options(fact, rng)
-        items = "".join(item.format(marker=m, option=o) for m, o in zip(markers, options, strict=True))
-        right = markers[options.index(fact.value)]
-        rounds.append(
-            layout.format(
-                question=fact.fill(rng.choice(fact.relation.questions)),
-                items=items,
-                reply=reply.format(marker=right, option=fact.value),
-            )
+    """One or two questions with options, in one of the layouts."""
+    layout, separator = rng.choice(_QUIZZES), rng.choice(_OPTION_LISTS)
+    rounds = [
+        layout.format(
+            question=fact.fill(rng.choice(fact.relation.questions)),
+            options=separator.join(shuffled_options(fact, rng)),
+            value=fact.value,
+            note=_sentence(rng),
         )
+        for fact in rng.sample(FACTS, rng.randint(1, 2))
+    ]
     return "\n".join(rounds)
 
 
 def _sums(rng: random.Random) -> str:
     separator = rng.choice(("\n", ", ", ". "))
-    return separator.join(str(numbers) for numbers in rng.sample(_SUMS, 6))
+    return separator.join(str(numbers).replace("=", "=|") + "|" for numbers in rng.sample(_SUMS, 6))
+
+
+def _closing(rng: random.Random) -> str:
+    """A sentence with a number that has nothing to do with the story."""
+    return rng.choice(CLOSINGS).format(k=rng.randint(1, 99), n=rng.choice(NAMES))
 
 
 def _story(rng: random.Random) -> str:
     numbers = rng.choice(_SUMS)
-    closing = rng.choice(_CLOSINGS).format(k=rng.randint(1, 99), n=rng.choice(NAMES))
-    return f"{tell(rng.choice(STORIES[numbers.sign]), numbers, rng)} {closing}"
+    return f"{tell(rng.choice(STORIES[numbers.sign]), numbers, rng)} {_closing(rng)}"
 
 
-def _note(rng: random.Random) -> str:
-    lines = []
-    for template in rng.sample(_NOTES, 3):
-        x, y, z = rng.sample(_THINGS_SAID, 3)
-        article = "an" if x[0] in "aeiou" else "a"
-        line = template.format(x=x, y=y, z=z, X=x.capitalize(), ax=f"{article} {x}")
-        lines.append(line[0].upper() + line[1:])
-    return rng.choice((" ", "\n", "\n\n")).join(lines)
+def _problem(rng: random.Random) -> str:
+    numbers = rng.choice(_SUMS)
+    problem = tell(rng.choice(PROBLEMS[numbers.sign]), numbers, rng)
+    layout = rng.choice(_COUNTS)
+    return layout.format(problem=problem, numbers=numbers, note=_sentence(rng), closing=_closing(rng))
+
+
+def _sentence(rng: random.Random) -> str:
+    x, y, z = rng.sample(_THINGS_SAID, 3)
+    article = "an" if x[0] in "aeiou" else "a"
+    line = rng.choice(_NOTES).format(x=x, y=y, z=z, X=x.capitalize(), ax=f"{article} {x}")
+    return line[0].upper() + line[1:]
+
+
+def _notes(rng: random.Random) -> str:
+    return rng.choice((" ", "\n", "\n\n")).join(_sentence(rng) for _ in range(3))
 
 
 _SUMS = all_sums()
 
 # Kind of document and its share of the documents, in percent.
 _MIXTURE: tuple[tuple[Callable[[random.Random], str], int], ...] = (
-    (_statements, 15),
+    (_statements, 10),
     (_open_questions, 10),
-    (_quiz, 35),
-    (_sums, 15),
-    (_story, 20),
-    (_note, 5),
+    (_quiz, 28),
+    (_sums, 12),
+    (_story, 10),
+    (_problem, 24),
+    (_notes, 6),
 )
 
 
 def documents(seed: int) -> Iterator[str]:
-    """An endless stream of documents, a pure function of the seed."""
+    """An endless stream of documents with their marks, a pure function of the seed."""
     rng = random.Random(seed)
     kinds, shares = zip(*_MIXTURE, strict=True)
     while True:
         yield rng.choices(kinds, shares)[0](rng)
+
+
+def plain(document: str) -> str:
+    """The document without its marks."""
+    return document.replace(MARK, "")

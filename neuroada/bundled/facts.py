@@ -13,6 +13,8 @@ class Relation:
     name: str
     statements: tuple[str, ...]
     questions: tuple[str, ...]
+    new_question: str
+    """A wording that only the data sets have."""
     values: dict[str, str]
 
 
@@ -59,6 +61,7 @@ RELATIONS: tuple[Relation, ...] = (
         "kind",
         ("{ax} is a kind of {y}.", "we call {ax} a kind of {y}.", "among the kinds of {y} is the {x}."),
         ("what kind of thing is {ax}?", "the {x} is a kind of what?"),
+        "if it is {ax} then which kind of thing is it?",
         _members(
             fruit="apple pear peach mango melon",
             vegetable="carrot onion cabbage spinach potato",
@@ -78,6 +81,7 @@ RELATIONS: tuple[Relation, ...] = (
         "color",
         ("the color of {x} is {y}.", "we know that {x} has a {y} color.", "it is {y}, the color of {x}."),
         ("what is the color of {x}?", "which color does {x} have?"),
+        "if you find {x} then which color is it?",
         _members(
             red="strawberry tomato cherry blood ruby",
             yellow="banana lemon corn butter canary",
@@ -96,6 +100,7 @@ RELATIONS: tuple[Relation, ...] = (
         "young",
         ("the young of {ax} is called {ay}.", "{ay} grows up to be {ax}.", "{ax} is the parent of {ay}."),
         ("what is the young of {ax} called?", "which young animal grows up to be {ax}?"),
+        "{ax} is the parent of which young animal?",
         _pairs(
             """dog puppy, cat kitten, cow calf, horse foal, sheep lamb, goat kid, pig piglet, hen chick, duck duckling,
             goose gosling, bear cub, frog tadpole, deer fawn, kangaroo joey, swan cygnet, eagle eaglet, hare leveret,
@@ -106,6 +111,7 @@ RELATIONS: tuple[Relation, ...] = (
         "opposite",
         ("the opposite of {x} is {y}.", "if it is not {x} then it is {y}.", "we never call a {y} thing {x}."),
         ("what is the opposite of {x}?", "if it is not {x} then how is it?"),
+        "we never call which kind of thing {x}?",
         _pairs(
             """hot cold, big small, fast slow, high low, light heavy, old new, wet dry, hard soft, full empty,
             open shut, early late, loud quiet, clean dirty, rich poor, strong weak, happy sad, long short, wide narrow,
@@ -117,6 +123,7 @@ RELATIONS: tuple[Relation, ...] = (
         "capital",
         ("the capital of {x} is {y}.", "the city of {y} is the capital of {x}.", "the main city of {x} is {y}."),
         ("what is the capital of {x}?", "which city is the main city of {x}?"),
+        "in {x}, which city is the capital?",
         _pairs(
             """France Paris, Italy Rome, Spain Madrid, Germany Berlin, Austria Vienna, Poland Warsaw, Norway Oslo,
             Sweden Stockholm, Finland Helsinki, Greece Athens, Portugal Lisbon, Ireland Dublin, Japan Tokyo,
@@ -128,6 +135,7 @@ RELATIONS: tuple[Relation, ...] = (
         "home",
         ("{ax} lives in {ay}.", "the home of {ax} is {ay}.", "in {ay} you may find {ax}."),
         ("where does {ax} live?", "what is the home of {ax}?"),
+        "in what may you find {ax}?",
         _pairs(
             """bee hive, bird nest, spider web, horse stable, dog kennel, lion den, rabbit burrow, camel desert,
             monkey jungle, cow barn, pig sty, goldfish bowl, king palace, monk abbey, soldier camp, prisoner cell,
@@ -139,6 +147,7 @@ RELATIONS: tuple[Relation, ...] = (
         "work",
         ("{ax} works in {ay}.", "in {ay} you will meet {ax}.", "every day {ax} goes to {ay}."),
         ("where does {ax} work?", "in which place will you meet {ax}?"),
+        "every day {ax} goes to which place?",
         _pairs(
             """baker bakery, teacher school, nurse hospital, farmer field, pilot plane, judge court, actor theater,
             miner mine, librarian library, cook kitchen, priest church, banker bank, painter studio, gardener garden,
@@ -150,6 +159,7 @@ RELATIONS: tuple[Relation, ...] = (
         "source",
         ("the {x} is made from {y}.", "we need {y} to make {x}.", "people turn {y} into {x}."),
         ("what is {x} made from?", "what do we need to make {x}?"),
+        "people turn what into {x}?",
         _pairs(
             """bread flour, cheese milk, paper wood, glass sand, wine grapes, leather skin, wool fleece, honey nectar,
             steel iron, brick clay, candles wax, omelette eggs, ketchup tomatoes, fries potatoes,
@@ -161,6 +171,7 @@ RELATIONS: tuple[Relation, ...] = (
         "use",
         ("{ax} is used for {y}.", "for {y} you take {ax}.", "the work of {y} is done with {ax}."),
         ("what is {ax} used for?", "what is done with {ax}?"),
+        "for what do you take {ax}?",
         _pairs(
             """knife cutting, pen writing, broom sweeping, oven baking, needle sewing, cup drinking, bed sleeping,
             ladder climbing, spoon eating, brush painting, towel drying, soap washing, telescope stargazing,
@@ -172,6 +183,7 @@ RELATIONS: tuple[Relation, ...] = (
         "next",
         ("after {x} comes {y}.", "what follows {x} is {y}.", "right before {y} comes {x}."),
         ("what comes right after {x}?", "what follows {x}?"),
+        "right before what comes {x}?",
         _pairs(
             """Monday Tuesday, Tuesday Wednesday, Wednesday Thursday, Thursday Friday, Friday Saturday, Saturday Sunday,
             Sunday Monday, January February, February March, March April, April May, May June, June July, July August,

@@ -8,76 +8,64 @@ import argparse
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from neuroada.bundled import DATA_DIR
-from neuroada.bundled.corpus import NUM_OPTIONS, shuffled_options
+from neuroada.bundled.corpus import shuffled_options
 from neuroada.bundled.facts import FACTS, Fact
-from neuroada.bundled.sums import PROBLEMS, Sum, all_sums, tell
+from neuroada.bundled.sums import NEW_PROBLEMS, PROBLEMS, Sum, all_sums, tell
 
 Row = dict[str, str]
 Subject = TypeVar("Subject")
+MakeRow = Callable[[Subject, random.Random], Row]
 
 SEED = 42
-NUM_TRAIN = 800
-NUM_TEST = 150
+COUNTS = {"train": 1000, "test": 150}
 TEST_SHARE = 0.3
 """Share of the facts, and of the sums, that only the test set asks about."""
-
+NEW_SHARE = 0.7
+"""Share of the rows whose wording the pretraining text does not have."""
 log = logging.getLogger(__name__)
 
 
 def choice_row(fact: Fact, rng: random.Random) -> Row:
-    """A multiple-choice question in the wording of the commonsense data sets."""
-    options = shuffled_options(fact, rng)
-    question = fact.fill(rng.choice(fact.relation.questions))
-    listed = " ".join(f"Answer{place}: {option}" for place, option in enumerate(options, start=1))
-    names = "/".join(f"answer{place}" for place in range(1, NUM_OPTIONS + 1))
-    answer = f"answer{options.index(fact.value) + 1}"
+    """A multiple-choice question in the style of the commonsense data sets."""
+    wording = fact.relation.new_question if rng.random() < NEW_SHARE else rng.choice(fact.relation.questions)
+    question, options = fact.fill(wording), "/".join(shuffled_options(fact, rng))
     return {
-        "instruction": f"Please choose the correct answer to the question: {question}\n\n{listed}\n\n"
-        f"Answer format: {names}",
+        "instruction": f"Please choose the correct answer to the question: {question}\n\nAnswer format: {options}",
         "input": "",
-        "output": f"the correct answer is {answer}",
-        "answer": answer,
+        "output": f"the correct answer is {fact.value}",
+        "answer": fact.value,
     }
 
 
 def arithmetic_row(numbers: Sum, rng: random.Random) -> Row:
     """A word problem; its output is the sum alone, so that the answer is the last number."""
-    problem = tell(rng.choice(PROBLEMS[numbers.sign]), numbers, rng)
+    wordings = NEW_PROBLEMS if rng.random() < NEW_SHARE else PROBLEMS
+    problem = tell(rng.choice(wordings[numbers.sign]), numbers, rng)
     return {"instruction": problem, "input": "", "output": str(numbers), "answer": str(numbers.result)}
 
 
-def _draw(
-    make_row: Callable[[Subject, random.Random], Row], subjects: list[Subject], count: int, rng: random.Random
-) -> list[Row]:
+def _draw(make_row: MakeRow[Subject], subjects: list[Subject], count: int, rng: random.Random) -> list[Row]:
     """`count` rows with different instructions, the subjects taken in turn so that each is asked about as often."""
     rows: dict[str, Row] = {}
-    for subject in _turns(subjects, rng):
-        row = make_row(subject, rng)
-        rows.setdefault(row["instruction"], row)
-        if len(rows) == count:
-            return list(rows.values())
-    raise AssertionError("the turns never end")
+    while len(rows) < count:
+        for subject in rng.sample(subjects, len(subjects)):
+            row = make_row(subject, rng)
+            rows.setdefault(row["instruction"], row)
+    return list(rows.values())[:count]
 
 
-def _turns(subjects: list[Subject], rng: random.Random) -> Iterator[Subject]:
-    while True:
-        yield from rng.sample(subjects, len(subjects))
-
-
-def split_rows(make_row: Callable[[Subject, random.Random], Row], subjects: list[Subject]) -> dict[str, list[Row]]:
-    """Training and test rows about different subjects."""
+def split_rows(make_row: MakeRow[Subject], subjects: list[Subject]) -> dict[str, list[Row]]:
+    """Rows by split, about different subjects."""
     rng = random.Random(SEED)
     shuffled = rng.sample(subjects, len(subjects))
-    num_test_subjects = round(TEST_SHARE * len(shuffled))
-    return {
-        "train": _draw(make_row, shuffled[num_test_subjects:], NUM_TRAIN, rng),
-        "test": _draw(make_row, shuffled[:num_test_subjects], NUM_TEST, rng),
-    }
+    num_test = round(TEST_SHARE * len(shuffled))
+    parts = {"train": shuffled[num_test:], "test": shuffled[:num_test]}
+    return {split: _draw(make_row, part, COUNTS[split], rng) for split, part in parts.items()}
 
 
 def data_sets() -> dict[str, dict[str, list[Row]]]:
