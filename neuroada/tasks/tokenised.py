@@ -104,12 +104,11 @@ def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], li
     rows = _opened(path)
     if rows is not None:
         return rows
-    examples = read()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            # Another process may have been faster.
-            return _opened(path) or _made(path, name, recipe, examples)
+            rows = _opened(path)  # another process may have been faster
+            return rows if rows is not None else _made(path, name, recipe, read())
     except OSError as error:
         raise UserError(
             f"{path.parent}: tokens cannot be kept there ({error.strerror or error}); "
@@ -134,17 +133,13 @@ def _cache_folder() -> Path:
 
 def _opened(path: Path) -> datasets.Dataset | None:
     """The rows of a cache file; None if it is not there or not whole."""
-    if not path.exists():
-        return None
     try:
-        if _is_closed(path):
-            rows = datasets.Dataset.from_file(str(path))
-            if rows.features == _FEATURES and len(rows):
-                return rows
+        if not path.exists() or not _is_closed(path):
+            return None
+        rows = datasets.Dataset.from_file(str(path))
     except (OSError, pa.ArrowException, ValueError):
-        pass  # said below
-    logger.warning("%s: is damaged and made again", path)
-    return None
+        return None
+    return rows if rows.features == _FEATURES and len(rows) else None
 
 
 def _is_closed(path: Path) -> bool:
@@ -155,6 +150,8 @@ def _is_closed(path: Path) -> bool:
 
 def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
     """Tokenise into a file beside ``path`` that takes its place when it is whole."""
+    if path.exists():
+        logger.warning("%s: is damaged and made again", path)
 
     def encode(prompts: list[str], completions: list[str]) -> dict[str, list[object]]:
         encoded = encode_texts(prompts, completions, recipe.tokenizer, recipe.max_length, recipe.loss_on)
