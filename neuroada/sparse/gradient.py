@@ -44,7 +44,7 @@ def by_sampling(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: to
     """
     (num_outputs, top_k), num_inputs = columns_OK.shape, input_TI.shape[1]
     row_ends = torch.arange(0, num_outputs * top_k + 1, top_k, dtype=columns_OK.dtype, device=columns_OK.device)
-    _say_once_in_silence()
+    _hear_warnings_once()
     pattern = torch.sparse_csr_tensor(
         row_ends,
         columns_OK.reshape(-1),
@@ -60,10 +60,11 @@ def by_sampling(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: to
 
 
 @functools.cache
-def _say_once_in_silence() -> None:
-    # The first CSR tensor of a process warns that the layout is in beta, which tells the user of this package nothing.
+def _hear_warnings_once() -> None:
+    # The first CSR tensor of a process warns that the layout is in beta, and on some versions that its indices are
+    # not checked. Neither tells the user of this package anything.
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        warnings.simplefilter("ignore")
         torch.sparse_csr_tensor([0, 1], [0], [0.0], size=(1, 1), check_invariants=False)
 
 

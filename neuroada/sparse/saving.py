@@ -2,9 +2,12 @@
 
 The gradient of a layer's values reads only the input columns that some neuron selected. Saving those alone takes
 less memory where nobody else keeps the whole input, and more where it is kept anyway: query, key and value share one
-input, gate and up another, and the input of an attention's output projection is saved by the attention. On
-SmolLM2-135M with k=1 only the down projections gain: they read 26 % of their columns, and saving those makes what
-autograd saves above the frozen model's 45 MiB for 256 tokens in fp32, where whole inputs make it 79 MiB.
+input, gate and up another, and the input of an attention's output projection is saved by the attention.
+
+Measured on SmolLM2-135M with every projection adapted, 256 tokens in fp32: the frozen model saves 215 MiB. Whole
+inputs add 79 MiB, of which 45 are the down projections', 17 the query, key and value's, 17 the gate and up's, none
+the output projections'. A down projection reads 26 % of its columns at k=1, 73 % at k=5, 98 % at k=20; saving those
+makes it 46 MiB at k=1 and 71 MiB at k=5. Query, key and value together read 74 % at k=1: hardly worth a copy.
 """
 
 from collections import Counter

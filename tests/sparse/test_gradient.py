@@ -142,8 +142,15 @@ TRITON_CASES = [
         (1, 1, 1, 1),
         (0, 3, 4, 2),
     ]
-    for dtype in ("float32", "bfloat16", "float16", "float64")
-    for layout in ("contiguous", "transposed", "strided")
+    for dtype, layout in [
+        ("float32", "contiguous"),
+        ("float32", "transposed"),
+        ("float32", "strided"),
+        ("bfloat16", "contiguous"),
+        ("bfloat16", "transposed"),
+        ("float16", "strided"),
+        ("float64", "contiguous"),
+    ]
 ]
 
 TRITON_PROGRAM = """
@@ -197,3 +204,39 @@ def test_the_triton_kernel_equals_the_dense_product_gathered(
     # Half precision too: products and sums are in fp32.
     assert error < (1e-12 if case[4] == "float64" else 1e-4)
     assert is_repeatable
+
+
+# It also has to compile, which needs no GPU: for an A100 and an H100, the row-major and the token-major input.
+
+COMPILE_PROGRAM = """
+import re
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from neuroada.sparse.triton_gradient import _sum_over_tokens as kernel
+
+POINTERS = {"grad": "*bf16", "input": "*bf16", "columns": "*i32", "sums": "*fp32"}
+for blocks, contiguous in [((32, 128, 1), "input_stride_i"), ((64, 16, 4), "input_stride_t")]:
+    fixed = dict(zip(("BLOCK_T", "BLOCK_O", "BLOCK_K"), blocks)) | {"grad_stride_o": 1, contiguous: 1}
+    types = {name: "constexpr" if name in fixed else POINTERS.get(name, "i32") for name in kernel.arg_names}
+    constants = {(kernel.arg_names.index(name),): value for name, value in fixed.items()}
+    for capability in (80, 90):
+        compiled = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", capability, 32))
+        assert not re.search(r"\\b(atom|red)\\.", compiled.asm["ptx"])
+        print(len(compiled.asm["cubin"]))
+"""
+
+
+def test_the_triton_kernel_compiles_for_gpus_and_has_no_atomics(tmp_path: Path) -> None:
+    pytest.importorskip("triton", reason="needs the extra 'triton'")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILE_PROGRAM],
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert [int(size) > 0 for size in run.stdout.split()] == [True] * 4

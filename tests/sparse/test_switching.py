@@ -105,9 +105,9 @@ def test_prepared_adapters_change_nothing_and_can_be_switched_back_and_forth(
 
 
 def test_a_switched_adapter_trains_with_a_new_optimizer(
-    tiny_llama: MakeLlama, folders: dict[str, Path], batch: Batch
+    tiny_llama: MakeLlama, dtype: torch.dtype, folders: dict[str, Path], batch: Batch
 ) -> None:
-    model = tiny_llama()
+    model = tiny_llama(dtype=dtype)
     adapter = neuroada.load(model, folders["first"])
     adapter.switch(folders["other_columns"])
     trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
