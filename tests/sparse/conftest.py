@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
 
 VOCABULARY = 97
@@ -42,3 +44,25 @@ def batch() -> dict[str, Tensor]:
     """Four sequences of twelve tokens, each its own label."""
     ids = torch.randint(VOCABULARY, (4, 12), generator=torch.Generator().manual_seed(1))
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+
+class LargestResult(TorchDispatchMode):
+    """The number of entries of the largest tensor that an operation makes; a view of another makes none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_entries = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and not func.is_view:
+                stored = tensor.values() if tensor.layout == torch.sparse_csr else tensor
+                self.num_entries = max(self.num_entries, stored.numel())
+        return result
+
+
+@pytest.fixture
+def largest_result() -> type[LargestResult]:
+    """A mode that watches the operations run in it; its ``num_entries`` is the size of their largest result."""
+    return LargestResult

@@ -1,5 +1,7 @@
 """The k strongest connections of each neuron, ties towards the lowest column."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -73,6 +75,18 @@ def test_reading_the_weight_in_blocks_changes_nothing(name: str, monkeypatch: py
     for block_entries in (1, 29, 40):
         monkeypatch.setattr(selection, "_BLOCK_ENTRIES", block_entries)
         assert select_columns(weight, 4, name, seed=5).equal(whole)
+
+
+@pytest.mark.parametrize("name", sorted(selection.SELECTIONS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_copy_of_a_large_weight_is_made(
+    name: str, dtype: torch.dtype, largest_result: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "_BLOCK_ENTRIES", 400)
+    weight = torch.randint(-3, 4, (60, 40)).to(dtype)  # rows that tie, too
+    with largest_result() as largest:
+        select_columns(weight, 5, name)
+    assert largest.num_entries == 400
 
 
 def test_random_columns_depend_on_the_seed_alone() -> None:
