@@ -9,12 +9,13 @@ import json
 import logging
 import random
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import TypeVar
 
 from neuroada.bundled import DATA_DIR
-from neuroada.bundled.corpus import shuffled_options
-from neuroada.bundled.facts import FACTS, Fact
+from neuroada.bundled.corpus import NUM_OPTIONS
+from neuroada.bundled.facts import FACTS, Fact, wrong_values
 from neuroada.bundled.sums import NEW_PROBLEMS, PROBLEMS, Sum, all_sums, tell
 
 Row = dict[str, str]
@@ -30,16 +31,29 @@ NEW_SHARE = 0.7
 log = logging.getLogger(__name__)
 
 
-def choice_row(fact: Fact, rng: random.Random) -> Row:
-    """A multiple-choice question in the style of the commonsense data sets."""
-    wording = fact.relation.new_question if rng.random() < NEW_SHARE else rng.choice(fact.relation.questions)
-    question, options = fact.fill(wording), "/".join(shuffled_options(fact, rng))
-    return {
-        "instruction": f"Please choose the correct answer to the question: {question}\n\nAnswer format: {options}",
-        "input": "",
-        "output": f"the correct answer is {fact.value}",
-        "answer": fact.value,
-    }
+def choice_rows() -> MakeRow[Fact]:
+    """Makes multiple-choice questions, worded as the commonsense sets are, the right option in each place in turn."""
+    places = cycle(range(NUM_OPTIONS))
+
+    def make_row(fact: Fact, rng: random.Random) -> Row:
+        wording = fact.relation.new_question if rng.random() < NEW_SHARE else rng.choice(fact.relation.questions)
+        options = rng.sample(wrong_values(fact), NUM_OPTIONS - 1)
+        options.insert(next(places), fact.value)
+        return {
+            "instruction": "Please choose the correct answer to the question: "
+            f"{fact.fill(wording)}\n\nAnswer format: {'/'.join(options)}",
+            "input": "",
+            "output": f"the correct answer is {fact.value}",
+            "answer": fact.value,
+        }
+
+    return make_row
+
+
+def balanced_sums() -> list[Sum]:
+    """All subtractions of the world and as many additions."""
+    sums = {sign: [numbers for numbers in all_sums() if numbers.sign == sign] for sign in "+-"}
+    return sums["-"] + random.Random(SEED).sample(sums["+"], len(sums["-"]))
 
 
 def arithmetic_row(numbers: Sum, rng: random.Random) -> Row:
@@ -71,8 +85,8 @@ def split_rows(make_row: MakeRow[Subject], subjects: list[Subject]) -> dict[str,
 def data_sets() -> dict[str, dict[str, list[Row]]]:
     """Rows by data set and split."""
     return {
-        "bundled_choice": split_rows(choice_row, list(FACTS)),
-        "bundled_arithmetic": split_rows(arithmetic_row, all_sums()),
+        "bundled_choice": split_rows(choice_rows(), list(FACTS)),
+        "bundled_arithmetic": split_rows(arithmetic_row, balanced_sums()),
     }
 
 

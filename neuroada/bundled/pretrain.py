@@ -146,7 +146,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
         pad_token_id=tokenizer.unk_token_id,
         do_sample=False,
     )
-    model.to(torch.bfloat16).save_pretrained(directory)
+    model.to(torch.bfloat16)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
+    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     log.info("saved to %s: %d parameters", directory, model.num_parameters())
 
