@@ -88,3 +88,11 @@ def _sum_row(number: int) -> dict[str, Any]:
         "output": f"{number} + 3 = {number + 3}. The answer is {number + 3}.",
         "answer": f"{number + 3}.0",
     }
+
+
+@pytest.fixture(autouse=True)
+def token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the datasets library keeps its files during a test."""
+    folder = tmp_path / "datasets_cache"
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
+    return folder

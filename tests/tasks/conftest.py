@@ -13,14 +13,6 @@ from neuroada.tasks.data import InstructionDataModule
 Row = Callable[[int], dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the datasets library keeps its files during a test."""
-    folder = tmp_path / "datasets_cache"
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
-    return folder
-
-
 @pytest.fixture
 def make_data(
     tmp_path: Path,
