@@ -31,7 +31,7 @@ LIBRARIES = {
 }
 # Training composes nothing: it makes what the configuration names.
 HYDRA_IN_TRAINING = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
-SPARSE_NEEDS = {"torch", "safetensors"}
+SPARSE_NEEDS = {"torch", "safetensors", "triton"}
 
 
 def violations(part: str, source: str) -> list[str]:

@@ -20,6 +20,7 @@ _TRAINER_KEYS_WITHOUT_EFFECT = {
 }
 # The content hashes of a finished run speak for the data; where it lay does not matter.
 _DATA_KEYS_WITHOUT_EFFECT = {"dir", "url"}
+_METHOD_KEYS_WITHOUT_EFFECT = {"gradient"}
 _TRAINING_GROUPS = ("model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer", "evaluation")
 
 
@@ -38,6 +39,7 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
         adapted = _sections(values, "model", "budget")
         return {"job": job, **_scoring(values), **adapted, "adapter": values.get("adapter")}
     trained = _sections(values, *_TRAINING_GROUPS)
+    trained["method"] = _without(trained["method"], _METHOD_KEYS_WITHOUT_EFFECT)
     trained["data"] = _without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT)
     trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
     return {"job": job, **trained}
@@ -73,7 +75,7 @@ def _scoring(values: Mapping[str, Any]) -> dict[str, Any]:
         "benchmarks": scored["evaluation"].get("benchmarks") or scored["task"].get("benchmarks"),
         "data": {"split": scored["data"].get("split")},
         "evaluation": _without(scored["evaluation"], {"benchmarks"}),
-        "method": scored["method"],
+        "method": _without(scored["method"], _METHOD_KEYS_WITHOUT_EFFECT),
     }
 
 

@@ -84,6 +84,8 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
     """One line for each rate of an optimizer that is no usable number."""
+    if "_target_" not in optimizer:  # taken out of the configuration; what is left of it is another group's
+        return
     lr, weight_decay = optimizer.get("lr"), optimizer.get("weight_decay")
     if not _is_number(lr) or lr <= 0:
         yield f"optimizer.lr={shown(lr)}: must be a number above 0"

@@ -56,17 +56,21 @@ class Contender(Protocol):
 
 @dataclass
 class NeuroAda:
-    """Bypasses on the ``top_k`` chosen inputs of every neuron of the target layers."""
+    """Bypasses on the ``top_k`` chosen inputs of every neuron of the target layers.
+
+    ``gradient`` chooses how the selected weight gradients are made, see ``neuroada.attach``.
+    """
 
     name: str = "neuroada"
     selection: str = "magnitude"
     selection_seed: int = 0
+    gradient: str = "auto"
 
     def budget(self, model: nn.Module, targets: Targets, top_k: int) -> Budget:
         return neuroada.budget(model, self._config(targets, top_k))
 
     def attach(self, model: nn.Module, targets: Targets, top_k: int) -> Adapter:
-        return neuroada.attach(model, self._config(targets, top_k))
+        return neuroada.attach(model, self._config(targets, top_k), gradient=self.gradient)
 
     def _config(self, targets: Targets, top_k: int) -> neuroada.NeuroAdaConfig:
         return neuroada.NeuroAdaConfig(

@@ -109,7 +109,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         # What belongs to one job.
         ("job=merge", "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"),
         # Values left out, and references to nothing.
-        ("~optimizer", "optimizer: has no value; give one with optimizer=..."),
+        ("~optimizer", "optimizer._target_: has no value; choose with optimizer=..., or give a class by its full name"),
         ("~budget", "budget: has no value; give one with budget=..."),
         ("budget.top_k=???", "budget.top_k: has no value; give one with budget.top_k=..."),
         ("model.name_or_path=${nowhere}", "model.name_or_path: Interpolation key 'nowhere' not found"),

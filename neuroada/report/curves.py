@@ -1,0 +1,70 @@
+"""Loss curves of runs as a picture and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
+
+import argparse
+import csv
+from pathlib import Path
+
+from neuroada.config.errors import UserError, reported_in_one_line
+from neuroada.training.record import read_result
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Training loss after each logged optimizer step, counted from 1, over all attempts of a run.
+
+    Raises:
+        UserError: The run logged none to a CSV.
+    """
+    found = {}
+    for path in sorted(folder.glob("logs/version_*/metrics.csv")):
+        with path.open(encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            found.update({int(row["step"]) + 1: float(row["train/loss"]) for row in rows if row["train/loss"]})
+    if not found:
+        raise UserError(f"{folder}: no training loss in logs/; train it with logger=csv")
+    return dict(sorted(found.items()))
+
+
+def write(out: Path, folders: list[Path]) -> None:
+    """Write ``<out>.csv`` and ``<out>.svg``.
+
+    Raises:
+        UserError: A folder holds no finished run, or matplotlib is not installed.
+    """
+    curves = {f"{read_result(folder)['config']['task']['name']}": losses(folder) for folder in folders}
+    with out.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["run", "step", "loss"])
+        table.writerows([name, step, round(loss, 4)] for name, curve in curves.items() for step, loss in curve.items())
+    _draw(out.with_suffix(".svg"), curves)
+
+
+def _draw(path: Path, curves: dict[str, dict[int, float]]) -> None:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError("curves need matplotlib; pip install 'neuroada[plots]'") from error
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "neuroada"  # the same bytes for the same runs
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+    for name, curve in curves.items():
+        axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
+    axes.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    """Read the command line and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="where to write, without an ending")
+    parser.add_argument("folders", type=Path, nargs="+", help="run folders")
+    arguments = parser.parse_args()
+    with reported_in_one_line(arguments.out.parent):
+        write(arguments.out, arguments.folders)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Loss curves from the CSV logs of runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from neuroada.config.errors import UserError
+from neuroada.report.curves import losses, write
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A run that was interrupted after its second step and logged that step again."""
+    for version, rows in enumerate(["0,,3.0\n0,0.1,\n1,,2.0\n", "1,,2.0\n2,,1.5\n"]):
+        folder = tmp_path / "run" / "logs" / f"version_{version}"
+        folder.mkdir(parents=True)
+        (folder / "metrics.csv").write_text(f"step,lr-AdamW,train/loss\n{rows}")
+    (tmp_path / "run" / "result.json").write_text(json.dumps({"config": {"task": {"name": "t"}}}))
+    return tmp_path / "run"
+
+
+def test_steps_count_from_one_over_all_attempts(run_folder: Path) -> None:
+    assert losses(run_folder) == {1: 3.0, 2: 2.0, 3: 1.5}
+
+
+def test_run_without_a_csv_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no training loss in logs/; train it with logger=csv"):
+        losses(tmp_path)
+
+
+def test_picture_and_table_are_written_the_same_every_time(run_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    write(tmp_path / "one", [run_folder])
+    write(tmp_path / "two", [run_folder])
+    assert (tmp_path / "one.csv").read_text().splitlines() == ["run,step,loss", "t,1,3.0", "t,2,2.0", "t,3,1.5"]
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
