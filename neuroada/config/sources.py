@@ -160,6 +160,7 @@ def _sections_of(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
     """Groups of a configuration as far as an adapter, or the run folder around it, knows them."""
     if directory.name == ADAPTER_FOLDER and (directory.parent / CONFIG_FILE).is_file():
         stored = resolved(read_config(directory.parent))
+        _use_trained_dtype(stored, directory.parent)
         return {group: stored[group] for group in ("model", "method", "budget", "task") if group in stored}
     model = {"target_modules": header["target_modules"], "revision": header["revision"]}
     if header["base_model_name_or_path"]:
@@ -172,6 +173,16 @@ def _sections_of(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
         "selection_seed": header["seed"],
     }
     return {"model": model, "method": method, "budget": {"top_k": header["top_k"]}}
+
+
+def _use_trained_dtype(stored: dict[str, Any], folder: Path) -> None:
+    """What trained is what is scored and merged: ``auto`` means the precision that the run had on its machine."""
+    try:
+        dtype = json.loads((folder / "result.json").read_text(encoding="utf-8"))["content"]["dtype"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not finished: nothing is known
+    if stored.get("model", {}).get("dtype") == "auto":
+        stored["model"]["dtype"] = dtype
 
 
 def _read_header(directory: Path) -> dict[str, Any]:

@@ -192,6 +192,16 @@ class TestAdapterOfARun:
         run = checked("job=evaluate", f"adapter={run_with_adapter}", "experiment=llama2_7b/commonsense_top1")
         assert (run.model.name, run.task.name) == ("llama2_7b", "commonsense")
 
+    @pytest.mark.parametrize(("typed", "expected"), [([], "bfloat16"), (["model.dtype=float32"], "float32")])
+    def test_auto_means_the_precision_it_trained_in(
+        self, checked: Checked, store_run: StoreRun, store_adapter: StoreAdapter, typed: list[str], expected: str
+    ) -> None:
+        folder = store_run("model.target_modules=[q_proj,v_proj]")
+        store_adapter(folder)
+        (folder / "result.json").write_text('{"content": {"dtype": "bfloat16"}}')
+        run = checked("job=merge", f"adapter={folder}", *typed)
+        assert run.model.dtype == expected
+
 
 class TestAdapterOnItsOwn:
     def test_it_knows_its_base_method_and_budget(self, checked: Checked, store_adapter: StoreAdapter) -> None:
