@@ -114,9 +114,8 @@ def _backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTr
 
 
 def _slice(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
-    evaluation = replace(run.evaluation, benchmarks=[])
     tokenizer = models.load_tokenizer(run.model)
-    data = InstructionDataModule(run.task, replace(run.data, batching=batching), evaluation, tokenizer, run.seed)
+    data = InstructionDataModule(run.task, replace(run.data, batching=batching), run.evaluation, tokenizer, run.seed)
     data.prepare_data()
     data.setup()
     count = run.benchmark.num_steps * data.accumulate_grad_batches(1)
