@@ -99,7 +99,7 @@ def test_imports_point_down(path: Path) -> None:
         ("training", "from ..report import summary"),
         ("report", "from transformers import AutoModel"),
         ("report", "import hydra"),
-        ("config", "from neuroada.tasks.benchmarks import lookup"),
+        ("config", "from neuroada.tasks.catalog import lookup"),
         ("config", "from neuroada.sparse.adapter import attach"),
         ("config", "from transformers import AutoConfig"),
         ("bundled", "from neuroada.training.models import load_model"),

@@ -17,7 +17,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
 from neuroada.tasks import batches
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
-from neuroada.tasks.benchmarks import lookup
+from neuroada.tasks.catalog import lookup
 from neuroada.tasks.download import DataFile, ensure
 from neuroada.tasks.encoding import Encoded, encode_prompts
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet

@@ -14,7 +14,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.benchmarks import Dataset, RemoteFile
+from neuroada.tasks.catalog import Dataset, RemoteFile
 from neuroada.tasks.splitting import split_source
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from neuroada.config.errors import UserError
 from neuroada.tasks.batches import TrainingBatch
-from neuroada.tasks.benchmarks import Dataset
+from neuroada.tasks.catalog import Dataset
 from neuroada.tasks.encoding import Encoded
 from neuroada.tasks.prompts import Example, Protocol
 from neuroada.tasks.sampling import MicroBatch, StepBatchSampler

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from neuroada.config.errors import UserError
 from neuroada.tasks.answers import gold_problem
-from neuroada.tasks.benchmarks import Dataset
+from neuroada.tasks.catalog import Dataset
 from neuroada.tasks.prompts import PROTOCOLS, Example, Protocol
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.benchmarks import HeldOutSplit
+from neuroada.tasks.catalog import HeldOutSplit
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ Every item is scored exactly once over all ranks; rank zero alone writes.
 import json
 import os
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import lightning
 import torch
@@ -15,26 +15,13 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from neuroada.tasks.answers import score
 from neuroada.tasks.batches import PromptBatch
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.tasks.loading import BenchmarkItems
+from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
 
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FOLDER = "predictions"
-
-
-class Prediction(TypedDict):
-    """One row of ``predictions/<benchmark>.jsonl``."""
-
-    index: int
-    instruction: str
-    generation: str
-    extracted: str | None
-    answer: str
-    correct: bool
-    strict_correct: bool
-    missing_trigger: bool
 
 
 class BenchmarkScoring(Callback):
@@ -74,7 +61,7 @@ class BenchmarkScoring(Callback):
         items = _benchmarks(trainer)[dataloader_idx]
         texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
         for index, text in zip(batch["index"], texts, strict=True):
-            self._predictions[dataloader_idx].append(_judge(items, index, text))
+            self._predictions[dataloader_idx].append(judge(items.by_index[index], text, items.protocol))
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         gathered = _gather(self._predictions, trainer.world_size)
@@ -83,7 +70,7 @@ class BenchmarkScoring(Callback):
             predictions.sort(key=lambda row: row["index"])
             expected = [example.index for example in items.examples]
             assert [row["index"] for row in predictions] == sorted(expected), f"{items.name}: items lost or repeated"
-            scores[items.name] = _benchmark_score(predictions)
+            scores[items.name] = benchmark_score(predictions)
             if trainer.is_global_zero:
                 _write_predictions(self._folder / PREDICTIONS_FOLDER / f"{items.name}.jsonl", predictions)
         self.metrics = summarise(scores)
@@ -93,35 +80,10 @@ class BenchmarkScoring(Callback):
                 _log(logger, self.metrics, trainer.global_step)
 
 
-def summarise(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Content of ``metrics.json``: the scores, their mean over benchmarks (macro) and over items (micro), 0 to 1."""
-    num_items = sum(score["n"] for score in scores.values())
-    return {
-        "benchmarks": scores,
-        "macro": sum(score["protocol"] for score in scores.values()) / len(scores),
-        "micro": sum(score["correct"] for score in scores.values()) / num_items,
-    }
-
-
 def _benchmarks(trainer: lightning.Trainer) -> list[BenchmarkItems]:
     data = trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(data, InstructionDataModule)
     return data.benchmarks
-
-
-def _judge(items: BenchmarkItems, index: int, text: str) -> Prediction:
-    example = items.by_index[index]
-    verdict = score(example, text, items.protocol)
-    return Prediction(
-        index=index,
-        instruction=example.instruction,
-        generation=text,
-        extracted=verdict.extracted,
-        answer=example.answer,
-        correct=verdict.correct,
-        strict_correct=verdict.strict_correct,
-        missing_trigger=verdict.missing_trigger,
-    )
 
 
 def _gather(predictions: list[list[Prediction]], world_size: int) -> list[list[Prediction]]:
@@ -131,18 +93,6 @@ def _gather(predictions: list[list[Prediction]], world_size: int) -> list[list[P
     shares: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(shares, predictions)
     return [[row for share in shares for row in share[benchmark]] for benchmark in range(len(predictions))]
-
-
-def _benchmark_score(predictions: list[Prediction]) -> dict[str, Any]:
-    num_items = len(predictions)
-    num_correct = sum(row["correct"] for row in predictions)
-    return {
-        "n": num_items,
-        "correct": num_correct,
-        "protocol": num_correct / num_items,
-        "strict": sum(row["strict_correct"] for row in predictions) / num_items,
-        "missing_trigger": sum(row["missing_trigger"] for row in predictions),
-    }
 
 
 def _write_predictions(path: Path, predictions: list[Prediction]) -> None:

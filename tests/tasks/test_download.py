@@ -13,7 +13,7 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.tasks import download
-from neuroada.tasks.benchmarks import Dataset, RemoteFile, lookup
+from neuroada.tasks.catalog import Dataset, RemoteFile, lookup
 from neuroada.tasks.download import DataFile, ensure
 
 ROWS = [{"instruction": f"{number} " + "x" * 50, "input": "", "output": "", "answer": "1"} for number in range(3000)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.benchmarks import lookup
+from neuroada.tasks.catalog import lookup
 from neuroada.tasks.prompts import MATH
 from neuroada.tasks.rows import read_rows, require_completions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.benchmarks import HeldOutSplit, lookup
+from neuroada.tasks.catalog import HeldOutSplit, lookup
 from neuroada.tasks.splitting import divide, split_source
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.benchmarks import DATASETS, lookup
+from neuroada.tasks.catalog import DATASETS, lookup
 from neuroada.tasks.prompts import PROTOCOLS
 
 COMMONSENSE = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"]
