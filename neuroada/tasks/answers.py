@@ -26,6 +26,8 @@ class Verdict:
 
     extracted: str | None
     """What the protocol parser took for the answer; None when it found nothing."""
+    strict_extracted: str | None
+    """What the strict parser took for it."""
     correct: bool
     """By the published scoring."""
     strict_correct: bool
@@ -41,6 +43,13 @@ def score(example: Example, generation: str, protocol: Protocol) -> Verdict:
     if gold is None:
         return _score_letter(example.answer.strip(), generation)
     return _score_number(gold, generation)
+
+
+def unanswered(*, missing_trigger: bool = False) -> Verdict:
+    """The verdict where there is nothing to read."""
+    return Verdict(
+        extracted=None, strict_extracted=None, correct=False, strict_correct=False, missing_trigger=missing_trigger
+    )
 
 
 def gold_problem(answer: str, protocol: Protocol) -> str | None:
@@ -64,12 +73,14 @@ def gold_number(answer: str) -> float | None:
 def _score_phrase(answer: str, generation: str, trigger: str) -> Verdict:
     _, found, tail = generation.partition(trigger)
     if not found:
-        return Verdict(extracted=None, correct=False, strict_correct=False, missing_trigger=True)
+        return unanswered(missing_trigger=True)
     extracted = tail.strip()
+    strict_correct = _opens_with_exactly(extracted, answer)
     return Verdict(
         extracted=extracted,
+        strict_extracted=answer if strict_correct else extracted.partition("\n")[0],
         correct=extracted == answer,
-        strict_correct=_opens_with_exactly(extracted, answer),
+        strict_correct=strict_correct,
         missing_trigger=False,
     )
 
@@ -85,10 +96,12 @@ def _opens_with_exactly(text: str, answer: str) -> bool:
 def _score_letter(answer: str, generation: str) -> Verdict:
     match = _PROTOCOL_LETTER.search(generation)
     extracted = match.group() if match else None
+    stated = stated_letter(generation)
     return Verdict(
         extracted=extracted,
+        strict_extracted=stated,
         correct=extracted == answer,
-        strict_correct=stated_letter(generation) == answer,
+        strict_correct=stated == answer,
         missing_trigger=False,
     )
 
@@ -96,10 +109,12 @@ def _score_letter(answer: str, generation: str) -> Verdict:
 def _score_number(gold: float, generation: str) -> Verdict:
     numbers = _PROTOCOL_NUMBER.findall(generation.replace(",", ""))
     extracted = numbers[-1] if numbers else None
+    stated = stated_number(generation)
     return Verdict(
         extracted=extracted,
+        strict_extracted=None if stated is None else str(stated),
         correct=extracted is not None and abs(gold - float(extracted)) <= NUMBER_TOLERANCE,
-        strict_correct=_equals(stated_number(generation), gold),
+        strict_correct=_equals(stated, gold),
         missing_trigger=False,
     )
 

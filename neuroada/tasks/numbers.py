@@ -26,6 +26,9 @@ class Number:
     value: float
     is_percent: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.value:.12g}{'%' if self.is_percent else ''}"
+
 
 def stated_number(text: str) -> Number | None:
     """The number of the last explicit statement ("the answer is", "####", a box), else the last one in the text."""

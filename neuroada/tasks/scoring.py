@@ -6,8 +6,12 @@ Pure functions: no model and no Lightning, so that stored generations can be sco
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from neuroada.tasks.answers import score
+from scipy.stats import binomtest
+
+from neuroada.tasks.answers import score, unanswered
 from neuroada.tasks.prompts import Example, Protocol
+
+CONFIDENCE = 0.95
 
 
 class Prediction(TypedDict):
@@ -17,45 +21,72 @@ class Prediction(TypedDict):
     instruction: str
     generation: str
     extracted: str | None
+    strict_extracted: str | None
     answer: str
     correct: bool
     strict_correct: bool
     missing_trigger: bool
+    too_long: bool
 
 
-def judge(example: Example, generation: str, protocol: Protocol) -> Prediction:
-    """One generation (the new tokens only, special tokens removed) with the verdict on it."""
-    verdict = score(example, generation, protocol)
+def judge(example: Example, generation: str, protocol: Protocol, too_long: bool = False) -> Prediction:
+    """One generation (the new tokens only, special tokens removed) with the verdict on it.
+
+    A prompt that is too long for the model's context counts as wrong, whatever the answer.
+    """
+    verdict = unanswered() if too_long else score(example, generation, protocol)
     return Prediction(
         index=example.index,
         instruction=example.instruction,
         generation=generation,
         extracted=verdict.extracted,
+        strict_extracted=verdict.strict_extracted,
         answer=example.answer,
         correct=verdict.correct,
         strict_correct=verdict.strict_correct,
         missing_trigger=verdict.missing_trigger,
+        too_long=too_long,
     )
 
 
+def differs(prediction: Prediction) -> bool:
+    """Whether protocol and strict scoring disagree on an item."""
+    return prediction["correct"] != prediction["strict_correct"]
+
+
 def benchmark_score(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """One benchmark's entry in ``metrics.json``."""
+    """One benchmark's entry in ``metrics.json``; shares and the interval of ``protocol`` lie between 0 and 1."""
     num_items = len(predictions)
     num_correct = sum(row["correct"] for row in predictions)
+    num_strict = sum(row["strict_correct"] for row in predictions)
     return {
         "n": num_items,
         "correct": num_correct,
         "protocol": num_correct / num_items,
-        "strict": sum(row["strict_correct"] for row in predictions) / num_items,
+        "ci95": interval(num_correct, num_items),
+        "strict_correct": num_strict,
+        "strict": num_strict / num_items,
+        "disagreements": sum(map(differs, predictions)),
         "missing_trigger": sum(row["missing_trigger"] for row in predictions),
+        "empty": sum(not row["generation"].strip() and not row["too_long"] for row in predictions),
+        "too_long": sum(row["too_long"] for row in predictions),
     }
 
 
 def summarise(scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Content of ``metrics.json``: the scores, their mean over benchmarks (macro) and over items (micro), 0 to 1."""
     num_items = sum(score["n"] for score in scores.values())
+    num_correct = sum(score["correct"] for score in scores.values())
     return {
         "benchmarks": scores,
         "macro": sum(score["protocol"] for score in scores.values()) / len(scores),
-        "micro": sum(score["correct"] for score in scores.values()) / num_items,
+        "micro": num_correct / num_items,
+        "micro_ci95": interval(num_correct, num_items),
+        "strict_macro": sum(score["strict"] for score in scores.values()) / len(scores),
     }
+
+
+def interval(num_correct: int, num_items: int) -> list[float]:
+    """Wilson's 95 % interval of a share: ``[low, high]``."""
+    bounds = binomtest(num_correct, num_items).proportion_ci(CONFIDENCE, method="wilson")
+    return [float(bounds.low), float(bounds.high)]
