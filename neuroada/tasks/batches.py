@@ -25,6 +25,8 @@ class TrainingBatch(TypedDict):
     """(B, T) int64: 1 on tokens, 0 on padding. None where there is no padding but several examples in a row."""
     position_ids: torch.Tensor | None
     """(B, T) int64, from 0 at the start of each example of a row. None where a row is one example."""
+    example_lengths: list[int] | None
+    """Tokens of each example of a packed row, in order. None where a row is one example."""
     labels: torch.Tensor
     """(B, T) int64: IGNORED on padding and where no loss is wanted, the first token of an example included."""
     num_step_tokens: int
@@ -65,6 +67,7 @@ def collate_padded(encoded: Sequence[Encoded], num_step_tokens: int, pad_id: int
         input_ids=input_ids,
         attention_mask=attention_mask,
         position_ids=None,
+        example_lengths=None,
         labels=labels,
         num_step_tokens=max(num_step_tokens, 1),
     )
@@ -82,6 +85,7 @@ def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> Training
         input_ids=torch.cat(ids)[None],
         attention_mask=None,
         position_ids=torch.cat([torch.arange(len(row)) for row in ids])[None],
+        example_lengths=[len(row) for row in ids],
         labels=torch.cat(labels)[None],
         num_step_tokens=max(num_step_tokens, 1),
     )

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from neuroada.tasks.batches import IGNORED, TrainingBatch
+from neuroada.training.attention import LENGTHS, attends_by_example
 from neuroada.training.probes import logits_are_plain
 
 _CHUNK_LOGITS = 2**25
@@ -41,7 +42,7 @@ class SummedLoss:
         # Where the labels are is asked before the decoder runs: on a GPU the answer would else wait for it.
         targets_BT = batch["labels"][:, 1:]
         rows_N, positions_N = (targets_BT != IGNORED).nonzero(as_tuple=True)
-        hidden_BTH = self._model.get_decoder()(**_inputs(batch)).last_hidden_state
+        hidden_BTH = self._model.get_decoder()(**self._inputs(batch)).last_hidden_state
         head = self._model.get_output_embeddings()
         loss = summed_cross_entropy(hidden_BTH[rows_N, positions_N], targets_BT[rows_N, positions_N], head)
         return loss, len(rows_N)
@@ -52,12 +53,19 @@ class SummedLoss:
         positions_S = (targets_BT != IGNORED).any(dim=0).nonzero().squeeze(1)
         if positions_S.numel() == 0:  # a filler micro-batch, or completions that were cut off
             positions_S = torch.zeros(1, dtype=torch.long, device=targets_BT.device)
-        logits_BSV = self._model(**_inputs(batch), logits_to_keep=positions_S).logits
+        logits_BSV = self._model(**self._inputs(batch), logits_to_keep=positions_S).logits
         targets_BS = targets_BT[:, positions_S]
         loss = F.cross_entropy(
             logits_BSV.float().flatten(0, 1), targets_BS.flatten(), ignore_index=IGNORED, reduction="sum"
         )
         return loss, int((targets_BS != IGNORED).sum())
+
+    def _inputs(self, batch: TrainingBatch) -> dict[str, Any]:
+        """What the decoder is given; of mask and positions only the one that the batch has."""
+        given = {key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None}
+        if attends_by_example(self._model):
+            given[LENGTHS] = batch["example_lengths"]
+        return {"input_ids": batch["input_ids"], **given, "use_cache": False}
 
 
 def summed_cross_entropy(hidden_NH: Tensor, targets_N: Tensor, head: nn.Module) -> Tensor:
@@ -97,9 +105,3 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         grad_NH, *grads_trained = (grad * grad_loss.to(grad.dtype) for grad in ctx.saved_tensors)
         return grad_NH, None, None, *grads_trained
-
-
-def _inputs(batch: TrainingBatch) -> dict[str, Any]:
-    """What the decoder is given; of mask and positions only the one that the batch has."""
-    given = {key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None}
-    return {"input_ids": batch["input_ids"], **given, "use_cache": False}

@@ -15,6 +15,7 @@ from neuroada.config.schema import SchedulerConfig
 from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.data import InstructionDataModule
+from neuroada.training.attention import attend_by_example, attend_by_row
 from neuroada.training.generation import Decoding, generate
 from neuroada.training.loss import SummedLoss
 from neuroada.training.probes import require_separate_examples
@@ -63,8 +64,12 @@ class NeuroAdaModule(lightning.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         if data.packs_examples:
             require_separate_examples(self.model)
+            attend_by_example(self.model)
         # from_pretrained returns a model in eval mode, and Lightning keeps the mode it finds (since 2.2).
         self.train()
+
+    def on_fit_end(self) -> None:
+        attend_by_row(self.model)
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, scaled so that the step's gradient is that of the step's own mean."""

@@ -26,21 +26,33 @@ _DRIFT = 0.05
 def require_separate_examples(model: PreTrainedModel) -> None:
     """Examples in one row, told apart by restarting positions, must not see one another.
 
-    Two are packed. With another first example, the second must come out as before; and as it does alone.
-
     Raises:
         UserError: They do see one another.
     """
-    first, other, second = (_tokens(model, start) for start in (0, _LENGTH, 2 * _LENGTH))
-    with _probing(model):
-        packed, changed, alone = (_last_states(model, *rows) for rows in ((first, second), (other, second), (second,)))
-    # What is masked counts exactly zero, and the shapes are equal: not a bit changes, but in the sums of an expert.
-    leaks = (packed - changed).abs().max() > _ROUNDING * packed.abs().max()
-    if leaks or (packed - alone).float().norm() > _DRIFT * alone.float().norm():
+    if not keeps_examples_apart(model):
         raise UserError(
             f"data.batching=packed: {type(model).__name__} with {model.config._attn_implementation} attention does not "
             "keep the examples of a row apart; use data.batching=grouped or data.batching=padded"
         )
+
+
+def keeps_examples_apart(model: PreTrainedModel, lengths_keyword: str | None = None) -> bool:
+    """Whether examples in one row are computed as if each were alone.
+
+    Two are packed. With another first example, the second must come out as before; and as it does alone.
+
+    Args:
+        lengths_keyword: Where the decoder is told how long each example is, under this name; positions restart anyway.
+    """
+    first, other, second = (_tokens(model, start) for start in (0, _LENGTH, 2 * _LENGTH))
+    with _probing(model):
+        packed = _last_states(model, first, second, lengths_keyword=lengths_keyword)
+        changed = _last_states(model, other, second, lengths_keyword=lengths_keyword)
+        alone = _last_states(model, second)
+    # What is masked counts exactly zero, and the shapes are equal: not a bit changes, but in the sums of an expert.
+    leaks = bool((packed - changed).abs().max() > _ROUNDING * packed.abs().max())
+    drifts = bool((packed - alone).float().norm() > _DRIFT * alone.float().norm())
+    return not leaks and not drifts
 
 
 def logits_are_plain(model: PreTrainedModel) -> bool:
@@ -62,10 +74,16 @@ def _tokens(model: PreTrainedModel, start: int) -> Tensor:
     return torch.arange(start, start + _LENGTH, device=model.device) % vocabulary
 
 
-def _last_states(model: PreTrainedModel, *examples: Tensor) -> Tensor:
+def _last_states(model: PreTrainedModel, *examples: Tensor, lengths_keyword: str | None = None) -> Tensor:
     """(T, H) hidden states of the last of the examples that are packed into one row."""
-    positions = torch.cat([torch.arange(len(example), device=model.device) for example in examples])
-    output = model.get_decoder()(input_ids=torch.cat(examples)[None], position_ids=positions[None], use_cache=False)
+    lengths = [len(example) for example in examples]
+    positions = torch.cat([torch.arange(length, device=model.device) for length in lengths])
+    output = model.get_decoder()(
+        input_ids=torch.cat(examples)[None],
+        position_ids=positions[None],
+        use_cache=False,
+        **({lengths_keyword: lengths} if lengths_keyword else {}),
+    )
     states: Tensor = output.last_hidden_state[0, -len(examples[-1]) :]
     return states
 

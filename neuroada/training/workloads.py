@@ -16,6 +16,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.tasks.batches import TrainingBatch
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training import models
+from neuroada.training.attention import attend_by_example
 from neuroada.training.loss import SummedLoss
 from neuroada.training.methods import Targets
 
@@ -71,7 +72,12 @@ def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
     generator = torch.Generator().manual_seed(run.seed)
     ids_BT = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
     batch = TrainingBatch(
-        input_ids=ids_BT, attention_mask=None, position_ids=None, labels=ids_BT, num_step_tokens=ids_BT.numel()
+        input_ids=ids_BT,
+        attention_mask=None,
+        position_ids=None,
+        example_lengths=None,
+        labels=ids_BT,
+        num_step_tokens=ids_BT.numel(),
     )
     summed_loss = SummedLoss(model)
 
@@ -91,6 +97,8 @@ def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
     ours = _slice(run, run.data.batching, device)
     padded = _slice(run, "padded", device)
     summed_loss = SummedLoss(model)
+    if run.data.batching == "packed":
+        attend_by_example(model)
 
     def step() -> None:
         for batch in ours:
