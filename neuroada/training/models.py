@@ -54,12 +54,17 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     # What an adapter names as its base is what was asked for, not where this machine keeps it.
     model.name_or_path = config.name_or_path
     if config.gradient_checkpointing:
-        # The reentrant variant gives no gradients behind frozen embeddings. The first name is transformers 5.23's.
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable({"use_reentrant": False})
+        enable_gradient_checkpointing(model)
     logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
     model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
     return model
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
+    """Let the backward pass compute each block's activations anew."""
+    # The reentrant variant gives no gradients behind frozen embeddings. The first name is transformers 5.23's.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def load_skeleton(config: ModelConfig) -> nn.Module:
