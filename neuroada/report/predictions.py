@@ -47,7 +47,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     seen: set[int] = set()
     for number, row in enumerate(rows, start=1):
         if row["index"] in seen:
-            _refuse(path, number, f"repeats the item with index {row['index']}")
+            refuse_row(path, number, f"repeats the item with index {row['index']}")
         seen.add(row["index"])
     return rows
 
@@ -56,16 +56,19 @@ def _row(path: Path, number: int, line: str) -> Prediction:
     try:
         row = json.loads(line)
     except ValueError as error:
-        _refuse(path, number, f"is damaged ({error})")
+        refuse_row(path, number, f"is damaged ({error})")
     if not isinstance(row, dict):
-        _refuse(path, number, "is no JSON object")
+        refuse_row(path, number, "is no JSON object")
     for field, types in _TYPES.items():
         if field not in row:
-            _refuse(path, number, f"lacks the field '{field}'")
+            refuse_row(path, number, f"lacks the field '{field}'")
         if not isinstance(row[field], types):
-            _refuse(path, number, f"field '{field}' is {json.dumps(row[field])[:40]}, another type than a run writes")
+            refuse_row(
+                path, number, f"field '{field}' is {json.dumps(row[field])[:40]}, another type than a run writes"
+            )
     return cast(Prediction, {**_LATER, **row})
 
 
-def _refuse(path: Path, number: int, problem: str) -> NoReturn:
+def refuse_row(path: Path, number: int, problem: str) -> NoReturn:
+    """Raise the UserError for a row, counted from 1."""
     raise UserError(f"{path}: row {number}: {problem}; mend it, or score the run again")

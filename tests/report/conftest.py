@@ -1,4 +1,4 @@
-"""Results as finished runs leave them."""
+"""Results and predictions as finished runs leave them."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from neuroada.tasks.catalog import lookup
+from neuroada.tasks.prompts import PROTOCOLS, Example
+from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
 
 
 @pytest.fixture
@@ -26,6 +30,35 @@ def store_result(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return store
+
+
+@pytest.fixture
+def store_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a scored run into ``<tmp_path>/outputs/<name>``: benchmark -> (generation, gold) of each item."""
+
+    def store(name: str, **answers: list[tuple[str, str]]) -> Path:
+        folder = tmp_path / "outputs" / name
+        (folder / "predictions").mkdir(parents=True)
+        (folder / "config.yaml").write_text("job: {name: finetune}")
+        predictions = {benchmark: _judged(benchmark, items) for benchmark, items in answers.items()}
+        for benchmark, rows in predictions.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (folder / "predictions" / f"{benchmark}.jsonl").write_text(lines, encoding="utf-8")
+        metrics = summarise({benchmark: benchmark_score(rows) for benchmark, rows in predictions.items()})
+        result = {**_make_result(boolq=(1, 2)), "metrics": metrics}
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        return folder
+
+    return store
+
+
+def _judged(benchmark: str, items: list[tuple[str, str]]) -> list[Prediction]:
+    protocol = PROTOCOLS[lookup(benchmark).protocol]
+    return [
+        judge(Example(index, f"{benchmark} question {index}", "", answer), generation, protocol)
+        for index, (generation, answer) in enumerate(items)
+    ]
 
 
 def _make_result(**scores: tuple[int, int]) -> dict[str, Any]:
