@@ -9,6 +9,7 @@ import logging
 import os
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from rich.table import Table
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.training import models
-from neuroada.training.measurement import Measured, measure_step, peak_gib
-from neuroada.training.methods import CONTENDERS, Contender
+from neuroada.training.measurement import Measured, measure_peak, measure_step
+from neuroada.training.methods import CONTENDERS, Contender, DenseDelta
 from neuroada.training.trainer import build_trainer
 from neuroada.training.workloads import Workload, epoch_workload, layer_workloads, model_workload
 
 logger = logging.getLogger(__name__)
 
 FLOOR = "floor"
+REFERENCE = "reference"
+"""Of scope epoch: the reference's whole pipeline, a dense ``W + delta`` on padded rows with all logits."""
 _MATCHED = ("neuroada", "dense_delta", "shira", "supertuning", "masked")
 """Methods whose size follows top_k; the others run once."""
 
@@ -62,40 +65,58 @@ def _workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iter
         yield epoch_workload(run, device, dtype)
 
 
-def _entries(run: RunConfig) -> list[tuple[str, Contender | None, int | None]]:
-    """(name, contender, top_k) of every row; None for the floor, and for sizes that do not follow top_k."""
-    entries: list[tuple[str, Contender | None, int | None]] = [(FLOOR, None, None)]
+@dataclass(frozen=True)
+class _Entry:
+    """One row of the result: who trains, at which budget (None where the size does not follow it), on what."""
+
+    name: str
+    contender: Contender | None
+    top_k: int | None
+    workload: Workload
+
+
+def _entries(run: RunConfig, workload: Workload) -> list[_Entry]:
+    entries = [_Entry(FLOOR, None, None, workload)]
     for name in run.benchmark.methods:
         budgets: list[int | None] = list(run.benchmark.top_k) if name in _MATCHED else [None]
-        entries += [(name, CONTENDERS[name], top_k) for top_k in budgets]
+        entries += [_Entry(name, CONTENDERS[name], top_k, workload) for top_k in budgets]
+    if workload.reference_step is not None:
+        theirs = replace(workload, step=workload.reference_step)
+        entries += [_Entry(REFERENCE, DenseDelta(), top_k, theirs) for top_k in run.benchmark.top_k]
     return entries
 
 
 def _measure(run: RunConfig, workload: Workload, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
-    entries = _entries(run)
+    entries = _entries(run, workload)
     measured: list[list[Measured]] = [[] for _ in entries]
     for _ in track(range(run.benchmark.repeats), description=workload.shape):
-        for samples, (_, contender, top_k) in zip(measured, entries, strict=True):
-            samples.append(measure_step(workload, contender, top_k or max(run.benchmark.top_k), device))
+        for samples, entry in zip(measured, entries, strict=True):
+            top_k = entry.top_k or max(run.benchmark.top_k)
+            samples.append(measure_step(entry.workload, entry.contender, top_k, device))
+    peaks = [
+        measure_peak(entry.workload, entry.contender, entry.top_k or max(run.benchmark.top_k), device)
+        for entry in entries
+    ]
     floor_ms = statistics.median(sample.step_ms for sample in measured[0])
     rows = []
-    for samples, (name, _, top_k) in zip(measured, entries, strict=True):
+    for samples, peak, entry in zip(measured, peaks, entries, strict=True):
         times = [sample.step_ms for sample in samples]
         median = statistics.median(times)
         rows.append(
             {
                 "scope": run.benchmark.scope,
                 "shape": workload.shape,
-                "method": name,
-                "top_k": top_k,
+                "method": entry.name,
+                "top_k": entry.top_k,
                 "trainable": samples[0].trainable,
                 "dtype": str(dtype).removeprefix("torch."),
                 "device": _device_name(device),
+                "gradient_checkpointing": run.model.gradient_checkpointing,
                 "step_ms": round(median, 3),
                 "step_ms_min": round(min(times), 3),
                 "step_ms_max": round(max(times), 3),
                 "tokens_per_s": round(workload.num_tokens / median * 1000, 1),
-                "peak_gib": round(max(peak_gib(sample) for sample in samples), 4),
+                "peak_gib": round(peak, 4),
                 "vs_floor": round(median / floor_ms, 3),
             }
         )

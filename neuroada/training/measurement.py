@@ -1,13 +1,13 @@
 """Time and memory of one training step of one method on a workload."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
-from neuroada.training.methods import Attached, Contender
+from neuroada.training.methods import Contender
 from neuroada.training.workloads import Workload
 
 
@@ -17,53 +17,63 @@ class Measured:
 
     Attributes:
         step_ms: Forward, backward and optimizer step.
-        peak_bytes: Most memory held by tensors during the step: from the CUDA allocator, or counted on the CPU.
         trainable: Parameters that train.
     """
 
     step_ms: float
-    peak_bytes: int
     trainable: int
 
 
-def peak_gib(measured: Measured) -> float:
-    """Peak memory in GiB."""
-    return measured.peak_bytes / 2**30
-
-
 def measure_step(workload: Workload, contender: Contender | None, top_k: int, device: torch.device) -> Measured:
-    """Attach, warm up, time one step, measure the memory of another, detach. No contender is the frozen floor."""
+    """Attach, warm up, time one step, detach. No contender is the frozen floor."""
+    with _stepping(workload, contender, top_k) as (step, optimizer):
+        step()
+        _synchronize(device)
+        started = time.perf_counter()
+        step()
+        _synchronize(device)
+        step_ms = (time.perf_counter() - started) * 1000
+        return Measured(step_ms, sum(parameter.numel() for parameter in _parameters(optimizer)))
+
+
+def measure_peak(workload: Workload, contender: Contender | None, top_k: int, device: torch.device) -> float:
+    """Most memory held by tensors during a step that is not the first, in GiB: from the CUDA allocator, or counted on
+    the CPU."""
+    with _stepping(workload, contender, top_k) as (step, optimizer):
+        step()
+        _synchronize(device)
+        held = 0 if device.type == "cuda" else _held_bytes(workload.module, optimizer)
+        with peak_memory(device) as peak:
+            step()
+        return (held + peak[0]) / 2**30
+
+
+@contextmanager
+def _stepping(
+    workload: Workload, contender: Contender | None, top_k: int
+) -> Iterator[tuple[Callable[[], None], torch.optim.Optimizer | None]]:
+    """A whole training step of a method that is attached meanwhile, and its optimizer; the floor has none."""
     if contender is None:
         workload.module.requires_grad_(False)
         with workload.floor():
-            return _measured(workload, None, device)
+            yield workload.step, None
+        return
     attached = contender.attach(workload.module, workload.targets, top_k)
+    optimizer = torch.optim.AdamW(list(attached.parameters()), lr=0.0, weight_decay=0.0)
+
+    def step() -> None:
+        workload.step()
+        optimizer.step()
+        optimizer.zero_grad()
+
     try:
-        return _measured(workload, attached, device)
+        yield step, optimizer
     finally:
         attached.detach()
 
 
-def _measured(workload: Workload, attached: Attached | None, device: torch.device) -> Measured:
-    parameters = list(attached.parameters()) if attached is not None else []
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0) if parameters else None
-
-    def step() -> None:
-        workload.step()
-        if optimizer is not None:
-            optimizer.step()
-            optimizer.zero_grad()
-
-    step()
-    _synchronize(device)
-    started = time.perf_counter()
-    step()
-    _synchronize(device)
-    step_ms = (time.perf_counter() - started) * 1000
-    held = 0 if device.type == "cuda" else _held_bytes(workload.module, optimizer)
-    with peak_memory(device) as peak:
-        step()
-    return Measured(step_ms, held + peak[0], sum(parameter.numel() for parameter in parameters))
+def _parameters(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
+    return optimizer.param_groups[0]["params"] if optimizer is not None else []
 
 
 def _held_bytes(module: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> int:

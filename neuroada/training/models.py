@@ -88,6 +88,8 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     """
     with _named(config), torch.device(device):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype)
+    if config.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
     return model
 
 

@@ -33,7 +33,7 @@ class Workload:
         shape: What the result rows call it.
         module: What a method is attached to.
         step: Forward and backward of the measured unit; the optimizer step is the measurement's.
-        reference_step: The same examples the reference's way, where that differs (padded, all logits).
+        reference_step: The same examples the reference's way (padded, all logits), where examples are real.
         num_tokens: Tokens of the unit that carry content; padding does not count.
         floor: Makes input gradients flow without anything that trains.
     """
@@ -42,7 +42,7 @@ class Workload:
     module: nn.Module
     targets: Targets
     step: Step
-    reference_step: Step
+    reference_step: Step | None
     num_tokens: int
     floor: Callable[[], AbstractContextManager[None]]
 
@@ -62,7 +62,7 @@ def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
             input_TI.grad = None
 
         shape = f"{out_features}x{in_features}, {num_tokens} tokens"
-        yield Workload(shape, module, ["layer"], step, step, num_tokens, _nothing)
+        yield Workload(shape, module, ["layer"], step, None, num_tokens, _nothing)
 
 
 def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
@@ -84,11 +84,8 @@ def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
     def step() -> None:
         (summed_loss(batch)[0] / ids_BT.numel()).backward()
 
-    def reference_step() -> None:
-        model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss.backward()
-
     name = f"{run.model.name}, {shape[0]}x{shape[1]} tokens"
-    return Workload(name, model, run.model.target_modules, step, reference_step, ids_BT.numel(), _floor_of(model))
+    return Workload(name, model, run.model.target_modules, step, None, ids_BT.numel(), _floor_of(model))
 
 
 def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
