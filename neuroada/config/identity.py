@@ -19,7 +19,7 @@ _TRAINER_KEYS_WITHOUT_EFFECT = {
     "profiler",
 }
 # The content hashes of a finished run speak for the data; where it lay does not matter.
-_DATA_KEYS_WITHOUT_EFFECT = {"dir", "url"}
+_DATA_KEYS_WITHOUT_EFFECT = {"dir", "url", "sets"}
 _METHOD_KEYS_WITHOUT_EFFECT = {"gradient"}
 _TRAINING_GROUPS = ("model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer", "evaluation")
 
@@ -31,6 +31,8 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"job": job, **_sections(values, "model", "method", "budget")}
     if job == "benchmark":
         return {"job": job, **_sections(values, "model", "task", "benchmark")}
+    if job == "contamination":
+        return {"job": job, **_compared_questions(values)}
     if job == "merge":
         return {"job": job, **_sections(values, "model", "method", "budget"), "adapter": values.get("adapter")}
     if values["method"]["name"] == "none":
@@ -40,15 +42,20 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"job": job, **_scoring(values), **adapted, "adapter": values.get("adapter")}
     trained = _sections(values, *_TRAINING_GROUPS)
     trained["method"] = _without(trained["method"], _METHOD_KEYS_WITHOUT_EFFECT)
-    trained["data"] = _without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT)
+    trained["data"] = {**_without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT), **_own_sets(values)}
     trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
     return {"job": job, **trained}
 
 
 def run_folder(values: Mapping[str, Any]) -> str:
-    """``<job>/<model>/<task>/<method>-k<k>-<digest>/s<seed>`` of a resolved configuration."""
+    """``<job>/<model>/<task>/<method>-k<k>-<digest>/s<seed>`` of a resolved configuration.
+
+    It is ``contamination/<task>/<digest>`` where neither model nor seed have a part in the outcome.
+    """
     canonical = json.dumps(identity(values), sort_keys=True, default=str)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+    if values["job"]["name"] == "contamination":
+        return f"contamination/{values['task']['name']}/{digest}"
     method = values["method"]["name"]
     top_k = 0 if method == "none" else values["budget"]["top_k"]
     parts = (values["job"]["name"], values["model"]["name"], values["task"]["name"])
@@ -70,13 +77,33 @@ def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: 
 def _scoring(values: Mapping[str, Any]) -> dict[str, Any]:
     """What decides the scores of a backbone that does not train: nothing of batches, losses and targets."""
     scored = _sections(values, "model", "task", "data", "evaluation", "method")
+    benchmarks = scored["evaluation"].get("benchmarks") or scored["task"].get("benchmarks")
     return {
         "model": _without(scored["model"], {"target_modules", "gradient_checkpointing"}),
-        "benchmarks": scored["evaluation"].get("benchmarks") or scored["task"].get("benchmarks"),
-        "data": {"split": scored["data"].get("split")},
+        "benchmarks": benchmarks,
+        "data": {"split": scored["data"].get("split"), **_own_sets({**values, "task": {"benchmarks": benchmarks}})},
         "evaluation": _without(scored["evaluation"], {"benchmarks"}),
         "method": _without(scored["method"], _METHOD_KEYS_WITHOUT_EFFECT),
     }
+
+
+def _compared_questions(values: Mapping[str, Any]) -> dict[str, Any]:
+    read = _sections(values, "task", "data", "evaluation")
+    return {
+        "train": read["task"].get("train"),
+        "clean_of": read["task"].get("clean_of"),
+        "benchmarks": read["evaluation"].get("benchmarks") or read["task"].get("benchmarks"),
+        "split": read["data"].get("split"),
+    }
+
+
+def _own_sets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocols of a user's own data sets, as far as the run reads them; nothing where it reads none."""
+    sections = _sections(values, "task", "data", "evaluation")
+    names = [sections["task"].get(key) or [] for key in ("train", "benchmarks")]
+    read = {*names[0], *names[1], *(sections["evaluation"].get("benchmarks") or [])}
+    own = {name: protocol for name, protocol in (sections["data"].get("sets") or {}).items() if name in read}
+    return {"sets": own} if own else {}
 
 
 def _sections(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class JobConfig:
     """Dotted path of the function that does the job; it is called with the RunConfig and the run folder."""
     distributed: bool = False
     """Whether the job runs once on every device; the others run in one process."""
+    own_process: bool = True
+    """Whether a sweep gives the job a process of its own; the others print from the sweep's process."""
 
 
 @dataclass
@@ -94,6 +96,8 @@ class TaskConfig:
     """Tokens that carry loss: completion (prompt masked) or all (as LLM-Adapters trains)."""
     loss_reduction: str = "step"
     """Mean over the labelled tokens of the whole step, or of each micro-batch (the published way)."""
+    clean_of: list[str] = field(default_factory=list)
+    """Benchmarks whose test questions are dropped from the training sets."""
 
     def __post_init__(self) -> None:
         _require_name("task.name", self.name)
@@ -122,8 +126,12 @@ class DataConfig:
     """A micro-batch is one row of its examples end to end (packed), or one padded row for each (padded); grouped is
     padded with those of an optimizer step sorted by length first, so that padding shrinks. A step's examples, loss and
     gradient are the same in all three."""
+    sets: dict[str, str] = field(default_factory=dict)
+    """A user's own data sets: name (of its folder in ``dir``) -> protocol, commonsense or math."""
 
     def __post_init__(self) -> None:
+        for name in self.sets:
+            _require_name("data.sets", name)
         for key in ("batch_size", "micro_batch_size"):
             _require_at_least(f"data.{key}", getattr(self, key), 1)
         _require_at_least("data.max_length", self.max_length, 2)

@@ -161,7 +161,8 @@ def _sections_of(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
     if directory.name == ADAPTER_FOLDER and (directory.parent / CONFIG_FILE).is_file():
         stored = resolved(read_config(directory.parent))
         _use_trained_dtype(stored, directory.parent)
-        return {group: stored[group] for group in ("model", "method", "budget", "task") if group in stored}
+        stored["data"] = {"sets": stored.get("data", {}).get("sets", {})}
+        return {group: stored[group] for group in ("model", "method", "budget", "task", "data") if group in stored}
     model = {"target_modules": header["target_modules"], "revision": header["revision"]}
     if header["base_model_name_or_path"]:
         model["name_or_path"] = header["base_model_name_or_path"]

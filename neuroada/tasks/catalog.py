@@ -7,10 +7,10 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard, get_args
 
 import neuroada.bundled
-from neuroada.config.errors import UserError
+from neuroada.config.errors import UserError, suggest
 
 ProtocolName = Literal["commonsense", "math"]
 
@@ -99,11 +99,36 @@ _ROWS = (
 DATASETS: Mapping[str, Dataset] = {row.name: row for row in _ROWS}
 
 
-def lookup(name: str) -> Dataset:
+def with_own(protocols: Mapping[str, str]) -> Mapping[str, Dataset]:
+    """The catalog together with a user's own data sets (``data.sets``: the protocol of each by name).
+
+    Raises:
+        UserError: No such protocol, or the name is a known data set's of another protocol.
+    """
+    own = {}
+    for name, protocol in protocols.items():
+        if not _is_protocol(protocol):
+            hint = suggest(protocol, get_args(ProtocolName))
+            raise UserError(f"data.sets.{name}={protocol}: no such protocol; {hint}")
+        if name not in DATASETS:
+            own[name] = Dataset(name, protocol)
+        elif DATASETS[name].protocol != protocol:
+            raise UserError(
+                f"data.sets.{name}={protocol}: {name} is a known data set of the {DATASETS[name].protocol} protocol; "
+                "give yours another name"
+            )
+    return {**DATASETS, **own}
+
+
+def lookup(name: str, known: Mapping[str, Dataset] = DATASETS) -> Dataset:
     """The data set of that name; raises UserError with near matches and the whole list."""
-    if name in DATASETS:
-        return DATASETS[name]
-    by_lower_case = {known.lower(): known for known in DATASETS}
+    if name in known:
+        return known[name]
+    by_lower_case = {present.lower(): present for present in known}
     near = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(f"unknown data set '{name}': {hint}(known: {', '.join(DATASETS)})")
+    raise UserError(f"unknown data set '{name}': {hint}(known: {', '.join(known)}; name your own with data.sets)")
+
+
+def _is_protocol(name: str) -> TypeGuard[ProtocolName]:
+    return name in get_args(ProtocolName)

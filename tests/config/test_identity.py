@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from neuroada.config.errors import UserError
 from neuroada.config.identity import changed_keys, identity, run_folder
-from neuroada.config.schema import RunConfig
+from neuroada.config.schema import DataConfig, RunConfig
 
 Checked = Callable[..., RunConfig]
 
@@ -140,3 +141,20 @@ def test_a_stored_configuration_may_lack_groups(checked: Checked) -> None:
 )
 def test_changes_name_both_values(before: dict[str, Any], now: dict[str, Any], lines: list[str]) -> None:
     assert changed_keys(before, now) == lines
+
+
+def test_own_data_sets_count_where_they_are_read(folder_of: Callable[..., str]) -> None:
+    assert folder_of("+data.sets={riddles: math}") == folder_of()
+    choices, sums = (
+        folder_of(f"+data.sets={{riddles: {protocol}}}", "task.train=[riddles]") for protocol in ("commonsense", "math")
+    )
+    assert choices != sums
+    scored = [f"+data.sets={{riddles: {protocol}}}" for protocol in ("commonsense", "math")]
+    first, second = (folder_of("job=evaluate", "evaluation.benchmarks=[riddles]", own) for own in scored)
+    assert first != second
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a b"])
+def test_an_own_data_set_is_named_like_a_folder(name: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.sets={re.escape(name)}: use letters, digits"):
+        DataConfig(dir="data", url="", sets={name: "math"})
