@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,8 +18,12 @@ from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saving import limit_saved_inputs
 from neuroada.sparse.selection import layer_seed, select_columns
+from neuroada.sparse.sharding import all_rows, reshard, shard_model
 from neuroada.sparse.switching import PreparedAdapter, prepare
 from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Track = Callable[[Iterable[str]], Iterable[str]]
 
@@ -36,6 +40,7 @@ class Adapter:
         model: The adapted model.
         config: The configuration it was attached with.
         layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
+        is_sharded: Whether ``shard`` spread the model over ranks.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Adapter:
         modules = dict(model.named_modules())
         self.model = model
         self.config = config
+        self.is_sharded = False
         # By name: load_state_dict(assign=True) and others put new parameters in the place of the old ones.
         self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         model.requires_grad_(False)
@@ -67,10 +73,11 @@ class Adapter:
 
     def budget(self) -> Budget:
         """The parameter counts of this adapter."""
-        layers = {name: layer.values.numel() for name, layer in self._attached().items()}
-        trainable = sum(layers.values())
-        total = sum(parameter.numel() for parameter in self.model.parameters()) - trainable
-        return Budget(trainable=trainable, total=total, layers=layers)
+        attached = self._attached()
+        layers = {name: layer.values.numel() for name, layer in attached.items()}
+        added = sum(parameter.numel() for layer in attached.values() for parameter in layer.bypass.parameters())
+        total = sum(parameter.numel() for parameter in self.model.parameters()) - added
+        return Budget(trainable=sum(layers.values()), total=total, layers=layers)
 
     @torch.no_grad()
     def rounded_away(self) -> float:
@@ -78,28 +85,50 @@ class Adapter:
         lost = count = 0
         for layer in self._attached().values():
             bypass = layer.bypass
-            lost += int(((bypass.values != 0) & (bypass.effective() == bypass.original)).sum())
+            lost += int(all_rows(((bypass.values != 0) & (bypass.effective() == bypass.original)).sum()))
             count += bypass.values.numel()
         return lost / count
 
     def fingerprint(self) -> str:
         """Hash of the base entries under the bypasses, the same for an fp32 and a bf16 load of one checkpoint."""
-        return checkpoint.fingerprint({name: layer.bypass.original for name, layer in self._attached().items()})
+        layers = self._attached()
+        return checkpoint.fingerprint({name: all_rows(layer.bypass.original).cpu() for name, layer in layers.items()})
 
     def save(self, directory: str | Path) -> None:
-        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, made if missing."""
+        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, made if missing.
+
+        On a sharded model every rank has to call it; the first one writes, the others return when it has.
+        """
         layers = self._attached()
-        checkpoint.write(
-            Path(directory),
-            checkpoint.StoredAdapter(
-                config=self.config,
-                base_model_name_or_path=getattr(self.model, "name_or_path", None) or None,
-                revision=getattr(getattr(self.model, "config", None), "_commit_hash", None),
-                fingerprint=self.fingerprint(),
-                columns={name: layer.columns for name, layer in layers.items()},
-                values={name: layer.values.detach() for name, layer in layers.items()},
-            ),
+        stored = checkpoint.StoredAdapter(
+            config=self.config,
+            base_model_name_or_path=getattr(self.model, "name_or_path", None) or None,
+            revision=getattr(getattr(self.model, "config", None), "_commit_hash", None),
+            fingerprint=self.fingerprint(),
+            columns={name: all_rows(layer.columns).cpu() for name, layer in layers.items()},
+            values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
         )
+        if not self.is_sharded or torch.distributed.get_rank() == 0:
+            checkpoint.write(Path(directory), stored)
+        if self.is_sharded:
+            torch.distributed.barrier()
+
+    def shard(self, mesh: "DeviceMesh") -> None:
+        """Spread the model over the ranks of a one-dimensional mesh with FSDP2: weights, columns and values by rows.
+
+        Every rank holds the same model, on the CPU if it does not fit a device, and the same adapter; see
+        ``neuroada.sparse.sharding`` for what is held when. Make the optimizer afterwards. Then call the model as a
+        whole, ``model(...)`` or ``model.generate(...)``: the parts alone are not whole. ``sync``, ``save`` and the
+        rest work as before, called on every rank; to ``merge`` or ``detach``, load what ``save`` wrote into a whole
+        model.
+
+        Raises:
+            AdapterError: It is sharded already.
+        """
+        self._refuse_sharded("shard")
+        layers = self._attached()
+        shard_model(self.model, [layer.bypass for layer in layers.values()], mesh)
+        self.is_sharded = True
 
     def prepare(self, directory: str | Path) -> PreparedAdapter:
         """Read another adapter of the same base model and layers, check it and bring it to the model's device.
@@ -110,6 +139,7 @@ class Adapter:
         Raises:
             AdapterError: The files are damaged, or made for another base model or other layers.
         """
+        self._refuse_sharded("prepare")
         return prepare(self.model, self._attached(), Path(directory))
 
     def switch(self, other: PreparedAdapter | str | Path) -> PreparedAdapter:
@@ -126,6 +156,7 @@ class Adapter:
         Raises:
             AdapterError: As ``prepare``; the model is then unchanged.
         """
+        self._refuse_sharded("switch")
         layers = self._attached()
         prepared = other if isinstance(other, PreparedAdapter) else self.prepare(other)
         prepared.check_fits(self.model, layers)
@@ -139,11 +170,13 @@ class Adapter:
 
     def merge(self) -> None:
         """Keep the effective weights and remove the bypasses: the model is a plain one again, fine-tuned."""
+        self._refuse_sharded("merge")
         self.sync()
         self._remove()
 
     def detach(self) -> None:
         """Restore the base weights bit for bit, and ``requires_grad``, and remove the bypasses."""
+        self._refuse_sharded("detach")
         for layer in self._attached().values():
             layer.restore()
         self._remove()
@@ -151,7 +184,16 @@ class Adapter:
     def _attached(self) -> dict[str, BypassedLinear]:
         if not self.layers:
             raise AdapterError("this adapter was merged or detached; attach or load one again")
+        if self.is_sharded:
+            reshard(self.model)
         return self.layers
+
+    def _refuse_sharded(self, action: str) -> None:
+        if self.is_sharded:
+            raise AdapterError(
+                f"{action}(): the model is sharded over ranks; save() the adapter and load() it into a whole model "
+                "(python run.py job=merge does so for a run)"
+            )
 
     def _remove(self) -> None:
         for layer in self.layers.values():
@@ -176,7 +218,7 @@ class Adapter:
         weakref.finalize(self, self._hook.remove)
 
     def _is_trained_by(self, optimizer: Optimizer) -> bool:
-        values = {id(layer.values) for layer in self.layers.values()}
+        values = {id(parameter) for parameter in self.parameters()} if self.layers else set()
         return any(id(parameter) in values for group in optimizer.param_groups for parameter in group["params"])
 
     def __getstate__(self) -> dict[str, Any]:

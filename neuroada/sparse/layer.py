@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
+from neuroada.sparse.sharding import all_rows, joined_rows, local_rows
 
 
 class _EffectiveLinear(torch.autograd.Function):
@@ -96,7 +97,7 @@ class Bypass(nn.Module):
 
     def keep_columns(self) -> None:
         """From now on save for backward only those columns of the input that the gradient reads."""
-        self.kept = self.columns.unique()
+        self.kept = all_rows(self.columns).unique()
 
     def effective(self) -> Tensor:
         """(out_features, k) base entries plus values, rounded to the weight's dtype: what the layer computes with."""
@@ -152,16 +153,18 @@ class BypassedLinear(nn.Linear):
 
     @torch.no_grad()
     def write_selected(self, entries_OK: Tensor) -> None:
-        """Write (out_features, k) entries into the selected places of the weight, in place."""
-        self.weight.scatter_(1, self.bypass.columns.long(), entries_OK)
+        """Write (out_features, k) entries, of this rank's rows, into the selected places of the weight, in place."""
+        local_rows(self.weight).scatter_(1, local_rows(self.bypass.columns).long(), entries_OK)
 
+    @torch.no_grad()
     def sync(self) -> None:
         """Rewrite the selected entries from the base entries and the values."""
-        self.write_selected(self.bypass.effective().detach())
+        self.write_selected(local_rows(self.bypass.effective()))
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Write the base entries back: the weight is the base weight again, bit for bit."""
-        self.write_selected(self.bypass.original)
+        self.write_selected(local_rows(self.bypass.original))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # What is loaded may hold the weight, the bypass, or both. Where it leaves the weight alone, the base weight
@@ -185,7 +188,8 @@ def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
     """After load_state_dict: without stored base entries, those of the (base) weight are taken; then values apply."""
     assert isinstance(layer, BypassedLinear)
     if not layer._has_loaded_original:
-        layer.bypass.original = layer.weight.detach().gather(1, layer.columns.long())
+        entries_OK = local_rows(layer.weight.detach()).gather(1, local_rows(layer.columns).long())
+        layer.bypass.original = joined_rows(entries_OK, layer.values)
     if layer.bypass.kept is not None and not layer.columns.is_meta:
         layer.bypass.keep_columns()
     layer.sync()

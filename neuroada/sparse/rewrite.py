@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.sharding import local_rows
 
 # Layers are taken together up to about this many values, so that the sums stay small (16 MiB in fp32).
 _GROUP_VALUES = 1 << 22
@@ -24,9 +25,9 @@ def write_values(layers: Iterable[BypassedLinear]) -> None:
 
 
 def _effective(layers: list[BypassedLinear]) -> list[Tensor]:
-    """What ``Bypass.effective`` gives for each of the layers, which are of one device and dtypes."""
-    values: list[Tensor] = [layer.values for layer in layers]
-    originals = [layer.bypass.original for layer in layers]
+    """What ``Bypass.effective`` gives for each of the layers, which are of one device and dtypes; this rank's rows."""
+    values = [local_rows(layer.values) for layer in layers]
+    originals = [local_rows(layer.bypass.original) for layer in layers]
     sums = [torch.empty_like(value) for value in values]
     torch._foreach_copy_(sums, originals)
     torch._foreach_add_(sums, values)

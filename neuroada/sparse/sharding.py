@@ -1,0 +1,105 @@
+"""An adapted model spread over ranks with FSDP2, so that rewriting the weights after a step stays local to each rank.
+
+Everything of a layer is aligned by row: weight (O, I), columns, values and original entries (O, K). Cut into the same
+blocks of rows, each rank holds the values, the columns and the weight entries they belong to. What moves is what FSDP
+moves for a frozen model, plus columns and values with each weight, plus the gradient of the values.
+
+What is held when: columns are chosen before sharding, on whole weights, wherever these lie. A model on the CPU stays
+there until ``shard_model`` reaches it; then one block of layers at a time goes to the rank's device, whole, is cut,
+and the rest of it is dropped. In training the device holds its share of the model, the block at work and the next
+one, gathered ahead, and what belongs to no block: embeddings and output head.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
+
+    from neuroada.sparse.layer import Bypass
+
+
+def shard_model(model: nn.Module, bypasses: Iterable["Bypass"], mesh: "DeviceMesh") -> None:
+    """Shard each block of layers, then what is left, by rows over a one-dimensional mesh. In place.
+
+    Args:
+        model: Its frozen parameters and the values become ``DTensor`` parameters of the same names.
+        bypasses: All there are in it.
+        mesh: The ranks; its device type is where they compute.
+    """
+    # Imported where it is used: it takes more than a second.
+    from torch.distributed.fsdp import fully_shard
+
+    bypasses = list(bypasses)
+    for bypass in bypasses:
+        # Buffers everywhere else: an integer parameter breaks requires_grad_(True). But FSDP shards parameters only.
+        columns_OK = bypass.columns
+        del bypass.columns
+        bypass.register_parameter("columns", nn.Parameter(columns_OK, requires_grad=False))
+    for block in _blocks(model):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for bypass in bypasses:
+        # The forward does not read them, so they are not to be gathered: a buffer still, of this rank's rows.
+        bypass.original = rows_as(bypass.original, bypass.values)
+
+
+def reshard(model: nn.Module) -> None:
+    """Let every parameter be this rank's share: FSDP leaves those of no block whole between forward and backward."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def local_rows(tensor: Tensor) -> Tensor:
+    """This rank's rows of a sharded tensor, in the same memory; any other tensor as it is."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
+
+
+def all_rows(tensor: Tensor) -> Tensor:
+    """All rows of a sharded tensor, for which every rank has to ask at once; any other tensor as it is."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def rows_as(tensor: Tensor, example: Tensor) -> Tensor:
+    """A tensor that every rank holds whole, sharded as the example is, if it is; no rank sends anything."""
+    if not is_sharded(example):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    mesh: Any = example.device_mesh
+    return distribute_tensor(tensor.to(example.device), mesh, example.placements, src_data_rank=None)
+
+
+def joined_rows(rows: Tensor, example: Tensor) -> Tensor:
+    """One tensor of the rows that each rank has, sharded as the example is, if it is."""
+    if not is_sharded(example):
+        return rows
+    from torch.distributed.tensor import DTensor
+
+    return DTensor.from_local(
+        rows, example.device_mesh, example.placements, shape=example.shape, stride=example.stride()
+    )
+
+
+def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether a tensor is spread over ranks."""
+    if type(tensor) in (Tensor, nn.Parameter):  # nearly always; the import below takes more than a second
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The members of the outermost module lists: the layers of a transformer."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (block for block in child if next(block.parameters(), None) is not None)
+        else:
+            yield from _blocks(child)

@@ -1,0 +1,159 @@
+"""What the two ranks of test_sharding.py do, and one process beside them: ``torchrun ... sharded_ranks.py FOLDER``.
+
+The folder holds the backbone in ``llama/`` and an adapter in ``given/``; the outcome of each case goes beside them.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from transformers import LlamaForCausalLM
+
+import neuroada
+from neuroada.sparse.sharding import all_rows
+
+NUM_STEPS = 10
+
+
+@dataclass
+class Case:
+    """One training, done by one process and by two ranks."""
+
+    top_k: int
+    checkpointing: bool = False
+    dtype: torch.dtype = torch.float32
+    micro_batches: int = 1
+    """Parts that the one process takes the batch in. In bf16 another split rounds the activations' gradients anew."""
+
+
+CASES = {
+    "k1": Case(top_k=1),
+    "k5": Case(top_k=5),
+    "k1_checkpointing": Case(top_k=1, checkpointing=True),
+    "k5_checkpointing": Case(top_k=5, checkpointing=True),
+    "k5_bf16": Case(top_k=5, dtype=torch.bfloat16, micro_batches=2),
+}
+
+
+def load_backbone(folder: Path, dtype: torch.dtype = torch.float32, checkpointing: bool = False) -> LlamaForCausalLM:
+    model = LlamaForCausalLM.from_pretrained(folder / "llama", dtype=dtype)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
+
+
+def train(adapter: neuroada.Adapter, micro_batches: Sequence[Tensor]) -> list[float]:
+    """Ten clipped AdamW steps on the rank's ids, each (B, T); returns the losses, means over all ranks."""
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-2, foreach=True)
+    losses = []
+    for _ in range(NUM_STEPS):
+        loss = torch.zeros(())
+        for ids in micro_batches:
+            part = adapter.model(input_ids=ids, labels=ids).loss / len(micro_batches)
+            part.backward()
+            loss += part.detach()
+        torch.nn.utils.clip_grad_norm_(adapter.parameters(), 0.05)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss)
+    means = torch.stack(losses)
+    if adapter.is_sharded:
+        dist.all_reduce(means)
+        means /= dist.get_world_size()
+    return means.tolist()
+
+
+def outcome(adapter: neuroada.Adapter, losses: list[float], ids: Tensor) -> dict[str, Any]:
+    with torch.no_grad():
+        logits = adapter.model(input_ids=ids).logits
+    return {
+        "losses": losses,
+        "logits": logits,
+        "values": {name: all_rows(layer.values.detach()).clone() for name, layer in adapter.layers.items()},
+        "weights": {name: all_rows(layer.weight).clone() for name, layer in adapter.layers.items()},
+        "budget": adapter.budget(),
+        "rounded_away": adapter.rounded_away(),
+        "fingerprint": adapter.fingerprint(),
+    }
+
+
+def run_case(case: Case, folder: Path, name: str, mesh: Any) -> dict[str, Any]:
+    config = neuroada.NeuroAdaConfig(top_k=case.top_k)
+    ids = torch.randint(97, (4, 12), generator=torch.Generator().manual_seed(1))
+    whole = neuroada.attach(load_backbone(folder, case.dtype, case.checkpointing), config)
+    one = outcome(whole, train(whole, ids.chunk(case.micro_batches)), ids)
+
+    sharded = neuroada.attach(load_backbone(folder, case.dtype, case.checkpointing), config)
+    sharded.shard(mesh)
+    two = outcome(sharded, train(sharded, [ids.chunk(dist.get_world_size())[dist.get_rank()]]), ids)
+    sharded.save(folder / name)
+    two["local_rows"] = {key: layer.weight.to_local().shape[0] for key, layer in sharded.layers.items()}
+    return {"one": one, "two": two}
+
+
+def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
+    """An adapter that one process saved, loaded before sharding; then what a sharded adapter refuses."""
+    adapter = neuroada.load(load_backbone(folder).eval(), folder / "given")
+    adapter.shard(mesh)
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        logits = adapter.model(ids).logits
+    generated = adapter.model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    refusals = {}
+    for action, call in {
+        "merge": adapter.merge,
+        "detach": adapter.detach,
+        "shard": lambda: adapter.shard(mesh),
+        "prepare": lambda: adapter.prepare(folder / "given"),
+        "switch": lambda: adapter.switch(folder / "given"),
+    }.items():
+        try:
+            call()
+        except neuroada.AdapterError as error:
+            refusals[action] = str(error)
+    adapter.save(folder / "given_again")
+    return {"logits": logits, "generated": generated, "refusals": refusals}
+
+
+def run_narrow(mesh: Any) -> dict[str, Any]:
+    """A layer with fewer rows than ranks, no list of blocks, and a forward between backward and step."""
+
+    def trained(is_sharded: bool) -> dict[str, Tensor]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
+        adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=2))
+        if is_sharded:
+            adapter.shard(mesh)
+        optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
+        inputs = torch.randn(4, 6)
+        for _ in range(3):
+            model(inputs).square().mean().backward()
+            with torch.no_grad():
+                model(inputs)
+            optimizer.step()
+            optimizer.zero_grad()
+        return {name: all_rows(layer.weight).clone() for name, layer in adapter.layers.items()}
+
+    return {"one": trained(False), "two": trained(True)}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    dist.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    results: dict[str, Any] = {name: run_case(case, folder, name, mesh) for name, case in CASES.items()}
+    results["given"] = run_given(folder, mesh)
+    results["narrow"] = run_narrow(mesh)
+    if dist.get_rank() == 0:
+        torch.save(results, folder / "results.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
