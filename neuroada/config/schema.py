@@ -247,7 +247,9 @@ class RunConfig:
     resume: str = "auto"
     """auto (continue or report what the run folder holds), never (start over), or a run folder to continue."""
     runs: str = "outputs"
-    """Folder whose finished runs ``job=compare`` tabulates."""
+    """Folder whose finished runs ``job=compare`` tabulates and ``job=rescore`` judges again."""
+    baseline: str | None = None
+    """The run below ``runs`` that ``job=compare`` tests the others against; null means the first."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, f"seed={self.seed}: must lie in [0, 2**32)")

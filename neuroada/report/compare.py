@@ -1,7 +1,7 @@
-"""``job=compare``: one table over many finished runs."""
+"""``job=compare``: one table over many finished runs, and a paired test of each against a baseline."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,25 @@ from rich.table import Table
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.config.sources import CONFIG_FILE
+from neuroada.report.significance import Contest, contest, verdicts
 from neuroada.report.summary import percent
 from neuroada.training.record import RESULT_FILE, read_result
 
 MISSING = "-"
 UNBOUNDED_WIDTH = 10_000
 """Columns of an output that is no terminal: what is piped on must not be folded."""
+SMALLEST_P = 0.001
+"""Smaller chances are shown as being smaller."""
+P_EXPLAINED = "p: McNemar's exact test, not corrected for the number of comparisons"
+
+Results = Mapping[Path, dict[str, Any]]
 
 
 def compare(run: RunConfig, folder: Path) -> None:
-    """Print a row for each finished run below ``runs``, and how many are unfinished.
+    """Print a row for each finished run below ``runs``, how many are unfinished, and how each does beside a baseline.
 
     Raises:
-        UserError: There are none, or a result is damaged.
+        UserError: There are none, a result or a predictions file is damaged, or the baseline is none of the runs.
     """
     root = Path(run.runs)
     folders = list(run_folders(root))
@@ -33,12 +39,20 @@ def compare(run: RunConfig, folder: Path) -> None:
         raise UserError(
             f"runs={run.runs}: no finished run below this folder (a run is finished when it has {RESULT_FILE})"
         )
+    baseline = baseline_number(list(results), run.baseline)
+    contests = contests_with(baseline, results)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = UNBOUNDED_WIDTH
     console.print(comparison_table(results, len(folders) - len(results)))
     for number, path in enumerate(results, start=1):
         console.print(f"{number:>3}  {path}", soft_wrap=True)
+    if any(found.tests for found in contests.values()):
+        console.print(contest_table(contests, baseline))
+        console.print(f"wins: right where run {baseline} is wrong. {P_EXPLAINED}", soft_wrap=True)
+    for number, found in contests.items():
+        if found.note:
+            console.print(f"run {number}: {found.note}", soft_wrap=True)
 
 
 def run_folders(root: Path) -> Iterator[Path]:
@@ -50,21 +64,75 @@ def run_folders(root: Path) -> Iterator[Path]:
             yield Path(directory)
 
 
-def comparison_table(results: dict[Path, dict[str, Any]], num_unfinished: int) -> Table:
-    """Rows of numbered runs, columns of benchmarks; a dash where a run has no such number."""
+def baseline_number(folders: list[Path], baseline: str | None) -> int:
+    """Number of the run that the others are compared with, from 1; the first unless ``baseline`` names one.
+
+    Raises:
+        UserError: It names none of the runs.
+    """
+    if baseline is None:
+        return 1
+    wanted = Path(baseline).resolve()
+    for number, path in enumerate(folders, start=1):
+        if path.resolve() == wanted:
+            return number
+    raise UserError(f"baseline={baseline}: none of the finished runs; give a run folder below runs=")
+
+
+def contests_with(baseline: int, results: Results) -> dict[int, Contest]:
+    """Number of a run -> how it does beside the baseline; nothing where the baseline kept no predictions."""
+    numbered = dict(enumerate(results.items(), start=1))
+    there = verdicts(*numbered.pop(baseline))
+    if there is None:
+        return {}
+    return {number: contest(verdicts(*run), there) for number, run in numbered.items()}
+
+
+def accuracy_rows(results: Results) -> list[list[str]]:
+    """Numbered runs and their accuracy by benchmark, a header first; a dash where a run has no such number."""
     benchmarks = list(dict.fromkeys(name for result in results.values() for name in _scores(result)))
-    table = Table(title=f"{len(results)} finished, {num_unfinished} unfinished", title_justify="left", box=box.SIMPLE)
-    for name in ("#", "% trained", *benchmarks, "macro"):
-        table.add_column(name, justify="right", overflow="fold")
+    rows = [["#", "% trained", *benchmarks, "macro"]]
     for number, result in enumerate(results.values(), start=1):
         scores = _scores(result)
         share = result.get("budget", {}).get("percent")
-        table.add_row(
-            str(number),
-            MISSING if share is None else f"{share:.3f}",
-            *(_percent_or_dash(scores.get(name, {}).get("protocol")) for name in benchmarks),
-            _percent_or_dash(result.get("metrics", {}).get("macro")),
-        )
+        accuracies = [_percent_or_dash(scores.get(name, {}).get("protocol")) for name in benchmarks]
+        macro = _percent_or_dash(result.get("metrics", {}).get("macro"))
+        rows.append([str(number), MISSING if share is None else f"{share:.3f}", *accuracies, macro])
+    return rows
+
+
+def contest_rows(contests: Mapping[int, Contest]) -> list[list[str]]:
+    """Wins, losses, percentage points and p of each run and benchmark, a header first."""
+    rows = [["#", "benchmark", "n", "wins", "losses", "points", "p"]]
+    for number, found in contests.items():
+        for test in found.tests:
+            counts = (str(test.num_items), str(test.wins), str(test.losses))
+            rows.append([str(number), test.benchmark, *counts, f"{test.points:+.1f}", shown_p(test.p)])
+    return rows
+
+
+def shown_p(p: float) -> str:
+    """A chance with three decimals."""
+    return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
+
+
+def comparison_table(results: Results, num_unfinished: int) -> Table:
+    """The accuracies of all runs."""
+    return _table(f"{len(results)} finished, {num_unfinished} unfinished", accuracy_rows(results))
+
+
+def contest_table(contests: Mapping[int, Contest], baseline: int) -> Table:
+    """The paired tests of all runs but the baseline."""
+    return _table(f"beside run {baseline}, on the same items", contest_rows(contests))
+
+
+def _table(title: str, rows: list[list[str]]) -> Table:
+    header, *body = rows
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for name in header:
+        table.add_column(name, justify="left" if name == "benchmark" else "right", overflow="fold")
+    for row in body:
+        table.add_row(*row)
     return table
 
 

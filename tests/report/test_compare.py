@@ -8,7 +8,7 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.report.compare import compare, comparison_table, run_folders
+from neuroada.report.compare import compare, comparison_table, run_folders, shown_p
 
 StoreResult = Callable[..., Path]
 
@@ -84,3 +84,60 @@ def test_a_damaged_result_is_named(store_result: StoreResult, tmp_path: Path) ->
     (store_result("b", boolq=(1, 2)) / "result.json").write_text("{")
     with pytest.raises(UserError, match=r"b/result\.json is damaged"):
         compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+
+
+def sums(*verdicts: bool) -> list[tuple[str, str]]:
+    """Items that are answered right or wrong."""
+    return [("5" if verdict else "6", "5") for verdict in verdicts]
+
+
+def test_each_run_is_tested_against_the_first(
+    store_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_run("a", AddSub=sums(False, False, False, True), SVAMP=sums(True, True))
+    store_run("b", AddSub=sums(True, True, True, False), SVAMP=sums(True, False))
+    store_run("c", MultiArith=sums(True))
+    compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    start = lines.index(["#", "benchmark", "n", "wins", "losses", "points", "p"])
+    assert lines[start - 1] == ["beside", "run", "1,", "on", "the", "same", "items"]
+    assert lines[start + 5][:5] == ["wins:", "right", "where", "run", "1"]
+    assert lines[start + 2 : start + 5] + lines[start + 6 :] == [
+        ["2", "all", "6", "3", "2", "+16.7", "1.000"],
+        ["2", "AddSub", "4", "3", "1", "+50.0", "0.625"],
+        ["2", "SVAMP", "2", "0", "1", "-50.0", "1.000"],
+        ["run", "3:", "scored", "other", "items,", "not", "compared"],
+    ]
+
+
+def test_another_baseline_turns_wins_and_losses_round(
+    store_run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_run("a", AddSub=sums(False, True, True))
+    baseline = store_run("b", AddSub=sums(True, False, False))
+    compare(RunConfig(runs=str(tmp_path / "outputs"), baseline=str(baseline)), tmp_path)
+    printed = capsys.readouterr().out
+    assert "beside run 2" in printed
+    assert ["1", "AddSub", "3", "2", "1", "+33.3", "1.000"] in [line.split() for line in printed.splitlines()]
+
+
+def test_a_baseline_that_is_no_run_is_refused(store_run: Callable[..., Path], tmp_path: Path) -> None:
+    store_run("a", AddSub=sums(True))
+    with pytest.raises(UserError, match="baseline=elsewhere: none of the finished runs"):
+        compare(RunConfig(runs=str(tmp_path / "outputs"), baseline="elsewhere"), tmp_path)
+
+
+def test_runs_without_predictions_are_not_tested(
+    store_run: Callable[..., Path], store_result: StoreResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_run("a", AddSub=sums(True))
+    store_result("b", AddSub=(1, 2))
+    compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+    printed = capsys.readouterr().out
+    assert "run 2: has no predictions, not compared" in printed
+    assert "McNemar" not in printed
+
+
+@pytest.mark.parametrize(("p", "text"), [(1.0, "1.000"), (0.0421, "0.042"), (0.001, "0.001"), (0.0009, "<0.001")])
+def test_small_chances_are_bounded(p: float, text: str) -> None:
+    assert shown_p(p) == text

@@ -1,0 +1,102 @@
+"""Whether two runs differ by more than chance: McNemar's exact test over the items that both of them scored.
+
+Q. McNemar, Psychometrika 12 (1947): only items that one run has right and the other wrong tell the two apart; were
+the runs equally good, each of these would fall to either side like a coin.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scipy.stats import binomtest
+
+from neuroada.report.predictions import PREDICTIONS_FOLDER, predictions_path, read_predictions
+
+ALL = "all"
+"""Stands for the benchmarks together."""
+
+
+class Item(NamedTuple):
+    """What makes two scored items the same."""
+
+    benchmark: str
+    row: int
+    """In the benchmark's file, from 0."""
+    instruction: str
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A run against the baseline, on one benchmark or on all items."""
+
+    benchmark: str
+    num_items: int
+    """Scored by both."""
+    wins: int
+    """Right in the run, wrong in the baseline."""
+    losses: int
+
+    @property
+    def points(self) -> float:
+        """Accuracy of the run minus that of the baseline, in percentage points."""
+        return 100 * (self.wins - self.losses) / self.num_items
+
+    @property
+    def p(self) -> float:
+        """Chance of a split at least this uneven between two equally good runs."""
+        num_discordant = self.wins + self.losses
+        return float(binomtest(self.wins, num_discordant).pvalue) if num_discordant else 1.0
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All that is to be said of a run beside the baseline."""
+
+    tests: list[PairedTest]
+    """Over all shared items first, then by benchmark; empty where there is nothing to compare."""
+    note: str | None = None
+    """Which items were left out, and why."""
+
+
+def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None:
+    """Whether a run has each of its items right, by the protocol; None where it kept no predictions.
+
+    Raises:
+        UserError: A predictions file is missing or damaged.
+    """
+    if not (folder / PREDICTIONS_FOLDER).is_dir():
+        return None
+    return {
+        Item(name, row["index"], row["instruction"]): row["correct"]
+        for name in result.get("metrics", {}).get("benchmarks", {})
+        for row in read_predictions(predictions_path(folder, name))
+    }
+
+
+def contest(run: Mapping[Item, bool] | None, baseline: Mapping[Item, bool]) -> Contest:
+    """Compare on the items that both scored."""
+    if run is None:
+        return Contest([], "has no predictions, not compared")
+    shared = [item for item in run if item in baseline]
+    if not shared:
+        return Contest([], "scored other items, not compared")
+    names = list(dict.fromkeys(item.benchmark for item in shared))
+    tests = [_paired_test(ALL, shared, run, baseline)] if len(names) > 1 else []
+    for name in names:
+        tests.append(_paired_test(name, [item for item in shared if item.benchmark == name], run, baseline))
+    if len(shared) == len(run) == len(baseline):
+        return Contest(tests)
+    left_out = f"{len(run) - len(shared)} of its items and {len(baseline) - len(shared)} of the baseline's left out"
+    return Contest(tests, f"compared on the {len(shared)} shared items, {left_out}")
+
+
+def _paired_test(
+    benchmark: str, items: list[Item], run: Mapping[Item, bool], baseline: Mapping[Item, bool]
+) -> PairedTest:
+    return PairedTest(
+        benchmark=benchmark,
+        num_items=len(items),
+        wins=sum(run[item] and not baseline[item] for item in items),
+        losses=sum(baseline[item] and not run[item] for item in items),
+    )
