@@ -1,10 +1,13 @@
 """What trains: a method puts its parameters on a backbone. ``method=`` chooses one; ``job=benchmark`` compares all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rich import get_console
+from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -70,12 +73,20 @@ class NeuroAda:
         return neuroada.budget(model, self._config(targets, top_k))
 
     def attach(self, model: nn.Module, targets: Targets, top_k: int) -> Adapter:
-        return neuroada.attach(model, self._config(targets, top_k), gradient=self.gradient)
+        config = self._config(targets, top_k)
+        return neuroada.attach(model, config, gradient=self.gradient, track=_shown_while_slow)
 
     def _config(self, targets: Targets, top_k: int) -> neuroada.NeuroAdaConfig:
         return neuroada.NeuroAdaConfig(
             top_k=top_k, target_modules=targets, selection=self.selection, seed=self.selection_seed
         )
+
+
+def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:
+    """The names of layers, with a progress bar on a terminal while their connections are ranked; it goes when done."""
+    names = list(layers)
+    hidden = rank_zero_only.rank != 0 or not get_console().is_terminal
+    return track(names, description="selecting connections", transient=True, disable=hidden)
 
 
 @dataclass

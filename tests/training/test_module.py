@@ -91,6 +91,25 @@ def test_batching_changes_nothing(make_run: MakeRun, tmp_path: Path, batching: s
         torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-4)
 
 
+BUNDLED = (
+    "model.name_or_path=bundled",
+    "model.name=bundled",
+    "task.train=[bundled_choice,bundled_arithmetic]",
+    "task.benchmarks=[bundled_choice]",
+    "data.batch_size=16",
+    "data.micro_batch_size=16",
+    "trainer.max_steps=25",
+    "optimizer.lr=1.5e-2",
+)
+
+
+def test_bundled_model_ends_with_the_same_adapter_packed_and_padded(make_run: MakeRun, tmp_path: Path) -> None:
+    packed = torch.cat(trained_values(make_run(*BUNDLED, "data.batching=packed"), tmp_path))
+    padded = torch.cat(trained_values(make_run(*BUNDLED, "data.batching=padded"), tmp_path))
+    assert packed.std() > 0.01  # it has learnt
+    torch.testing.assert_close(packed, padded, rtol=1e-3, atol=1e-3)
+
+
 def test_backbone_that_mixes_packed_examples_is_refused_before_the_first_step(
     make_run: MakeRun, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
