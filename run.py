@@ -10,21 +10,25 @@ from neuroada.config.check import check
 from neuroada.config.errors import reported_in_one_line
 from neuroada.config.registration import register
 from neuroada.config.sources import settle
-from neuroada.report.summary import show
-from neuroada.training.launch import launch
+from neuroada.sweeping.objective import as_exception_of_a_job, objective
 
 register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
-    """Check the whole configuration, then do the job it names."""
+def main(config: DictConfig) -> float | None:
+    """Check the whole configuration, then do the job it names; returns what an optimising sweep minimises."""
+    # Imported here, so that help and the parent of a sweep start at once.
+    from neuroada.report.summary import show
+    from neuroada.training.launch import launch
+
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    with reported_in_one_line(folder):
+    with as_exception_of_a_job(hydra_config), reported_in_one_line(folder):
         run = check(settle(config, hydra_config.overrides.task))
         launch(run, folder)
         show(folder)
+        return objective(folder, hydra_config)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Imports point one way: run.py -> report -> training -> tasks, sparse. Held to by reading the sources."""
+"""Imports point one way: run.py -> report -> training -> tasks, sparse; sweeping -> config. Held to by reading."""
 
 import ast
 import subprocess
@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [ROOT / "run.py", *sorted((ROOT / "neuroada").rglob("*.py"))]
+SOURCES = [ROOT / "run.py", *sorted((ROOT / "hydra_plugins").rglob("*.py")), *sorted((ROOT / "neuroada").rglob("*.py"))]
 
 # What each part may import of this project. `import neuroada` itself is the Python API, and counts as sparse.
 ALLOWED = {
-    "run": {"report", "training", "config"},
+    "run": {"report", "training", "sweeping", "config"},
+    "hydra_plugins": {"sweeping"},
+    "sweeping": {"config"},
     "report": {"training", "tasks", "sparse", "config"},
     "training": {"tasks", "sparse", "config", "bundled"},
     "tasks": {"config", "bundled"},
@@ -26,8 +28,8 @@ ALLOWED = {
 LIBRARIES = {
     "transformers": {"tasks", "training", "bundled"},
     "lightning": {"tasks", "training", "report"},
-    "omegaconf": {"run", "config", "training"},
-    "hydra": {"run", "config", "training"},
+    "omegaconf": {"run", "config", "training", "sweeping"},
+    "hydra": {"run", "config", "training", "sweeping", "hydra_plugins"},
 }
 # Training composes nothing: it makes what the configuration names.
 HYDRA_IN_TRAINING = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
@@ -66,8 +68,8 @@ def _is_allowed(part: str, name: str) -> bool:
 
 def _part(path: Path) -> str:
     relative = path.relative_to(ROOT)
-    if relative.name == "run.py":
-        return "run"
+    if relative.parts[0] != "neuroada":
+        return relative.parts[0].removesuffix(".py")
     return relative.parts[1] if len(relative.parts) > 2 else ""
 
 
@@ -106,6 +108,11 @@ def test_imports_point_down(path: Path) -> None:
         ("bundled", "from neuroada.tasks.prompts import Example"),
         ("run", "from neuroada.tasks.data import InstructionDataModule"),
         ("run", "import transformers"),
+        ("sweeping", "from neuroada.training.record import read_result"),
+        ("sweeping", "import lightning"),
+        ("training", "from neuroada.sweeping.jobs import plan"),
+        ("config", "from neuroada.sweeping.jobs import plan"),
+        ("hydra_plugins", "from neuroada.training.launch import launch"),
         ("", "from neuroada.config.errors import UserError"),
     ],
 )
@@ -121,6 +128,7 @@ def test_a_planted_violation_is_found(part: str, line: str) -> None:
         ("tasks", "import neuroada.bundled\nfrom transformers import PreTrainedTokenizerBase"),
         ("training", "import neuroada\nfrom neuroada import attach\nfrom hydra.utils import instantiate"),
         ("report", "from neuroada.training.record import read_result"),
+        ("sweeping", "from hydra.core.utils import JobReturn\nfrom neuroada.config.check import check"),
         ("", "from neuroada.sparse.adapter import attach"),
     ],
 )

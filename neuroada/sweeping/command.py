@@ -1,0 +1,40 @@
+"""The command line that does one job of a sweep: what a person would type for this run alone."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from neuroada.sweeping.jobs import Job
+
+# What is said of the sweep itself; a job is a single run in a folder that the sweep assigns.
+_KEYS_OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweep", "hydra.mode", "hydra.run.")
+
+
+def command_of(job: Job, entry_point: Path, config: DictConfig) -> list[str]:
+    """The command of a job.
+
+    Args:
+        job: Its overrides and its folder.
+        entry_point: The script that composes and runs, as ``run.py``.
+        config: The sweep's own configuration, with the ``hydra`` node.
+    """
+    hydra = config.hydra
+    of_hydra = [str(override) for override in hydra.overrides.hydra]
+    kept = [override for override in of_hydra if not override.lstrip("+~").startswith(_KEYS_OF_THE_SWEEP)]
+    folder = str(job.folder).replace("\\", "\\\\").replace('"', '\\"')
+    own = ["hydra.mode=RUN", f'hydra.run.dir="{folder}"']
+    return [sys.executable, str(entry_point), *_flags(hydra), *kept, *job.overrides, *own]
+
+
+def _flags(hydra: DictConfig) -> list[str]:
+    flags = ["--config-name", str(hydra.job.config_name)]
+    sources = OmegaConf.to_container(hydra.runtime.config_sources)
+    assert isinstance(sources, list)
+    for source in sources:
+        assert isinstance(source, dict)
+        if source["schema"] == "file" and source["provider"] == "main":
+            flags += ["--config-path", source["path"]]
+        if source["schema"] == "file" and source["provider"] == "command-line":
+            flags += ["--config-dir", source["path"]]
+    return flags

@@ -1,0 +1,74 @@
+"""A sweep over every combination of the values that are listed: ``hydra/sweeper=grid``."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from neuroada.sweeping.board import jobs_table
+from neuroada.sweeping.jobs import Job, State, plan
+from neuroada.sweeping.queues import launch_elsewhere
+
+
+@runtime_checkable
+class RunsJobs(Protocol):
+    """A launcher that takes planned jobs, and shows them while they run."""
+
+    def run(self, jobs: Sequence[Job]) -> None: ...
+
+
+def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
+    """Run all jobs; one that fails or is rejected stops no other.
+
+    Args:
+        sweeper: Its ``params`` are what a sweep file lists.
+        arguments: What was typed; it replaces what a file lists for the same key.
+
+    Raises:
+        SystemExit: A list of values is empty, or, at the end, a job did not finish; with a line for each.
+    """
+    assert sweeper.config is not None
+    assert sweeper.hydra_context is not None
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise SystemExit("neuroada: a sweep starts its own processes; leave torchrun out and give trainer=ddp")
+    loader = sweeper.hydra_context.config_loader
+    parser = OverridesParser.create(config_loader=loader)
+    batch = _combinations(sweeper, parser, arguments)
+    folder = Path(str(sweeper.config.hydra.sweep.dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(sweeper.config, folder / "multirun.yaml")
+    jobs = plan(loader, sweeper.config, batch)
+    if isinstance(sweeper.launcher, RunsJobs):
+        sweeper.launcher.run(jobs)
+    else:
+        assert sweeper.launcher is not None
+        launch_elsewhere(sweeper.launcher.launch, jobs)
+        Console(highlight=False).print(jobs_table(jobs))
+    _end_with_failures(jobs)
+
+
+def _combinations(sweeper: BasicSweeper, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
+    overrides = parser.parse_overrides([*(f"{key}={values}" for key, values in sweeper.params.items()), *arguments])
+    for override in overrides:
+        if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
+            raise SystemExit(f"neuroada: {override.input_line}: lists no value; give one or more, as key=1,2")
+    try:
+        [batch] = sweeper.split_arguments(overrides, None)
+    except HydraException:
+        raise SystemExit(
+            "neuroada: a grid needs listed values, as key=1,2,3; an interval is for hydra/sweeper=optuna"
+        ) from None
+    return batch
+
+
+def _end_with_failures(jobs: Sequence[Job]) -> None:
+    failed = [job for job in jobs if job.state in (State.FAILED, State.REJECTED)]
+    if failed:
+        lines = [f"{job.label}: {job.state.value}: {job.message}" for job in failed]
+        raise SystemExit("\n  - ".join([f"neuroada: {len(failed)} of {len(jobs)} jobs did not finish:", *lines]))

@@ -1,0 +1,119 @@
+"""A fresh process for every job, so that its peak memory and CUDA state are its own: ``hydra/launcher=processes``."""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.utils import JobReturn, JobStatus
+
+from neuroada.config.errors import UserError
+from neuroada.sweeping.board import Board
+from neuroada.sweeping.command import command_of
+from neuroada.sweeping.jobs import Job, State, plan
+from neuroada.sweeping.objective import held_out_loss, is_optimising, no_held_out_loss
+from neuroada.sweeping.processes import run_all
+from neuroada.sweeping.queues import launch_elsewhere
+
+
+class JobProcesses:
+    """Runs the jobs of a launcher; those that only print (``job.own_process: false``) stay in the sweep's process.
+
+    Args:
+        launcher: As Hydra has set it up.
+        n_jobs: Jobs at a time.
+        gpus: None (every job sees all GPUs), ids of which each job gets one, or "auto" for all that are visible;
+            with it there are as many jobs at a time as GPUs.
+
+    Raises:
+        SystemExit: One of the settings cannot be used; with a line that says so.
+    """
+
+    def __init__(self, launcher: BasicLauncher, n_jobs: int, gpus: Any) -> None:
+        if not isinstance(n_jobs, int) or n_jobs < 1:
+            raise SystemExit(f"neuroada: hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1")
+        assert launcher.config is not None
+        assert launcher.hydra_context is not None
+        assert launcher.task_function is not None
+        self._launcher, self._config = launcher, launcher.config
+        self._loader = launcher.hydra_context.config_loader
+        self._entry_point = Path(launcher.task_function.__code__.co_filename)
+        self.n_jobs = n_jobs
+        self.gpus = _gpu_ids(gpus)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """What an optimising sweeper calls for each batch of trials."""
+        jobs = plan(self._loader, self._config, job_overrides)
+        self.run(jobs)
+        if is_optimising(self._config.hydra):
+            _refuse_without_loss(jobs, is_first=initial_job_idx == 0)
+        return [_job_return(job) for job in jobs]
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run the jobs that wait, and show all of them meanwhile."""
+        waiting = [job for job in jobs if job.state is State.WAITING]
+        if waiting and not any(job.has_own_process for job in waiting):
+            launch_elsewhere(partial(BasicLauncher.launch, self._launcher), jobs)
+            return
+        if self.gpus is not None:
+            _reject_several_devices(waiting)
+        with Board(jobs) as board:
+            run_all(jobs, self._slots(), self._command_of, board.refresh)
+
+    def _command_of(self, job: Job) -> list[str]:
+        return command_of(job, self._entry_point, self._config)
+
+    def _slots(self) -> list[Mapping[str, str]]:
+        if self.gpus is not None:
+            return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in self.gpus]
+        if self.n_jobs == 1 or "OMP_NUM_THREADS" in os.environ:
+            return [{}] * self.n_jobs
+        threads = max(1, (os.cpu_count() or 1) // self.n_jobs)
+        return [{"OMP_NUM_THREADS": str(threads)}] * self.n_jobs
+
+
+def _gpu_ids(gpus: Any) -> list[str] | None:
+    if gpus is None:
+        return None
+    if gpus == "auto":
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        ids = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    else:
+        ids = [str(gpu) for gpu in gpus]
+    if not ids:
+        raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: there is no GPU here; use hydra/launcher=processes")
+    return ids
+
+
+def _reject_several_devices(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        devices = job.values["trainer"].get("devices")
+        if devices != 1:
+            job.reject(
+                f"trainer.devices={devices}: hydra.launcher.gpus gives a job one GPU; "
+                "set trainer.devices=1, or hydra.launcher.gpus=null"
+            )
+
+
+def _refuse_without_loss(jobs: Sequence[Job], is_first: bool) -> None:
+    """End an optimising sweep that has nothing to go by.
+
+    Raises:
+        SystemExit: A finished run has no held-out loss, or none of the first trials finished.
+    """
+    done = [job for job in jobs if job.result is not None]
+    if any(held_out_loss(job.result) is None for job in done):
+        raise SystemExit(f"neuroada: {no_held_out_loss(done[0].folder)}")
+    if is_first and not done:
+        raise SystemExit(f"neuroada: no first trial finished, so there is nothing to minimise ({jobs[0].message})")
+
+
+def _job_return(job: Job) -> JobReturn:
+    returned = JobReturn(overrides=job.overrides, working_dir=str(job.folder))
+    is_done = job.result is not None or job.state is State.FINISHED
+    returned.status = JobStatus.COMPLETED if is_done else JobStatus.FAILED
+    returned.return_value = held_out_loss(job.result) if is_done else UserError(f"{job.label}: {job.message}")
+    return returned

@@ -1,0 +1,129 @@
+"""Jobs as processes of their own, a few at a time, each with its output in a file in its run folder."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from neuroada.config.lifetime import end_with_parent
+from neuroada.sweeping.jobs import LOG_FILE, Job, State
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_END = 15.0
+# What Hydra adds below a trace.
+_HINTS = ("Set the environment variable HYDRA_FULL_ERROR",)
+_Slot = Mapping[str, str]
+
+
+class Process:
+    """A job that runs: its process, and the place that it holds."""
+
+    def __init__(self, job: Job, command: Sequence[str], slot: _Slot) -> None:
+        self.job, self.slot = job, slot
+        job.folder.mkdir(parents=True, exist_ok=True)
+        self._log = job.folder / LOG_FILE
+        self._log_start = self._log.stat().st_size if self._log.is_file() else 0
+        job.start()
+        with self._log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the sweep alone, which then ends its jobs in order.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **slot},
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+
+    def has_ended(self) -> bool:
+        """Whether it is over; then the job says how it went."""
+        exit_code = self._process.poll()
+        if exit_code is None:
+            return False
+        if exit_code == 0:
+            self.job.finish()
+        else:
+            self.job.fail(self._last_words(exit_code), exit_code=exit_code)
+        return True
+
+    def stop(self) -> None:
+        """End it and the processes that it has started."""
+        self.job.state = State.STOPPED
+        self.job.ended = time.monotonic()
+        self._signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_END)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _last_words(self, exit_code: int) -> str:
+        if exit_code < 0:
+            return f"ended by {signal.Signals(-exit_code).name}; see {self._log}"
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            return f"{complaint(log.read().decode(errors='replace')) or f'exit code {exit_code}'}; see {self._log}"
+
+
+def complaint(output: str) -> str:
+    """Why a program failed, from what it printed: this project's own message, else the line that ends a trace."""
+    own = re.findall(r"^neuroada: (.+(?:\n  - .+)*)", output, flags=re.MULTILINE)
+    if own:
+        return own[-1].removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith(_HINTS)]
+    return lines[-1].strip() if lines else ""
+
+
+def run_all(
+    jobs: Sequence[Job], slots: Sequence[_Slot], command_of: Callable[[Job], list[str]], refresh: Callable[[], None]
+) -> None:
+    """Run the waiting jobs in order, one in each slot at a time; all are ended if this is interrupted.
+
+    Args:
+        jobs: Those that do not wait are left alone.
+        slots: For each place, the environment variables that a job in it gets.
+        command_of: The command that does a job.
+        refresh: Called whenever something may have changed.
+    """
+    free, running = list(slots), list[Process]()
+    waiting = [job for job in jobs if job.state is State.WAITING]
+    with _interrupted_by_sigterm():
+        try:
+            while waiting or running:
+                while waiting and free:
+                    job = waiting.pop(0)
+                    running.append(Process(job, command_of(job), free.pop(0)))
+                ended = [process for process in running if process.has_ended()]
+                running = [process for process in running if process not in ended]
+                free += [process.slot for process in ended]
+                refresh()
+                if not ended:
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+        finally:
+            for process in running:
+                process.stop()
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """What a queue sends before it ends a process does what Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -1,0 +1,52 @@
+"""Jobs that another launcher of Hydra runs: in this process, through joblib, submitit or Ray."""
+
+import io
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from neuroada.config.resolution import first_line
+from neuroada.sweeping.jobs import Job, State, read_outcome
+
+logger = logging.getLogger(__name__)
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+
+
+def launch_elsewhere(launch: Launch, jobs: Sequence[Job]) -> None:
+    """Hand the waiting jobs to a launcher and note what became of each."""
+    waiting = [job for job in jobs if job.state is State.WAITING]
+    if not waiting:
+        return
+    for job in waiting:
+        job.start()
+    try:
+        returns = launch([job.overrides for job in waiting], 0)
+    except Exception as error:  # a queue that loses a job says so with an exception of its own
+        logger.error("the launcher gave up: %s", first_line(error))
+        for job in waiting:
+            _note_from_folder(job, error)
+        return
+    for job, returned in zip(waiting, returns, strict=True):
+        if returned.status is JobStatus.COMPLETED:
+            job.finish()
+        else:
+            job.fail(_failure(returned))
+
+
+def _note_from_folder(job: Job, error: Exception) -> None:
+    if read_outcome(job.folder) is not None:
+        job.finish()
+    else:
+        job.fail(f"no result: {first_line(error)}")
+
+
+def _failure(returned: JobReturn) -> str:
+    try:
+        with redirect_stderr(io.StringIO()):  # Hydra announces the exception that it raises here
+            _ = returned.return_value
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        return kind + str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ").strip()
+    return "it has not said why"
