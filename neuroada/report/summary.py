@@ -1,13 +1,19 @@
 """What a run prints at its end, made from its ``result.json``."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from neuroada.tasks.scoring import interval
 from neuroada.training.record import RESULT_FILE, read_result
+
+MANY_MISSING = 0.1
+"""Share of a benchmark's items without a trigger above which its score says little of what the model knows."""
 
 
 @rank_zero_only
@@ -19,6 +25,8 @@ def show(folder: Path) -> None:
     console = Console(highlight=False)
     console.print(f"\n[bold]{headline(result)}[/bold]")
     console.print(scores_table(result))
+    for line in remarks(result):
+        console.print(line)
     console.print(conditions(result))
     here = Path.cwd()
     shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
@@ -26,18 +34,48 @@ def show(folder: Path) -> None:
 
 
 def scores_table(result: dict[str, Any]) -> Table:
-    """Accuracy of each benchmark in percent, with the papers' macro average and the micro average beside it."""
-    metrics = result["metrics"]
+    """Accuracy of each benchmark in percent with its 95 % interval, and the averages over benchmarks and over items."""
+    scores = result["metrics"]["benchmarks"]
+    is_checked = any("contamination" in score for score in scores.values())
+    columns = ["benchmark", "n", "accuracy\n%", "95 %\ninterval", "strict\n%", "no\ntrigger"]
+    columns += ["clean\n%"] if is_checked else []
     table = Table(show_footer=True)
-    table.add_column("benchmark", footer="macro / micro")
-    table.add_column("n", justify="right", footer=str(sum(score["n"] for score in metrics["benchmarks"].values())))
-    table.add_column("accuracy %", justify="right", footer=f"{percent(metrics['macro'])} / {percent(metrics['micro'])}")
-    table.add_column("strict %", justify="right")
-    table.add_column("no trigger", justify="right")
-    for name, score in metrics["benchmarks"].items():
-        cells = (str(score["n"]), percent(score["protocol"]), percent(score["strict"]), str(score["missing_trigger"]))
-        table.add_row(name, *cells)
+    for name, footer in zip(columns, _averages(result["metrics"]), strict=False):
+        is_name = name == "benchmark"
+        table.add_column(name, footer, justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name)
+    for name, score in scores.items():
+        missing = str(score["missing_trigger"])
+        cells = (
+            str(score["n"]),
+            percent(score["protocol"]),
+            _interval(score),
+            percent(score["strict"]),
+            f"[red]{missing}[/red]" if _is_about_format(score) else missing,
+        )
+        table.add_row(escape(name), *cells, *([_clean(score)] if is_checked else []))
     return table
+
+
+def remarks(result: dict[str, Any]) -> Iterator[str]:
+    """What a reader of the table must know, in console markup: one line each."""
+    scores = result["metrics"]["benchmarks"]
+    about_format = [name for name, score in scores.items() if _is_about_format(score)]
+    if about_format:
+        missing = [f"{name} {scores[name]['missing_trigger']} of {scores[name]['n']}" for name in about_format]
+        yield f"[red]{', '.join(missing)} answers were not found: the scores measure format, not knowledge[/red]"
+    differing = _counts(scores, "disagreements")
+    if differing:
+        yield f"items on which protocol and strict differ: {differing}; job=rescore runs=<run folder> lists them"
+    empty = _counts(scores, "empty")
+    if empty:
+        yield f"empty generations: {empty}"
+    too_long = _counts(scores, "too_long")
+    if too_long:
+        yield f"prompts longer than the context, counted as wrong: {too_long}; too_long marks them in predictions/"
+    leaked = {name: score.get("contamination", {}) for name, score in scores.items()}
+    found = _counts(leaked, "leaked")
+    if found:
+        yield f"clean: without the items whose question the training set holds ({found})"
 
 
 def percent(fraction: float) -> str:
@@ -58,9 +96,58 @@ def headline(result: dict[str, Any]) -> str:
 
 
 def conditions(result: dict[str, Any]) -> str:
-    """What a reader must know to compare the scores: loss, seed, precision, device, time."""
+    """What a reader must know to compare the scores: loss, seed, items, precision, device, batches, time."""
     config, timings = result["config"], result["timings"]
+    num_items = sum(score["n"] for score in result["metrics"]["benchmarks"].values())
     loss = f"loss on {config['task']['loss_on']}, " if "fit_seconds" in timings else ""
     fit = f"fit {timings['fit_seconds']:.0f} s, " if "fit_seconds" in timings else ""
     where = f"{result['content']['dtype']} on {result['device']}"
-    return f"{loss}seed {config['seed']}, {where}, {fit}scored in {timings['evaluate_seconds']:.0f} s"
+    scored = f"{num_items:,} items scored in {timings['evaluate_seconds']:.0f} s, {_batches(config['evaluation'])}"
+    return f"{loss}seed {config['seed']}, {where}, {fit}{scored}"
+
+
+def _batches(evaluation: dict[str, Any]) -> str:
+    limits = [f"{evaluation['batch_size']} prompts"] if evaluation.get("batch_size") else []
+    if evaluation.get("max_tokens_per_batch"):
+        limits.append(f"{evaluation['max_tokens_per_batch']:,} tokens")
+    return f"batches of {' or '.join(limits)}" if limits else "default batches"
+
+
+def _averages(metrics: dict[str, Any]) -> list[str]:
+    """The two lines of the footer, column by column: macro above micro."""
+    scores = list(metrics["benchmarks"].values())
+    num_items, num_correct = (sum(score[key] for score in scores) for key in ("n", "correct"))
+    strict = sum(score["strict"] for score in scores) / len(scores)
+    shares = [score.get("contamination", {}).get("clean", {}).get("protocol") for score in scores]
+    clean = "-" if None in shares else percent(sum(shares) / len(shares))
+    low, high = interval(num_correct, num_items)
+    return [
+        "macro\nmicro",
+        f"\n{num_items}",
+        f"{percent(metrics['macro'])}\n{percent(metrics['micro'])}",
+        f"\n{percent(low)}–{percent(high)}",
+        percent(strict),
+        "",
+        clean,
+    ]
+
+
+def _interval(score: dict[str, Any]) -> str:
+    # Counted anew: a result of an earlier version has none.
+    low, high = interval(score["correct"], score["n"])
+    return f"{percent(low)}–{percent(high)}"
+
+
+def _clean(score: dict[str, Any]) -> str:
+    """Accuracy on the clean items; a dash where there are none, or where it was not looked into."""
+    share = score.get("contamination", {}).get("clean", {}).get("protocol")
+    return "-" if share is None else percent(share)
+
+
+def _is_about_format(score: dict[str, Any]) -> bool:
+    return bool(score["missing_trigger"] > MANY_MISSING * score["n"])
+
+
+def _counts(entries: dict[str, dict[str, Any]], key: str) -> str:
+    """Each name with its count, where that is not zero."""
+    return ", ".join(f"{name} {entry[key]}" for name, entry in entries.items() if entry.get(key))

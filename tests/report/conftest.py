@@ -72,6 +72,7 @@ def _make_result(**scores: tuple[int, int]) -> dict[str, Any]:
             "task": {"name": "commonsense", "loss_on": "completion"},
             "method": {"name": "neuroada"},
             "budget": {"top_k": 20},
+            "evaluation": {"batch_size": 16},
             "seed": 42,
         },
         "content": {"dtype": "bfloat16"},

@@ -1,13 +1,15 @@
 """The table that a run ends with."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from neuroada.config.errors import UserError
-from neuroada.report.summary import conditions, headline, scores_table, show
+from neuroada.report.summary import conditions, headline, remarks, scores_table, show
 from neuroada.training.record import read_result
 
 MakeResult = Callable[..., dict[str, Any]]
@@ -19,13 +21,62 @@ def cells(table: Any) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def test_accuracies_with_both_averages(make_result: MakeResult) -> None:
+def test_accuracies_with_their_intervals_and_both_averages(make_result: MakeResult) -> None:
     rows = cells(scores_table(make_result(boolq=(30, 40), piqa=(5, 20))))
     assert rows == [
-        ["boolq", "40", "75.0", "37.5", "3"],
-        ["piqa", "20", "25.0", "12.5", "3"],
-        ["macro / micro", "60", "50.0 / 58.3", "", ""],
+        ["boolq", "40", "75.0", "59.8–85.8", "37.5", "3"],
+        ["piqa", "20", "25.0", "11.2–46.9", "12.5", "[red]3[/red]"],
+        ["macro\nmicro", "\n60", "50.0\n58.3", "\n45.7–69.9", "25.0", ""],
     ]
+
+
+def test_a_score_that_is_about_format_says_so_in_red(make_result: MakeResult) -> None:
+    result = make_result(boolq=(30, 40), piqa=(5, 20))
+    assert list(remarks(result)) == [
+        "[red]piqa 3 of 20 answers were not found: the scores measure format, not knowledge[/red]"
+    ]
+    result["metrics"]["benchmarks"]["piqa"]["missing_trigger"] = 2
+    assert list(remarks(result)) == []
+
+
+def test_what_went_wrong_is_counted_below_the_table(make_result: MakeResult) -> None:
+    result = make_result(boolq=(30, 40), AQuA=(5, 40), gsm8k=(5, 40))
+    scores = result["metrics"]["benchmarks"]
+    scores["boolq"] |= {"disagreements": 2, "empty": 0}
+    scores["AQuA"] |= {"disagreements": 3, "empty": 4, "too_long": 5}
+    assert list(remarks(result)) == [
+        "items on which protocol and strict differ: boolq 2, AQuA 3; job=rescore runs=<run folder> lists them",
+        "empty generations: AQuA 4",
+        "prompts longer than the context, counted as wrong: AQuA 5; too_long marks them in predictions/",
+    ]
+
+
+def test_accuracy_on_clean_items_is_a_column_where_it_is_known(make_result: MakeResult) -> None:
+    result = make_result(MultiArith=(10, 40), AddSub=(5, 40), gsm8k=(5, 40))
+    scores = result["metrics"]["benchmarks"]
+    scores["MultiArith"]["contamination"] = {"leaked": 30, "clean": {"n": 10, "correct": 1, "protocol": 0.1}}
+    scores["AddSub"]["contamination"] = {"leaked": 40, "clean": {"n": 0, "correct": 0, "protocol": None}}
+    scores["gsm8k"]["contamination"] = {"leaked": 0, "clean": {"n": 40, "correct": 5, "protocol": 0.125}}
+    assert [row[-1] for row in cells(scores_table(result))] == ["10.0", "-", "12.5", "-"]
+    assert "clean: without the items whose question the training set holds (MultiArith 30, AddSub 40)" in remarks(
+        result
+    )
+    del scores["AddSub"]
+    assert cells(scores_table(result))[-1][-1] == "11.2"
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+def test_the_widest_table_fits_eighty_columns(make_result: MakeResult, is_checked: bool) -> None:
+    result = make_result(bundled_arithmetic=(10042, 10042), MultiArith=(5000, 10042))
+    if is_checked:
+        for score in result["metrics"]["benchmarks"].values():
+            score["contamination"] = {"leaked": 0, "clean": {"n": 10042, "correct": 10042, "protocol": 1.0}}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(scores_table(result))
+    text = console.export_text()
+    assert "…" not in text
+    assert "100.0–100.0" in text
+    assert "MultiArith" in text
 
 
 def test_the_headline_has_the_share_that_papers_print(make_result: MakeResult) -> None:
@@ -42,9 +93,25 @@ def test_a_base_trained_nothing(make_result: MakeResult) -> None:
 
 def test_conditions_of_a_fine_tune_and_of_an_evaluation(make_result: MakeResult) -> None:
     result = make_result(boolq=(1, 2))
-    assert conditions(result) == "loss on completion, seed 42, bfloat16 on cuda:0, fit 61 s, scored in 13 s"
+    assert conditions(result) == (
+        "loss on completion, seed 42, bfloat16 on cuda:0, fit 61 s, 2 items scored in 13 s, batches of 16 prompts"
+    )
     del result["timings"]["fit_seconds"]
-    assert conditions(result) == "seed 42, bfloat16 on cuda:0, scored in 13 s"
+    assert conditions(result) == "seed 42, bfloat16 on cuda:0, 2 items scored in 13 s, batches of 16 prompts"
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "text"),
+    [
+        ({"max_tokens_per_batch": 4096}, "batches of 4,096 tokens"),
+        ({"batch_size": 8, "max_tokens_per_batch": 4096}, "batches of 8 prompts or 4,096 tokens"),
+        ({"batch_size": None}, "default batches"),
+    ],
+)
+def test_conditions_name_what_bounds_a_batch(make_result: MakeResult, evaluation: dict[str, Any], text: str) -> None:
+    result = make_result(boolq=(1, 2))
+    result["config"]["evaluation"] = evaluation
+    assert conditions(result).endswith(f", {text}")
 
 
 def test_what_is_printed(
