@@ -15,6 +15,7 @@ from neuroada.config.errors import UserError, shown
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
 LOSS_REDUCTIONS = ("step", "micro_batch")
+DECODINGS = ("auto", "verified", "plain")
 BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 
@@ -176,8 +177,11 @@ class EvaluationConfig:
     """Benchmarks to score; null means those of the task."""
     limit: int | None = None
     """Items per benchmark, a fixed seeded sample; null means all."""
-    batch_size: int = 16
-    """Prompts generated together on one rank."""
+    batch_size: int | None = None
+    """Most prompts generated together on one rank; null leaves it to max_tokens_per_batch."""
+    max_tokens_per_batch: int | None = None
+    """Most tokens generated together on one rank, prompts and longest completions; null means 2048 on a CPU and 32768
+    on a GPU. Where memory runs out, batches are cut in half."""
     max_new_tokens: int | None = None
     """Longest generation in tokens; null means the protocol's own (32 commonsense, 512 math)."""
     generation: dict[str, Any] = field(default_factory=dict)
@@ -185,11 +189,16 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         _require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
-        _require_at_least("evaluation.batch_size", self.batch_size, 1)
+        _require_choice("evaluation.decoding", self.decoding, DECODINGS)
+        for key in ("batch_size", "max_tokens_per_batch"):
+            _require_at_least(f"evaluation.{key}", getattr(self, key), 1)
         _require_at_least("evaluation.limit", self.limit, 1)
         _require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
         _require_at_least("evaluation.generation.num_beams", self.generation.get("num_beams"), 1)
 
+    decoding: str = "auto"
+    """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain generates token by
+    token with transformers; auto is verified where decoding is greedy."""
 
 @dataclass
 class BenchmarkConfig:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ from neuroada.tasks.encoding import Encoded, encode_prompts
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
 from neuroada.tasks.prompts import PROTOCOLS, Example
 from neuroada.tasks.rows import read_rows, require_completions
-from neuroada.tasks.sampling import ShardedSampler, StepBatchSampler, accumulation
+from neuroada.tasks.sampling import BudgetBatches, StepBatchSampler, accumulation
 from neuroada.tasks.tokenised import Recipe, TokenisedRows, tokenised
 
 logger = logging.getLogger(__name__)
 
 LIMIT_SEED = 42
 """Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
+CPU_TOKENS_PER_BATCH = 2048
+"""Prompts and completions generated together: beyond it, a core's caches are too small and it gets slower."""
+GPU_TOKENS_PER_BATCH = 32_768
+"""16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
 
 
 class InstructionDataModule(lightning.LightningDataModule):
@@ -62,6 +66,9 @@ class InstructionDataModule(lightning.LightningDataModule):
     @property
     def files_needed(self) -> list[DataFile]:
         """Every file that is read, training sets first."""
+        self._done: dict[str, frozenset[int]] = {}
+        # A benchmark may have fewer items left than there are ranks.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         return self._training_files + self._benchmark_files
 
     @property
@@ -117,8 +124,12 @@ class InstructionDataModule(lightning.LightningDataModule):
         return ResumableLoader(TrainingSet(self._training_rows, self._collate()), sampler)
 
     def test_dataloader(self) -> list[DataLoader[PromptBatch]]:
-        """One loader for each benchmark: this rank's share, longest prompts first."""
-        return [self._prompt_loader(items) for items in self._benchmarks]
+        """One loader for each benchmark: this rank's share of what is left, longest prompts first."""
+        return [self._prompt_loader(items, order) for items, order in zip(self._benchmarks, self._left(), strict=True)]
+
+    def leave_out(self, done: Mapping[str, Collection[int]]) -> None:
+        """Benchmark -> items (``Example.index``) already scored; test loaders made from now on leave them out."""
+        self._done = {name: frozenset(indices) for name, indices in done.items()}
 
     @property
     def _dir(self) -> Path:
@@ -178,13 +189,19 @@ class InstructionDataModule(lightning.LightningDataModule):
                 self._data.max_length,
             )
 
-    def _prompt_loader(self, items: BenchmarkItems) -> DataLoader[PromptBatch]:
+    def _prompt_loader(self, items: BenchmarkItems, order: Sequence[int]) -> DataLoader[PromptBatch]:
         rank, world_size = self._place()
-        order = sorted(range(len(items.prompts)), key=lambda position: (-len(items.prompts[position]), position))
+        new_tokens = self._evaluation.max_new_tokens or items.protocol.max_new_tokens
         loader: DataLoader[Any] = DataLoader(
             PromptSet(items),
-            sampler=ShardedSampler(order, rank, world_size),
-            batch_size=self._evaluation.batch_size,
+            batch_sampler=BudgetBatches(
+                order,
+                lengths=[len(prompt) + new_tokens for prompt in items.prompts],
+                most_tokens=self._evaluation.max_tokens_per_batch or self._default_tokens(),
+                most_items=self._evaluation.batch_size,
+                rank=rank,
+                world_size=world_size,
+            ),
             collate_fn=functools.partial(batches.collate_prompts, pad_id=batches.pad_token_id(self._tokenizer)),
         )
         return loader
@@ -199,6 +216,26 @@ class InstructionDataModule(lightning.LightningDataModule):
 def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback]) -> None:
     if not any(type(known) is type(callback) for known in callbacks):
         callbacks.append(callback)
+
+    def _left(self) -> list[list[int]]:
+        """Positions in each benchmark that are not generated yet, longest prompts first.
+
+        Where that is fewer than there are ranks, some are there again: a rank with nothing to do would not take part.
+        """
+        done = [self._done.get(items.name, frozenset()) for items in self._benchmarks]
+        left = [
+            [position for position in items.longest_first if items.examples[position].index not in indices]
+            for items, indices in zip(self._benchmarks, done, strict=True)
+        ]
+        num_ranks = self._place()[1]
+        if max(map(len, left)) < num_ranks:
+            shortest = self._benchmarks[0].longest_first[-1]
+            left[0] += [shortest] * (num_ranks - len(left[0]))
+        return left
+
+    def _default_tokens(self) -> int:
+        is_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        return CPU_TOKENS_PER_BATCH if is_cpu else GPU_TOKENS_PER_BATCH
 
 
 def _sha256(path: Path) -> str:

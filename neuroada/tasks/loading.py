@@ -37,6 +37,11 @@ class BenchmarkItems:
         """``Example.index`` (the row in the file) -> example."""
         return {example.index: example for example in self.examples}
 
+    @functools.cached_property
+    def longest_first(self) -> list[int]:
+        """Positions by prompt length, so that a batch wastes little on padding, and too little memory shows at once."""
+        return sorted(range(len(self.prompts)), key=lambda position: (-len(self.prompts[position]), position))
+
     @property
     def longest_prompt(self) -> int:
         """In tokens."""

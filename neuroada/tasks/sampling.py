@@ -107,14 +107,44 @@ class StepBatchSampler(Sampler[MicroBatch]):
         return MicroBatch(examples=examples or step_examples[:1], is_filler=not examples, step_examples=step_examples)
 
 
-class ShardedSampler(Sampler[int]):
-    """Every world_size-th item of an order: the shards are disjoint, complete and never padded."""
+class BudgetBatches(Sampler[list[int]]):
+    """Batches of one rank's share of an order, each of as many items as fit.
 
-    def __init__(self, order: Sequence[int], rank: int = 0, world_size: int = 1) -> None:
-        self._shard = list(order[rank::world_size])
+    Every world_size-th item is this rank's: the shares are disjoint, complete and never padded. A batch is a run of a
+    share's items whose number times the longest of them, in tokens, stays within ``most_tokens``; one item always fits.
+
+    Args:
+        order: Items, those of like length side by side.
+        lengths: Tokens of each item, by item.
+        most_tokens: Of a batch, padding included.
+        most_items: Of a batch; None sets no limit.
+        rank: This rank.
+        world_size: All ranks.
+    """
+
+    def __init__(
+        self,
+        order: Sequence[int],
+        lengths: Sequence[int],
+        most_tokens: int,
+        most_items: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._batches: list[list[int]] = []
+        batch: list[int] = []
+        longest = 0
+        for item in order[rank::world_size]:
+            longest = max(longest, lengths[item])
+            if batch and (longest * (len(batch) + 1) > most_tokens or len(batch) == most_items):
+                self._batches.append(batch)
+                batch, longest = [], lengths[item]
+            batch.append(item)
+        if batch:
+            self._batches.append(batch)
 
     def __len__(self) -> int:
-        return len(self._shard)
+        return len(self._batches)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._shard)
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)

@@ -16,7 +16,7 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training.attention import attend_by_example, attend_by_row
-from neuroada.training.generation import Decoding, generate
+from neuroada.training.generation import Decoding, Generator
 from neuroada.training.loss import SummedLoss
 from neuroada.training.probes import require_separate_examples
 
@@ -57,6 +57,7 @@ class NeuroAdaModule(lightning.LightningModule):
         self._loss_reduction = loss_reduction
         self._decoding = decoding
         self._content = content
+        self._generator: Generator | None = None
         self._step_loss = torch.zeros(())
         self._summed_loss = SummedLoss(model)
 
@@ -92,10 +93,15 @@ class NeuroAdaModule(lightning.LightningModule):
 
     def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """(B, new tokens) generated ids; the evaluation callback scores them."""
-        return generate(self.model, batch, self._decoding, dataloader_idx)
+        assert self._generator is not None, "on_test_start comes first"
+        return self._generator(batch, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
         assert self.adapter is not None, "nothing to train: fit needs an adapter"
+    def on_test_start(self) -> None:
+        # A new one each time: it remembers what the model writes, and the weights may have changed since.
+        self._generator = Generator(self.model, self._decoding)
+
         optimizer = self._make_optimizer(list(self.adapter.parameters()))
         num_steps = planned_steps(self.trainer)
         schedule = get_scheduler(

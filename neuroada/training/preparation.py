@@ -71,8 +71,7 @@ def prepare(run: RunConfig, folder: Path) -> Preparation:
     trainer.accumulate_grad_batches = data.accumulate_grad_batches(trainer.world_size)
     data.prepare_data()
     data.setup()
-    lengths = [run.evaluation.max_new_tokens or items.protocol.max_new_tokens for items in data.benchmarks]
-    decoding = Decoding.make(tokenizer, lengths, run.evaluation.generation)
+    decoding = Decoding.make(tokenizer, data.benchmarks, run.evaluation)
     dtype = models.resolve_dtype(run.model.dtype, trainer.strategy.root_device.type)
     content = {
         "data": data.content_hashes(),

@@ -17,7 +17,8 @@ Make = Callable[..., InstructionDataModule]
 
 def on_rank(data: InstructionDataModule, rank: int, world_size: int) -> InstructionDataModule:
     data.setup()
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=strategy)  # type: ignore[assignment]
     return data
 
 

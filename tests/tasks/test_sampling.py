@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.sampling import MicroBatch, ShardedSampler, StepBatchSampler
+from neuroada.tasks.sampling import BudgetBatches, MicroBatch, StepBatchSampler
 
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 
@@ -102,8 +102,21 @@ def test_sizes_that_do_not_divide_name_all_three_keys() -> None:
         StepBatchSampler(num_examples=10, batch_size=16, micro_batch_size=4, seed=0, rank=0, world_size=3)
 
 
-@given(st.lists(st.integers(), unique=True), st.integers(1, 5))
-def test_shards_are_disjoint_and_complete(order: list[int], world_size: int) -> None:
-    shards = [ShardedSampler(order, rank, world_size) for rank in range(world_size)]
-    assert sorted(index for shard in shards for index in shard) == sorted(order)
-    assert sum(map(len, shards)) == len(order)
+@given(st.lists(st.integers(1, 50)), st.integers(1, 120), st.none() | st.integers(1, 4), st.integers(1, 5))
+def test_every_item_is_in_one_batch_of_one_rank(
+    lengths: list[int], most_tokens: int, most_items: int | None, world_size: int
+) -> None:
+    order = range(len(lengths))
+    ranks = [
+        list(BudgetBatches(order, lengths, most_tokens, most_items, rank, world_size)) for rank in range(world_size)
+    ]
+    assert sorted(item for batches in ranks for batch in batches for item in batch) == list(order)
+    for batch in (batch for batches in ranks for batch in batches):
+        assert most_items is None or len(batch) <= most_items
+        assert len(batch) == 1 or len(batch) * max(lengths[item] for item in batch) <= most_tokens
+
+
+def test_a_batch_takes_as_many_items_as_fit() -> None:
+    batches = BudgetBatches([3, 1, 0, 2], lengths=[4, 5, 3, 9], most_tokens=10)
+    assert list(batches) == [[3], [1, 0], [2]]
+    assert len(batches) == 3

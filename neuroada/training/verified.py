@@ -1,0 +1,153 @@
+"""Greedy decoding that checks guesses: one forward pass settles every token that was guessed right.
+
+A pass reads what a row has so far and a draft of what may follow. Where the draft is what the model would have chosen
+itself, it stands; the first other choice of the model replaces the rest. So the result is that of greedy decoding, in
+fewer passes; with no draft it is greedy decoding. Rows leave the batch as they end.
+
+Shapes: B rows that go on, S slots of the cache, W tokens read in a pass, K last places of a pass that have logits.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from neuroada.training.drafts import Drafts
+
+
+@dataclass
+class _Row:
+    """One prompt and what was decided so far."""
+
+    place: int
+    """In the list of prompts."""
+    limit: int
+    """Most new tokens."""
+    unread: list[int]
+    """Tokens that are decided but not yet in the cache."""
+    draft: list[int] = field(default_factory=list)
+    num_read: int = 0
+    """Decided tokens in the cache; the position of the next one."""
+    written: list[int] = field(default_factory=list)
+
+    def settle(self, choices: Sequence[int]) -> int:
+        """Take over the model's choices after the last unread token and after each drafted one.
+
+        Returns:
+            Drafted tokens that were wrong, at the end of what was read.
+        """
+        num_right = 0
+        while num_right < len(self.draft) and self.draft[num_right] == choices[num_right]:
+            num_right += 1
+        self.num_read += len(self.unread) + num_right
+        self.written += choices[: num_right + 1]
+        self.unread = [choices[num_right]]
+        return len(self.draft) - num_right
+
+
+class VerifiedDecoder:
+    """Greedy decoding of the prompts of one benchmark.
+
+    Args:
+        model: In evaluation mode; ``can_verify`` holds for it.
+        end: Token that ends a completion.
+        drafts: Guesses, which learn from what is written; None never guesses.
+    """
+
+    def __init__(self, model: PreTrainedModel, end: int, drafts: Drafts | None) -> None:
+        self._model = model
+        self._end = end
+        self._drafts = drafts
+
+    def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
+        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        rows = [
+            _Row(place, limit, list(prompt)) for place, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
+        ]
+        going = rows
+        batch = _Batch(self._model, len(rows))
+        while going:
+            for row in going:
+                row.draft = self._draft(row)
+            batch.read(going)
+            lasting = [index for index, row in enumerate(going) if not self._has_ended(row)]
+            if len(lasting) < len(going):
+                going = [going[index] for index in lasting]
+                batch.keep(lasting)
+        if self._drafts is not None:
+            for row in rows:
+                self._drafts.learn(row.written)
+        return [row.written for row in rows]
+
+    def _draft(self, row: _Row) -> list[int]:
+        if self._drafts is None:
+            return []
+        return self._drafts.after(row.written, most=row.limit - len(row.written) - 1)
+
+    def _has_ended(self, row: _Row) -> bool:
+        return row.written[-1] == self._end or len(row.written) == row.limit
+
+
+class _Batch:
+    """The cache of the rows that go on. Slots of padding and of wrong drafts stay in it, masked."""
+
+    def __init__(self, model: PreTrainedModel, num_rows: int) -> None:
+        self._model = model
+        self._cache = DynamicCache(config=model.config)
+        self._mask_BS = torch.zeros((num_rows, 0), dtype=torch.int64)
+
+    def read(self, rows: Sequence[_Row]) -> None:
+        """One forward pass over what each row has not read and its draft."""
+        num_kept = 1 + max(len(row.draft) for row in rows)
+        choices_BK = self._choices(rows, num_kept).tolist()
+        for index, (row, choices) in enumerate(zip(rows, choices_BK, strict=True)):
+            num_wrong = row.settle(choices[num_kept - 1 - len(row.draft) :])
+            if num_wrong:
+                self._mask_BS[index, -num_wrong:] = 0
+
+    def keep(self, indices: list[int]) -> None:
+        """Only these rows go on."""
+        kept_B = torch.tensor(indices, dtype=torch.int64)
+        self._mask_BS = self._mask_BS[kept_B]
+        if indices:
+            self._cache.batch_select_indices(kept_B.to(self._model.device))
+
+    def _choices(self, rows: Sequence[_Row], num_kept: int) -> Tensor:
+        """(B, K) most likely token after each of the last places."""
+        tokens = [row.unread + row.draft for row in rows]
+        width = max(map(len, tokens))
+        ids_BW = torch.zeros((len(rows), width), dtype=torch.int64)  # any id does where the mask is 0
+        mask_BW = torch.zeros_like(ids_BW)
+        positions_BW = torch.zeros_like(ids_BW)
+        for index, (row, ids) in enumerate(zip(rows, tokens, strict=True)):
+            start = width - len(ids)
+            ids_BW[index, start:] = torch.tensor(ids)
+            mask_BW[index, start:] = 1
+            positions_BW[index, start:] = torch.arange(row.num_read, row.num_read + len(ids))
+        self._mask_BS = torch.cat([self._mask_BS, mask_BW], dim=1)
+        device = self._model.device
+        output = self._model(
+            input_ids=ids_BW.to(device),
+            attention_mask=self._mask_BS.to(device),
+            position_ids=positions_BW.to(device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=num_kept,
+        )
+        logits_BKV: Tensor = output.logits
+        return logits_BKV.argmax(dim=-1)
+
+
+def can_verify(model: PreTrainedModel) -> bool:
+    """Whether a model can go on from a cache with masked slots, and leave out logits that are not needed.
+
+    A sliding window counts masked slots, and a recurrent state cannot forget a wrong draft.
+    """
+    keywords = inspect.signature(model.forward).parameters
+    layers = DynamicCache(config=model.config).layers
+    has_keywords = "position_ids" in keywords and "logits_to_keep" in keywords
+    return has_keywords and all(type(layer) is DynamicLayer for layer in layers)
