@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from neuroada.config.check import check
 from neuroada.config.errors import reported_in_one_line
 from neuroada.config.registration import register
-from neuroada.config.sources import settle
+from neuroada.config.sources import runs_of, settle
 from neuroada.sweeping.objective import as_exception_of_a_job, objective
 
 register()
@@ -27,7 +27,8 @@ def main(config: DictConfig) -> float | None:
     with as_exception_of_a_job(hydra_config), reported_in_one_line(folder):
         run = check(settle(config, hydra_config.overrides.task))
         launch(run, folder)
-        show(folder)
+        for _, place in runs_of(run, folder):
+            show(place)
         return objective(folder, hydra_config)
 
 

@@ -50,16 +50,20 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
 def run_folder(values: Mapping[str, Any]) -> str:
     """``<job>/<model>/<task>/<method>-k<k>-<digest>/s<seed>`` of a resolved configuration.
 
-    It is ``contamination/<task>/<digest>`` where neither model nor seed have a part in the outcome.
+    It is ``contamination/<task>/<digest>`` where neither model nor seed have a part in the outcome, and ``.`` for
+    several adapters, each of which has a run folder of its own.
     """
+    if isinstance(values.get("adapter"), list):
+        return "."
     canonical = json.dumps(identity(values), sort_keys=True, default=str)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
     if values["job"]["name"] == "contamination":
         return f"contamination/{values['task']['name']}/{digest}"
     method = values["method"]["name"]
-    top_k = 0 if method == "none" else values["budget"]["top_k"]
+    if not method.startswith("peft-"):  # which has no k
+        method = f"{method}-k{0 if method == 'none' else values['budget']['top_k']}"
     parts = (values["job"]["name"], values["model"]["name"], values["task"]["name"])
-    return "/".join([*parts, f"{method}-k{top_k}-{digest}", f"s{values['seed']}"])
+    return "/".join([*parts, f"{method}-{digest}", f"s{values['seed']}"])
 
 
 def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -250,8 +250,8 @@ class RunConfig:
     benchmark: BenchmarkConfig = MISSING
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
-    adapter: str | None = None
-    """A run folder or adapter folder to evaluate or merge."""
+    adapter: Any = None
+    """A run folder or adapter folder to evaluate or merge; to evaluate, also a list of them."""
     seed: int = 42
     resume: str = "auto"
     """auto (continue or report what the run folder holds), never (start over), or a run folder to continue."""
@@ -262,3 +262,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, f"seed={self.seed}: must lie in [0, 2**32)")
+        paths = self.adapter if isinstance(self.adapter, list) else [self.adapter or ""]
+        is_paths = all(isinstance(path, str) for path in paths)
+        _require(is_paths, f"adapter={shown(self.adapter)}: give a folder, or a list of them")

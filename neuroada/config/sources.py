@@ -1,10 +1,11 @@
 """Runs that take their configuration from an earlier one: ``resume=<run folder>`` and ``adapter=<folder>``.
 
 Both read what a run folder or an adapter folder says of itself; what was typed on the command line wins over an
-adapter's own values, and may not change those of a resumed run.
+adapter's own values, and may not change those of a resumed run. ``adapter=[<folder>,<folder>]`` is a run for each.
 """
 
 import copy
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError
-from neuroada.config.identity import changed_keys, identity
+from neuroada.config.identity import changed_keys, identity, run_folder
 from neuroada.config.resolution import first_line, resolved
+from neuroada.config.schema import RunConfig
 
 CONFIG_FILE = "config.yaml"
 ADAPTER_FOLDER = "adapter"
@@ -45,11 +47,32 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         typed.append("model.name")
     if settled.resume not in RESUME_MODES:
         return _resumed(settled, Path(settled.resume), typed)
+    if OmegaConf.is_list(settled.adapter):
+        return _of_several(settled, [str(Path(str(path))) for path in settled.adapter], typed)
     if settled.adapter is not None:
-        _adopt_adapter(settled, Path(settled.adapter), typed)
+        _adopt_adapter(settled, Path(str(settled.adapter)), typed)
     elif settled.job.name == "evaluate":
         _evaluate_base(settled, typed)
     return settled
+
+
+def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
+    """A run and its folder; of several adapters one for each, as it would be with that adapter alone.
+
+    Args:
+        run: A settled and checked run.
+        folder: Its folder, below which those of several adapters lie.
+    """
+    if not isinstance(run.adapter, list):
+        return [(run, folder)]
+    runs = []
+    for path in run.adapter:
+        header = _read_header(adapter_directory(Path(path)))
+        method = {**run.method, "selection": header["selection"], "selection_seed": header["seed"]}
+        budget = dataclasses.replace(run.budget, top_k=header["top_k"])
+        one = dataclasses.replace(run, adapter=path, method=method, budget=budget)
+        runs.append((one, folder / run_folder(dataclasses.asdict(one))))
+    return runs
 
 
 def adapter_directory(path: Path) -> Path:
@@ -124,11 +147,48 @@ def _evaluate_base(settled: DictConfig, typed: Sequence[str]) -> None:
     settled.method = _NO_ADAPTER_METHOD
 
 
+def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str]) -> DictConfig:
+    """The configuration that the runs of all the adapters share; what each has of its own is in ``runs_of``."""
+    if settled.job.name != "evaluate":
+        raise UserError(f"adapter=[{','.join(paths)}]: job={settled.job.name} takes one adapter; give one at a time")
+    if not paths:
+        raise UserError("adapter=[]: give at least one, or null to score the base")
+    configs = []
+    for path in paths:
+        configs.append(copy.deepcopy(settled))
+        _adopt_adapter(configs[-1], Path(path), typed)
+        if "peft_type" in configs[-1].method:
+            raise UserError(f"adapter={path}: an adapter of the peft library is scored alone; give one at a time")
+        differences = changed_keys(_shared(configs[0]), _shared(configs[-1]))
+        if differences:
+            raise UserError(
+                f"adapter={paths[0]} and {path} cannot be scored on one loaded model ({differences[0]}); give that key "
+                "for both, or score them one at a time"
+            )
+    configs[0].adapter = list(dict.fromkeys(paths))
+    return configs[0]
+
+
+def _shared(config: DictConfig) -> dict[str, Any]:
+    """What runs on one loaded model have in common: all but which inputs the neurons train, and how."""
+    values = resolved(config)
+    own = {"adapter": {}, "budget": {"top_k"}, "method": {"selection", "selection_seed", "gradient"}}
+    return {
+        group: {key: value for key, value in section.items() if key not in own.get(group, ())}
+        for group, section in values.items()
+        if isinstance(section, dict)
+    }
+
+
 def _adopt_adapter(settled: DictConfig, path: Path, typed: Sequence[str]) -> None:
     directory = adapter_directory(path)
     header = _read_header(directory)
     if settled.method.name == "none":
         raise UserError(f"method=none scores the bare base, but adapter={path} was given; leave out one of them")
+    if _is_peft(header):
+        _adopt_peft_adapter(settled, directory, header, typed)
+        settled.adapter = str(path)
+        return
     wanted = copy.deepcopy(settled)
     for group, section in _sections_of(directory, header).items():
         if group not in typed and "experiment" not in typed:
@@ -139,6 +199,25 @@ def _adopt_adapter(settled: DictConfig, path: Path, typed: Sequence[str]) -> Non
             OmegaConf.update(settled, key, _value(wanted, key))
     _take_what_is_stored(settled, directory, header, typed)
     settled.adapter = str(path)  # without a slash at its end, which would name another run folder
+
+
+def _adopt_peft_adapter(settled: DictConfig, directory: Path, header: dict[str, Any], typed: Sequence[str]) -> None:
+    for key in typed:
+        if key.partition(".")[0] in ("method", "budget"):
+            raise UserError(f"{key}: {directory} holds an adapter of the peft library, which has its own; leave it out")
+    if settled.job.name != "evaluate":
+        raise UserError(f"adapter={directory}: of an adapter of the peft library, only job=evaluate can be done")
+    settled.method = {
+        "_target_": "neuroada.training.peft_adapter.PeftAdapter",
+        "name": f"peft-{header['peft_type'].lower().replace('_', '-')}",
+        "peft_type": header["peft_type"],
+        "directory": str(directory),
+    }
+    base = header.get("base_model_name_or_path")
+    if base and not {"model", "model.name_or_path", "experiment"} & set(typed):
+        settled.model = OmegaConf.merge(settled.model, {"name_or_path": base, "revision": header.get("revision")})
+        if "model.name" not in typed:
+            settled.model.name = _short_name(base)
 
 
 def _take_what_is_stored(settled: DictConfig, directory: Path, header: dict[str, Any], typed: Sequence[str]) -> None:
@@ -192,10 +271,17 @@ def _read_header(directory: Path) -> dict[str, Any]:
         header = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error
+    if isinstance(header, dict) and _is_peft(header):
+        return header
     absent = set(_HEADER_KEYS) - set(header) if isinstance(header, dict) else set(_HEADER_KEYS)
     if absent:
         raise UserError(f"{path} is not a NeuroAda adapter's: it lacks {', '.join(sorted(absent))}")
     return {key: header[key] for key in _HEADER_KEYS}
+
+
+def _is_peft(header: dict[str, Any]) -> bool:
+    kind = header.get("peft_type")
+    return isinstance(kind, str) and kind != "NEUROADA"
 
 
 def _short_name(name_or_path: str) -> str:

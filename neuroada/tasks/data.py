@@ -17,7 +17,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
 from neuroada.tasks import batches
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
-from neuroada.tasks.catalog import lookup
+from neuroada.tasks.catalog import lookup, with_own
 from neuroada.tasks.download import DataFile, ensure
 from neuroada.tasks.encoding import Encoded, encode_prompts
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
@@ -57,9 +57,10 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._evaluation = evaluation
         self._tokenizer = tokenizer
         self._seed = seed
-        self._training_files = [DataFile(lookup(name), "train") for name in task.train]
+        known = with_own(data.sets)
+        self._training_files = [DataFile(lookup(name, known), "train") for name in task.train]
         names = evaluation.benchmarks if evaluation.benchmarks is not None else task.benchmarks
-        self._benchmark_files = [DataFile(lookup(name), data.split) for name in names]
+        self._benchmark_files = [DataFile(lookup(name, known), data.split) for name in names]
         self._rows: TokenisedRows | None = None
         self._benchmarks: list[BenchmarkItems] = []
 

@@ -42,9 +42,12 @@ class Preparation:
     decoding: Decoding
     content: dict[str, Any]
 
-    def build_module(self, adapt: Callable[[PreTrainedModel], Adapter | None]) -> NeuroAdaModule:
-        """Read the backbone onto the device and adapt it."""
-        model = models.load_model(self.run.model, self.trainer.strategy.root_device)
+    def build_module(
+        self, adapt: Callable[[PreTrainedModel], Adapter | None], model: PreTrainedModel | None = None
+    ) -> NeuroAdaModule:
+        """Read the backbone onto the device, unless it is there already, and adapt it."""
+        if model is None:
+            model = models.load_model(self.run.model, self.trainer.strategy.root_device)
         return NeuroAdaModule(
             model=model,
             adapter=adapt(model),

@@ -1,5 +1,7 @@
 """What ``resume`` and ``adapter`` bring in, and what they refuse."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from neuroada.config.errors import UserError
+from neuroada.config.identity import run_folder
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import adapter_directory, read_config
+from neuroada.config.sources import adapter_directory, read_config, runs_of
 
 Checked = Callable[..., RunConfig]
 StoreRun = Callable[..., Path]
@@ -222,7 +225,7 @@ class TestAdapterOnItsOwn:
         directory = store_adapter(base_model_name_or_path=None, revision=None)
         assert checked("job=evaluate", f"adapter={directory}", "model=llama_7b").model.name == "llama_7b"
 
-    @pytest.mark.parametrize("content", ["{", "[]", "5", "null", "", '{"top_k": 1}', '{"peft_type": "LORA"}'])
+    @pytest.mark.parametrize("content", ["{", "[]", "5", "null", "", '{"top_k": 1}', '{"peft_type": "NEUROADA"}'])
     def test_a_damaged_description_is_refused(
         self, checked: Checked, store_adapter: StoreAdapter, content: str
     ) -> None:
@@ -238,6 +241,85 @@ class TestAdapterOnItsOwn:
     def test_a_folder_without_an_adapter_is_refused(self, checked: Checked, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"adapter=.*: neither a run folder with adapter/ nor a folder with"):
             checked("job=evaluate", f"adapter={tmp_path}")
+
+
+class TestSeveralAdapters:
+    def test_each_is_the_run_that_it_would_be_alone(
+        self, checked: Checked, store_run: StoreRun, store_adapter: StoreAdapter
+    ) -> None:
+        given = ("model.target_modules=[q_proj,v_proj]", "method.gradient=gemm")
+        first, second = store_run(*given, name="first"), store_run(*given, "budget=top5", name="second")
+        store_adapter(first)
+        store_adapter(second, top_k=5, selection="random", seed=3)
+        run = checked("job=evaluate", f"adapter=[{first}/,{second},{first}]")
+        assert run.adapter == [str(first), str(second)]
+        assert run_folder(dataclasses.asdict(run)) == "."
+        for (one, place), path in zip(runs_of(run, Path("below")), (first, second), strict=True):
+            alone = checked("job=evaluate", f"adapter={path}")
+            assert one == alone
+            assert place == Path("below") / run_folder(dataclasses.asdict(alone))
+
+    def test_one_adapter_is_a_run_in_the_folder_given(self, checked: Checked, run_with_adapter: Path) -> None:
+        run = checked("job=evaluate", f"adapter={run_with_adapter}")
+        assert runs_of(run, Path("here")) == [(run, Path("here"))]
+
+    @pytest.mark.parametrize("override", ["model.dtype=bfloat16", "model.revision=v2", "task=math", "model=llama_7b"])
+    def test_two_that_cannot_share_a_model_are_named(
+        self, checked: Checked, store_run: StoreRun, store_adapter: StoreAdapter, override: str
+    ) -> None:
+        target = "model.target_modules=[q_proj,v_proj]"
+        first, second = store_run(target, name="first"), store_run(override, target, name="second")
+        store_adapter(first)
+        store_adapter(second)
+        with pytest.raises(
+            UserError, match=rf"adapter={first} and {second} cannot be scored on one loaded model \(\w+"
+        ):
+            checked("job=evaluate", f"adapter=[{first},{second}]")
+        typed = override.replace("model=llama_7b", "model=bundled")
+        assert checked("job=evaluate", f"adapter=[{first},{second}]", typed).adapter == [str(first), str(second)]
+
+    @pytest.mark.parametrize(
+        ("job", "message"), [("merge", "job=merge takes one adapter"), ("evaluate", "at least one")]
+    )
+    def test_none_and_too_many_are_refused(self, checked: Checked, job: str, message: str) -> None:
+        given = "adapter=[]" if job == "evaluate" else "adapter=[a,b]"
+        with pytest.raises(UserError, match=message):
+            checked(f"job={job}", given)
+
+
+class TestPeftAdapter:
+    @pytest.fixture
+    def lora(self, store_adapter: StoreAdapter) -> Path:
+        directory = store_adapter()
+        header = {"peft_type": "LORA", "base_model_name_or_path": "nobody/Some-Model.7B", "revision": None}
+        (directory / "adapter_config.json").write_text(json.dumps(header))
+        return directory
+
+    def test_it_names_its_base_and_is_a_method(self, checked: Checked, lora: Path) -> None:
+        run = checked("job=evaluate", f"adapter={lora}")
+        assert (run.model.name, run.model.name_or_path) == ("some_model_7b", "nobody/Some-Model.7B")
+        assert run.method["name"] == "peft-lora"
+        assert run.adapter == str(lora)
+
+    def test_a_typed_base_wins(self, checked: Checked, lora: Path) -> None:
+        assert checked("job=evaluate", f"adapter={lora}", "model=llama_7b").model.name == "llama_7b"
+
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            (["job=evaluate", "budget=top5"], "budget: .* holds an adapter of the peft library"),
+            (["job=merge"], "only job=evaluate can be done"),
+        ],
+    )
+    def test_what_it_does_not_have_is_refused(
+        self, checked: Checked, lora: Path, overrides: list[str], message: str
+    ) -> None:
+        with pytest.raises(UserError, match=message):
+            checked(*overrides, f"adapter={lora}")
+
+    def test_it_is_scored_alone(self, checked: Checked, lora: Path) -> None:
+        with pytest.raises(UserError, match="an adapter of the peft library is scored alone"):
+            checked("job=evaluate", f"adapter=[{lora}]")
 
 
 def test_an_adapter_is_found_in_its_run(store_run: StoreRun, store_adapter: StoreAdapter) -> None:

@@ -67,4 +67,3 @@ def test_a_task_in_a_folder_of_one_s_own_names_its_sets(overrides: list[str], tm
     with initialize_config_dir(str(CONF), version_base="1.3"):
         run = check(settle(compose("config", typed), typed))
     assert (run.task.train, run.data.sets) == (["riddles"], {"riddles": "commonsense"})
-    evaluate(compose_run([*given, "job=evaluate", *OWN]), tmp_path / "base")
