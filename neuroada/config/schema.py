@@ -50,6 +50,14 @@ class JobConfig:
     """Whether the job runs once on every device; the others run in one process."""
     own_process: bool = True
     """Whether a sweep gives the job a process of its own; the others print from the sweep's process."""
+    device_memory_gib: float | None = None
+    """Memory of the GPU that job=budget plans for; null means that of this machine's."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.device_memory_gib is None or self.device_memory_gib > 0,
+            f"job.device_memory_gib={self.device_memory_gib}: must be above 0",
+        )
 
 
 @dataclass

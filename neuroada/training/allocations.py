@@ -1,0 +1,101 @@
+"""Counting what a computation allocates while it runs on tensors without content.
+
+torch's own ``MemTracker`` counts whole modules; here the parts of a step and the inside of our own operator count too.
+"""
+
+import math
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from neuroada.sparse import gradient
+
+_GEMM_BLOCK_ENTRIES = 1 << 22
+_SAMPLING_CHUNK_TOKENS = 512
+"""As in ``neuroada.sparse.gradient``."""
+
+
+class AllocationCounter(TorchDispatchMode):
+    """Bytes of the storages that operators make inside the block and that somebody still holds.
+
+    Attributes:
+        held: Bytes now.
+        peak: Most bytes since the start or the last ``take_peak``.
+    """
+
+    def __init__(self, device_type: str, known: Iterable[Tensor]) -> None:
+        """Count as on a device of this type; the storages of ``known`` were there before and do not count."""
+        super().__init__()
+        self.held = self.peak = 0
+        self._device_type = device_type
+        # The operator that made each living storage, by the storage's address.
+        self._makers: dict[int, Any] = {_address(tensor): None for tensor in known}
+
+    def take_peak(self) -> int:
+        """The peak so far; from here on it is counted anew."""
+        peak, self.peak = self.peak, self.held
+        return peak
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        # The probes of a backbone ask for numbers, and there are none. Differences between packed and separate examples
+        # read as zero, and two tensors are equal where the same operator made them: logits that were scaled or capped
+        # after the output layer differ from its own.
+        if func is torch.ops.aten._local_scalar_dense.default and _is_fake(args[0]):
+            return 0
+        if func is torch.ops.aten.equal.default and _is_fake(args[0]):
+            return self._makers.get(_address(args[0])) == self._makers.get(_address(args[1]))
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self._add(tensor, func)
+        if func is torch.ops.neuroada.sampled_weight_gradient.default:
+            self.peak = max(self.peak, self.held + _gradient_workspace(self._device_type, *args))
+        return result
+
+    def _add(self, tensor: Tensor, maker: Any) -> None:
+        address = _address(tensor)
+        if address in self._makers:
+            return
+        storage = tensor.untyped_storage()
+        self._makers[address] = maker
+        self.held += storage.nbytes()
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(storage, self._remove, address, storage.nbytes())
+
+    def _remove(self, address: int, num_bytes: int) -> None:
+        self.held -= num_bytes
+        del self._makers[address]
+
+
+def _address(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    return isinstance(tensor, torch._subclasses.FakeTensor)
+
+
+def _gradient_workspace(
+    device_type: str, grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype, way: str
+) -> int:
+    """Bytes that ``sampled_weight_gradient`` takes for itself while it runs, its result apart; measured on the CPU."""
+    (num_tokens, num_outputs), num_inputs = grad_TO.shape, input_TI.shape[1]
+    if way == gradient.AUTO:
+        way = gradient.best_way(num_inputs, columns_OK.shape[1], grad_TO.dtype, device_type)
+    if way == "gemm":
+        entries = min(_GEMM_BLOCK_ENTRIES, num_outputs * num_inputs)
+        return entries * grad_TO.element_size() + math.prod(columns_OK.shape) * 8
+    if way == "sampled":
+        # Each chunk is transposed, and before that widened if it is in half precision. The pattern and the product
+        # come to about seven numbers a value.
+        copies = 1 if grad_TO.dtype == dtype else 2
+        chunk = min(num_tokens, _SAMPLING_CHUNK_TOKENS) * (num_outputs + num_inputs) * dtype.itemsize
+        return copies * chunk + 7 * math.prod(columns_OK.shape) * dtype.itemsize
+    return 0

@@ -1,0 +1,228 @@
+"""How much memory a training step takes at most, known before there are weights, data or a device.
+
+The step itself is run, by the code that trains, on tensors that have a shape and no content (torch's fake tensors);
+what it allocates is added up as it comes and goes. So this holds for any architecture, and follows whatever attention,
+loss or checkpointing do.
+
+Shapes: O neurons, I inputs, K trained inputs per neuron.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from hydra.utils import instantiate
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+import neuroada
+from neuroada.config.schema import DataConfig, RunConfig
+from neuroada.sparse.adapter import Adapter
+from neuroada.tasks.batches import TrainingBatch, collate_packed, collate_padded
+from neuroada.tasks.encoding import Encoded
+from neuroada.training import models
+from neuroada.training.allocations import AllocationCounter
+from neuroada.training.attention import attend_by_example
+from neuroada.training.loss import SummedLoss
+from neuroada.training.methods import Attached, Method, NeuroAda
+
+_DEPTHS = (2, 3)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Peak memory of a training step on one device, in bytes.
+
+    Attributes:
+        weights: Of the backbone, tied ones once.
+        trained: What the method adds and its optimizer state; the gradient too where it outlives a micro-batch.
+        activations: What the decoder's forward leaves for its backward.
+        logits: Most that the output layer and the loss need on top.
+        working: Most that the rest of the step needs on top: the backward, and the gradient that grows in it.
+    """
+
+    weights: int
+    trained: int = 0
+    activations: int = 0
+    logits: int = 0
+    working: int = 0
+
+    @property
+    def total(self) -> int:
+        """Logits are gone when the backward begins, so only the larger of the two counts."""
+        return self.weights + self.trained + self.activations + max(self.logits, self.working)
+
+
+class _Peaks(NamedTuple):
+    """What a model of some depth needs beside its weights, in bytes."""
+
+    trained: int
+    activations: int
+    in_decoder: int
+    in_loss: int
+    in_backward: int
+    in_update: int
+
+    def at_depth(self, other: "_Peaks", steps: int) -> "_Peaks":
+        """Go on in a straight line from this one by as many steps as from this one to the other."""
+        return _Peaks(*(here + steps * (there - here) for here, there in zip(self, other, strict=True)))
+
+
+def plan(run: RunConfig, method: Method, device_type: str) -> MemoryPlan:
+    """Predict the peak of a run's training step on its largest micro-batch: every example of the greatest length.
+
+    A deep model of equal blocks is run with two and with three of them: each further block adds what the third does.
+
+    Args:
+        method: What trains; without anything that does, the weights are all.
+        device_type: "cuda" or "cpu": decides the precision that ``model.dtype=auto`` means.
+
+    Raises:
+        UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
+    """
+    skeleton = models.load_skeleton(run.model)
+    counted = method.budget(skeleton, run.model.target_modules, run.budget.top_k)
+    model = _fake_model(run, device_type)
+    weights = _bytes_of([*model.parameters(), *model.buffers()])
+    if counted.trainable == 0:
+        return MemoryPlan(weights)
+    layers = list(counted.layers)
+    blocks = _equal_blocks(model)
+    if blocks is None or len(blocks) <= max(_DEPTHS):
+        peaks = _peaks(run, method, layers, model, device_type)
+    else:
+        few, more = (
+            _peaks(run, method, layers, _fake_model(run, device_type, depth), device_type) for depth in _DEPTHS
+        )
+        peaks = few.at_depth(more, len(blocks) - _DEPTHS[0])
+    working = max(peaks.in_decoder, peaks.in_backward, peaks.in_update) - peaks.activations
+    return MemoryPlan(weights, peaks.trained, peaks.activations, peaks.in_loss - peaks.activations, working)
+
+
+def _fake_model(run: RunConfig, device_type: str, depth: int | None = None) -> PreTrainedModel:
+    """The backbone on tensors without content; of its equal blocks only the first ones, if a depth is given."""
+    dtype = models.resolve_dtype(run.model.dtype, device_type)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = models.random_model(run.model, torch.device("cpu"), dtype).train()
+    if depth is not None:
+        blocks = _equal_blocks(model)
+        assert blocks is not None
+        del blocks[depth:]
+    return model
+
+
+def _equal_blocks(model: PreTrainedModel) -> nn.ModuleList | None:
+    """The list of the decoder's blocks, if all are of one kind and of the same shapes."""
+    config = model.config.get_text_config()
+    if len(set(getattr(config, "layer_types", None) or ["one"])) > 1:
+        return None
+    for module in model.get_decoder().children():
+        if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers:
+            shapes = {tuple((name, part.shape) for name, part in block.named_parameters()) for block in module}
+            return module if len(shapes) == 1 else None
+    return None
+
+
+def _peaks(run: RunConfig, method: Method, layers: Iterable[str], model: PreTrainedModel, device_type: str) -> _Peaks:
+    before = _bytes_of([*model.parameters(), *model.buffers()])
+    attached = _attach(model, method, layers, run)
+    if run.model.gradient_checkpointing:
+        models.enable_gradient_checkpointing(model)
+    optimizer = _started_optimizer(run, attached)
+    if run.data.batch_size > run.data.micro_batch_size or run.trainer.get("devices", 1) != 1:
+        _fill_gradients(attached)
+    known = _tensors(model, optimizer)
+    counter = AllocationCounter(device_type, known)
+    return _Peaks(_bytes_of(known) - before, *_phases(model, worst_batch(run.data), optimizer, counter))
+
+
+def worst_batch(data: DataConfig) -> TrainingBatch:
+    """A micro-batch of the greatest size: all examples are of the greatest length, and all their tokens carry loss."""
+    lengths = [data.max_length] * data.micro_batch_size
+    if data.batching == "packed":
+        return collate_packed(_examples(lengths), num_step_tokens=1)
+    lengths[-1] -= 1  # a row that is padded costs a mask
+    return collate_padded(_examples(lengths), num_step_tokens=1, pad_id=0)
+
+
+def _examples(lengths: Sequence[int]) -> list[Encoded]:
+    return [Encoded([0] * length, labels_from=0) for length in lengths]
+
+
+def _attach(model: PreTrainedModel, method: Method, layers: Iterable[str], run: RunConfig) -> Attached:
+    if not isinstance(method, NeuroAda):
+        attached = method.attach(model, run.model.target_modules, run.budget.top_k)
+        assert attached is not None
+        return attached
+    # There are no weights to rank. Which columns are chosen matters where a layer saves those alone: drawn at random
+    # they are more distinct ones than real weights give.
+    modules = dict(model.named_modules())
+    columns = {}
+    for name in modules.keys() & layers:
+        layer = modules[name]
+        assert isinstance(layer, nn.Linear)
+        drawn_OK = _drawn_columns(layer.out_features, layer.in_features, run.budget.top_k)
+        columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
+    config = neuroada.NeuroAdaConfig(top_k=run.budget.top_k, target_modules=run.model.target_modules)
+    return Adapter(model, config, columns, method.gradient)
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn_columns(num_outputs: int, num_inputs: int, top_k: int) -> Tensor:
+    """(out_features, min(top_k, in_features)) int32."""
+    shape = (num_outputs, min(top_k, num_inputs))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(num_inputs, shape, dtype=torch.int32, generator=generator)
+
+
+def _started_optimizer(run: RunConfig, attached: Attached) -> Optimizer:
+    """The run's optimizer after its first step, when it has its state."""
+    _fill_gradients(attached)
+    optimizer: Optimizer = instantiate(run.optimizer, _convert_="all")(list(attached.parameters()))
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
+
+
+def _fill_gradients(attached: Attached) -> None:
+    for parameter in attached.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def _phases(
+    model: PreTrainedModel, batch: TrainingBatch, optimizer: Optimizer, counter: AllocationCounter
+) -> tuple[int, int, int, int, int]:
+    """Bytes held after the decoder, and the peaks in the decoder, the loss, the backward and the update."""
+    after_decoder = [0, 0]
+
+    def mark(*_: Any) -> None:
+        after_decoder[:] = counter.held, counter.take_peak()
+
+    with counter:
+        if batch["example_lengths"] is not None:
+            attend_by_example(model)
+        summed_loss = SummedLoss(model)
+        handle = model.get_decoder().register_forward_hook(mark)
+        loss, _ = summed_loss(batch)
+        handle.remove()
+        in_loss = counter.take_peak()
+        loss.backward()
+        in_backward = counter.take_peak()
+        optimizer.step()
+        in_update = counter.take_peak()
+    activations, in_decoder = after_decoder
+    return activations, in_decoder, in_loss, in_backward, in_update
+
+
+def _tensors(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return [*model.parameters(), *model.buffers(), *state, *gradients]
+
+
+def _bytes_of(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
