@@ -117,8 +117,7 @@ class Adapter:
         """Spread the model over the ranks of a one-dimensional mesh with FSDP2: weights, columns and values by rows.
 
         Every rank holds the same model, on the CPU if it does not fit a device, and the same adapter; see
-        ``neuroada.sparse.sharding`` for what is held when. Make the optimizer afterwards. Then call the model as a
-        whole, ``model(...)`` or ``model.generate(...)``: the parts alone are not whole. ``sync``, ``save`` and the
+        ``neuroada.sparse.sharding`` for what is held when. Make the optimizer afterwards. ``sync``, ``save`` and the
         rest work as before, called on every rank; to ``merge`` or ``detach``, load what ``save`` wrote into a whole
         model.
 
@@ -126,8 +125,7 @@ class Adapter:
             AdapterError: It is sharded already.
         """
         self._refuse_sharded("shard")
-        layers = self._attached()
-        shard_model(self.model, [layer.bypass for layer in layers.values()], mesh)
+        shard_model(self.model, list(self._attached().values()), mesh)
         self.is_sharded = True
 
     def prepare(self, directory: str | Path) -> PreparedAdapter:

@@ -6,11 +6,12 @@ moves for a frozen model, plus columns and values with each weight, plus the gra
 
 What is held when: columns are chosen before sharding, on whole weights, wherever these lie. A model on the CPU stays
 there until ``shard_model`` reaches it; then one block of layers at a time goes to the rank's device, whole, is cut,
-and the rest of it is dropped. In training the device holds its share of the model, the block at work and the next
-one, gathered ahead, and what belongs to no block: embeddings and output head.
+and the rest of it is dropped. In training the device holds its share of all blocks, the block at work and the next
+one, gathered ahead, and what belongs to no block (embeddings, output head), which stays whole: gathered, it would
+have to be there from the forward's start to the backward's end.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor, nn
@@ -19,36 +20,42 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
 
-    from neuroada.sparse.layer import Bypass
+    from neuroada.sparse.layer import BypassedLinear
 
 
-def shard_model(model: nn.Module, bypasses: Iterable["Bypass"], mesh: "DeviceMesh") -> None:
-    """Shard each block of layers, then what is left, by rows over a one-dimensional mesh. In place.
+def shard_model(model: nn.Module, layers: Sequence["BypassedLinear"], mesh: "DeviceMesh") -> None:
+    """Shard each block of layers by rows over a one-dimensional mesh, and move the rest to the device. In place.
 
     Args:
-        model: Its frozen parameters and the values become ``DTensor`` parameters of the same names.
-        bypasses: All there are in it.
+        model: Its blocks' parameters become ``DTensor`` parameters of the same names. A model without a module list
+            is one block.
+        layers: All its adapted layers; one outside the blocks is sharded by itself.
         mesh: The ranks; its device type is where they compute.
     """
     # Imported where it is used: it takes more than a second.
     from torch.distributed.fsdp import fully_shard
 
-    bypasses = list(bypasses)
-    for bypass in bypasses:
+    for layer in layers:
         # Buffers everywhere else: an integer parameter breaks requires_grad_(True). But FSDP shards parameters only.
-        columns_OK = bypass.columns
-        del bypass.columns
-        bypass.register_parameter("columns", nn.Parameter(columns_OK, requires_grad=False))
-    for block in _blocks(model):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-    for bypass in bypasses:
+        columns_OK = layer.columns
+        del layer.bypass.columns
+        layer.bypass.register_parameter("columns", nn.Parameter(columns_OK, requires_grad=False))
+    blocks = list(_blocks(model)) or [model]
+    inside = {id(module) for block in blocks for module in block.modules()}
+    for part in [*blocks, *(layer for layer in layers if id(layer) not in inside)]:
+        fully_shard(part, mesh=mesh)
+    # With one root above them, FSDP gathers a block while the one before it computes.
+    root = _common_parent(model, blocks)
+    if root is not blocks[0]:
+        fully_shard(root, mesh=mesh, ignored_params={rest for rest in root.parameters() if not is_sharded(rest)})
+    model.to(next(blocks[0].parameters()).device)
+    for layer in layers:
         # The forward does not read them, so they are not to be gathered: a buffer still, of this rank's rows.
-        bypass.original = rows_as(bypass.original, bypass.values)
+        layer.bypass.original = rows_as(layer.bypass.original, layer.values)
 
 
 def reshard(model: nn.Module) -> None:
-    """Let every parameter be this rank's share: FSDP leaves those of no block whole between forward and backward."""
+    """Let every parameter be this rank's share: FSDP leaves those of its roots whole after a forward."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
@@ -103,3 +110,12 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from (block for block in child if next(block.parameters(), None) is not None)
         else:
             yield from _blocks(child)
+
+
+def _common_parent(module: nn.Module, blocks: Sequence[nn.Module]) -> nn.Module:
+    """The innermost module with a forward that holds all blocks: the decoder of a language model."""
+    for child in module.children():
+        inside = set(child.modules())
+        if not isinstance(child, nn.ModuleList) and all(block in inside for block in blocks):
+            return _common_parent(child, blocks)
+    return module

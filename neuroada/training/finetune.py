@@ -33,7 +33,10 @@ def finetune(run: RunConfig, folder: Path) -> None:
     module = preparation.build_module(
         lambda model: preparation.method.attach(model, run.model.target_modules, run.budget.top_k)
     )
-    outcome: dict[str, Any] = {"budget": describe_budget(preparation), "device": str(module.model.device)}
+    outcome: dict[str, Any] = {
+        "budget": describe_budget(preparation),
+        "device": str(preparation.trainer.strategy.root_device),
+    }
     started = time.perf_counter()
     if module.adapter is None:
         logger.info("method=%s trains nothing: scoring the base", preparation.method.name)
@@ -66,7 +69,7 @@ def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpo
     if checkpoint is not None or trainer.checkpoint_callback is not None:
         # If scoring is interrupted, the next start finds training done.
         trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt", weights_only=False)
-    if trainer.is_global_zero:
-        assert module.adapter is not None
+    assert module.adapter is not None
+    if trainer.is_global_zero or module.adapter.is_sharded:
         module.adapter.save(folder / ADAPTER_FOLDER)
     trainer.strategy.barrier("adapter saved")

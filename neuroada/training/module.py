@@ -19,6 +19,7 @@ from neuroada.training.attention import attend_by_example, attend_by_row
 from neuroada.training.generation import Decoding, Generator
 from neuroada.training.loss import SummedLoss
 from neuroada.training.probes import require_separate_examples
+from neuroada.training.sharding import ShardedStrategy
 
 CHECKPOINT_KEY = "neuroada"
 _ADAPTER_MARK = ".bypass."
@@ -61,6 +62,11 @@ class NeuroAdaModule(lightning.LightningModule):
         self._step_loss = torch.zeros(())
         self._summed_loss = SummedLoss(model)
 
+    def configure_model(self) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedStrategy):
+            strategy.shard(self.model, self.adapter)
+
     def on_fit_start(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         if data.packs_examples:
@@ -98,6 +104,7 @@ class NeuroAdaModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.adapter is not None, "nothing to train: fit needs an adapter"
+
     def on_test_start(self) -> None:
         # A new one each time: it remembers what the model writes, and the weights may have changed since.
         self._generator = Generator(self.model, self._decoding)

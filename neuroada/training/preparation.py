@@ -19,6 +19,7 @@ from neuroada.training.evaluation import BenchmarkScoring
 from neuroada.training.generation import Decoding
 from neuroada.training.methods import Method
 from neuroada.training.module import NeuroAdaModule
+from neuroada.training.sharding import loading_device
 from neuroada.training.trainer import build_trainer
 
 
@@ -45,9 +46,10 @@ class Preparation:
     def build_module(
         self, adapt: Callable[[PreTrainedModel], Adapter | None], model: PreTrainedModel | None = None
     ) -> NeuroAdaModule:
-        """Read the backbone onto the device, unless it is there already, and adapt it."""
+        """Read the backbone onto the device, or the CPU if it is to be sharded, unless it is there; and adapt it."""
         if model is None:
-            model = models.load_model(self.run.model, self.trainer.strategy.root_device)
+            precision = replace(self.run.model, dtype=self.content["dtype"])
+            model = models.load_model(precision, loading_device(self.trainer.strategy))
         return NeuroAdaModule(
             model=model,
             adapter=adapt(model),

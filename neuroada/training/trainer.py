@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.training.sharding import Lockstep, ShardedStrategy
 
 # Paths in the configuration of loggers and callbacks are relative to the run folder, so that a configuration can be
 # moved and compared; these are the keywords that hold them.
@@ -37,6 +38,9 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     }
     trainer = _make("trainer", settings, callbacks=callbacks, logger=loggers or False)
     assert isinstance(trainer, lightning.Trainer)
+    if isinstance(trainer.strategy, ShardedStrategy):
+        # Before those that gather what the ranks computed: until then all of them have to compute.
+        trainer.callbacks.insert(0, Lockstep())  # type: ignore[attr-defined]  # set dynamically
     return trainer
 
 

@@ -1,0 +1,134 @@
+"""FSDP2 as a Lightning strategy: a backbone that does not fit one device, sharded with its adapter over all ranks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
+from transformers import PreTrainedModel
+
+from neuroada.config.errors import UserError
+from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.sharding import all_rows, is_sharded, rows_as, shard_model
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Shards over all ranks of all nodes. Checkpoints are those of an unsharded run: a run continues either way."""
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def shard(self, model: PreTrainedModel, adapter: Adapter | None) -> None:
+        """Shard the backbone, if it is not yet; it lies whole on the CPU until here.
+
+        Raises:
+            UserError: The adapter trains the output head, which the loss calls apart from the model.
+        """
+        if any(is_sharded(parameter) for parameter in model.parameters()):
+            return
+        if isinstance(model.get_output_embeddings(), BypassedLinear):
+            raise UserError(
+                "model.target_modules: the output head cannot be trained under trainer=fsdp; leave it out, or use "
+                "trainer=ddp"
+            )
+        mesh = self.device_mesh["data_parallel"]
+        if adapter is None:
+            shard_model(model, [], mesh)
+        else:
+            adapter.shard(mesh)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        assert self.lightning_module is not None
+        return _whole(self.lightning_module.state_dict())
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        assert self.lightning_module is not None
+        present = self.lightning_module.state_dict()
+        stored = checkpoint["state_dict"]
+        sharded = {key: rows_as(value, present[key]) if key in present else value for key, value in stored.items()}
+        self.lightning_module.load_state_dict(sharded, strict=strict)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        return _whole(optimizer.state_dict())
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        states = [
+            _sharded_state(optimizer, state)
+            for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
+        ]
+        Strategy.load_optimizer_state_dict(self, {"optimizer_states": states})
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+
+class Lockstep(Callback):
+    """Lets each rank score prompts of its own, in as many forward passes as these take it.
+
+    A forward needs the weights of all ranks, so all must take part in it. Before each, the ranks agree that somebody
+    still computes; one that is done joins in with a token of no meaning until all are.
+    """
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        def announce(*_: Any) -> None:
+            _somebody_computes(trainer, computes=True)
+
+        self._announcement = _decoder(pl_module).register_forward_pre_hook(announce, prepend=True)
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._announcement.remove()
+        token = torch.zeros((1, 1), dtype=torch.long, device=pl_module.device)
+        # As generation does: what is gathered for the first time in this mode can only be written in it.
+        with torch.inference_mode():
+            while _somebody_computes(trainer, computes=False):
+                _decoder(pl_module)(input_ids=token, use_cache=False)
+
+
+def loading_device(strategy: Strategy) -> torch.device:
+    """Where a backbone is to be read: on the rank's device, or on the CPU if it is sharded from there."""
+    return torch.device("cpu") if isinstance(strategy, ShardedStrategy) else strategy.root_device
+
+
+def _somebody_computes(trainer: lightning.Trainer, computes: bool) -> bool:
+    num_computing = torch.tensor(float(computes), device=trainer.strategy.root_device)
+    return bool(trainer.strategy.reduce(num_computing, reduce_op="sum") > 0)
+
+
+def _decoder(module: lightning.LightningModule) -> nn.Module:
+    assert isinstance(module.model, PreTrainedModel)
+    decoder: nn.Module = module.model.get_decoder()
+    return decoder
+
+
+def _whole(state: dict[str, Any]) -> dict[str, Any]:
+    """A state with all rows of its tensors, on the CPU; every rank has to ask for it."""
+    whole: dict[str, Any] = tree_map_only(Tensor, lambda tensor: all_rows(tensor).cpu(), state)
+    return whole
+
+
+def _sharded_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's stored state, its moments sharded as the parameters they belong to."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def sharded(index: int, value: Any) -> Any:
+        is_moment = isinstance(value, Tensor) and value.shape == parameters[index].shape
+        return rows_as(value, parameters[index]) if is_moment else value
+
+    entries = {
+        index: {key: sharded(index, value) for key, value in entry.items()} for index, entry in state["state"].items()
+    }
+    return {**state, "state": entries}
