@@ -155,5 +155,5 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"
     if adapter is not None and name not in _ADAPTER_JOBS:
         yield f"adapter={adapter}: job={name} reads no adapter; use job=evaluate or job=merge"
-    if name == "finetune" and _section(values, "task").get("train") == []:
-        yield "task.train=[]: give at least one training set, or use job=evaluate"
+    if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
+        yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")

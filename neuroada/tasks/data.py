@@ -1,7 +1,6 @@
 """The Lightning data module: files in, loaders out, resumable at any optimizer step."""
 
 import functools
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import datasets
 import lightning
 import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -18,13 +18,14 @@ from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
 from neuroada.tasks import batches
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.catalog import lookup, with_own
-from neuroada.tasks.download import DataFile, ensure
+from neuroada.tasks.download import DataFile, content_hashes, ensure
 from neuroada.tasks.encoding import Encoded, encode_prompts
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
 from neuroada.tasks.prompts import PROTOCOLS, Example
-from neuroada.tasks.rows import read_rows, require_completions
+from neuroada.tasks.rows import read_rows
 from neuroada.tasks.sampling import BudgetBatches, StepBatchSampler, accumulation
 from neuroada.tasks.tokenised import Recipe, TokenisedRows, tokenised
+from neuroada.tasks.training_sets import TrainingSets
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class InstructionDataModule(lightning.LightningDataModule):
     """Training micro-batches and benchmark prompts of one task.
 
     Everything is fetched in ``prepare_data`` and read, checked and tokenised in ``setup``, so that a missing or
-    malformed test file stops a run before its first step. Give ``task.train=[]`` to only evaluate.
+    malformed test file stops a run before its first step. Give ``task.train=[]`` to only evaluate, and in
+    ``trained_on`` the task that the scored model was trained on, if it is another one.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         evaluation: EvaluationConfig,
         tokenizer: PreTrainedTokenizerBase,
         seed: int,
+        trained_on: TaskConfig | None = None,
     ) -> None:
         super().__init__()
         self._task = task
@@ -58,19 +61,20 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._tokenizer = tokenizer
         self._seed = seed
         known = with_own(data.sets)
-        self._training_files = [DataFile(lookup(name, known), "train") for name in task.train]
+        self._training = TrainingSets(task, Path(data.dir), known)
+        self._trained_on = self._training if trained_on is None else TrainingSets(trained_on, Path(data.dir), known)
         names = evaluation.benchmarks if evaluation.benchmarks is not None else task.benchmarks
         self._benchmark_files = [DataFile(lookup(name, known), data.split) for name in names]
         self._rows: TokenisedRows | None = None
         self._benchmarks: list[BenchmarkItems] = []
+        self._done: dict[str, frozenset[int]] = {}
+        # A benchmark may have fewer items left than there are ranks.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @property
     def files_needed(self) -> list[DataFile]:
         """Every file that is read, training sets first."""
-        self._done: dict[str, frozenset[int]] = {}
-        # A benchmark may have fewer items left than there are ranks.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        return self._training_files + self._benchmark_files
+        return self._training.files_needed + self._benchmark_files
 
     @property
     def benchmarks(self) -> list[BenchmarkItems]:
@@ -87,13 +91,25 @@ class InstructionDataModule(lightning.LightningDataModule):
         """Optimizer steps; the same for any number of ranks."""
         return -(-len(self._training_rows) // self._data.batch_size)
 
+    @property
+    def dropped_rows(self) -> dict[str, int]:
+        """Rows of each training set that ``task.clean_of`` takes away; empty without it."""
+        return self._training.dropped
+
+    def leaked_items(self) -> dict[str, frozenset[int]] | None:
+        """Of each benchmark, the items (``Example.index``) whose question the scored model was trained on.
+
+        By the ``normalised`` rule of ``neuroada.tasks.contamination``; None where training files are not all here.
+        """
+        return self._trained_on.leaked_items({items.name: items.examples for items in self._benchmarks})
+
     def accumulate_grad_batches(self, world_size: int) -> int:
         """What Lightning's Trainer must be given; raises UserError where the sizes do not divide."""
         return accumulation(self._data.batch_size, self._data.micro_batch_size, world_size)
 
     def content_hashes(self) -> dict[str, str]:
-        """``<name>/<split>`` -> sha256 of the file as it lies there."""
-        return {f"{file.dataset.name}/{file.split}": _sha256(file.path(self._dir)) for file in self.files_needed}
+        """``<name>/<split>`` -> sha256 of the file as it lies there, dropped questions' files included."""
+        return content_hashes(self.files_needed, self._dir)
 
     def prepare_data(self) -> None:
         ensure(self.files_needed, self._dir, self._data.url)
@@ -106,8 +122,8 @@ class InstructionDataModule(lightning.LightningDataModule):
             return
         # The quick part first: a malformed benchmark is reported before minutes of tokenising.
         benchmarks = [self._select(file, self._read(file)) for file in self._benchmark_files]
-        if self._training_files:
-            self._rows = TokenisedRows([self._tokenised(file) for file in self._training_files])
+        if self._training.files:
+            self._rows = TokenisedRows([self._tokenised(file) for file in self._training.files])
             self._report_lost_completions(self._rows)
         self._benchmarks = benchmarks
 
@@ -127,6 +143,15 @@ class InstructionDataModule(lightning.LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[PromptBatch]]:
         """One loader for each benchmark: this rank's share of what is left, longest prompts first."""
         return [self._prompt_loader(items, order) for items, order in zip(self._benchmarks, self._left(), strict=True)]
+
+    @property
+    def limit(self) -> int | None:
+        """Most items of each benchmark, a sample; None for all."""
+        return self._evaluation.limit
+
+    def new_tokens(self, items: BenchmarkItems) -> int:
+        """Longest generation for a benchmark."""
+        return self._evaluation.max_new_tokens or items.protocol.max_new_tokens
 
     def leave_out(self, done: Mapping[str, Collection[int]]) -> None:
         """Benchmark -> items (``Example.index``) already scored; test loaders made from now on leave them out."""
@@ -164,16 +189,11 @@ class InstructionDataModule(lightning.LightningDataModule):
         return BenchmarkItems(file.dataset, file.split, protocol, examples, prompts)
 
     def _tokenised(self, file: DataFile) -> datasets.Dataset:
+        cleaned_of = tuple(test.sha256(self._dir) for test in self._training.clean_of)
         protocol = PROTOCOLS[file.dataset.protocol]
-        path = file.path(self._dir)
-
-        def read() -> list[Example]:
-            examples = read_rows(path, file.dataset)
-            require_completions(path, examples, protocol)
-            return examples
-
-        recipe = Recipe(protocol, self._tokenizer, self._data.max_length, self._task.loss_on)
-        return tokenised(file.dataset.name, _sha256(path), recipe, read)
+        recipe = Recipe(protocol, self._tokenizer, self._data.max_length, self._task.loss_on, cleaned_of)
+        read = functools.partial(self._training.examples, file)
+        return tokenised(file.dataset.name, file.sha256(self._dir), recipe, read)
 
     def _report_lost_completions(self, rows: TokenisedRows) -> None:
         num_lost = int((rows.num_labels == 0).sum())
@@ -191,8 +211,8 @@ class InstructionDataModule(lightning.LightningDataModule):
             )
 
     def _prompt_loader(self, items: BenchmarkItems, order: Sequence[int]) -> DataLoader[PromptBatch]:
-        rank, world_size = self._place()
-        new_tokens = self._evaluation.max_new_tokens or items.protocol.max_new_tokens
+        rank, world_size = self._prompt_place()
+        new_tokens = self.new_tokens(items)
         loader: DataLoader[Any] = DataLoader(
             PromptSet(items),
             batch_sampler=BudgetBatches(
@@ -207,17 +227,6 @@ class InstructionDataModule(lightning.LightningDataModule):
         )
         return loader
 
-    def _place(self) -> tuple[int, int]:
-        """(rank, world size)."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-
-def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback]) -> None:
-    if not any(type(known) is type(callback) for known in callbacks):
-        callbacks.append(callback)
-
     def _left(self) -> list[list[int]]:
         """Positions in each benchmark that are not generated yet, longest prompts first.
 
@@ -228,24 +237,29 @@ def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback])
             [position for position in items.longest_first if items.examples[position].index not in indices]
             for items, indices in zip(self._benchmarks, done, strict=True)
         ]
-        num_ranks = self._place()[1]
+        num_ranks = self._prompt_place()[1]
         if max(map(len, left)) < num_ranks:
             shortest = self._benchmarks[0].longest_first[-1]
             left[0] += [shortest] * (num_ranks - len(left[0]))
         return left
 
+    def _prompt_place(self) -> tuple[int, int]:
+        """(rank, world size) of generation. Ranks that hold parts of one model work on the same prompts together."""
+        if self.trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy | FSDPStrategy):
+            return 0, 1
+        return self._place()
+
     def _default_tokens(self) -> int:
         is_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
         return CPU_TOKENS_PER_BATCH if is_cpu else GPU_TOKENS_PER_BATCH
 
+    def _place(self) -> tuple[int, int]:
+        """(rank, world size)."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; fetch it with a run, or set data.dir to the folder that has it"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
+
+def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback]) -> None:
+    if not any(type(known) is type(callback) for known in callbacks):
+        callbacks.append(callback)

@@ -36,6 +36,24 @@ class DataFile(NamedTuple):
         """Where it lies."""
         return (self.dataset.home or data_dir) / self.dataset.name / f"{self.split}.json"
 
+    def sha256(self, data_dir: Path) -> str:
+        """Of the file as it lies there; raises UserError where it does not."""
+        path = self.path(data_dir)
+        try:
+            with path.open("rb") as content:
+                return hashlib.file_digest(content, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no such file; fetch it with a run, or set data.dir to the folder that has it"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
+
+
+def content_hashes(files: Iterable[DataFile], data_dir: Path) -> dict[str, str]:
+    """``<name>/<split>`` -> sha256 of the file as it lies there."""
+    return {f"{file.dataset.name}/{file.split}": file.sha256(data_dir) for file in files}
+
 
 def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:
     """Fetch whatever is missing; what exists is left as it is, whatever it holds.

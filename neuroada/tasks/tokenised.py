@@ -73,6 +73,8 @@ class Recipe:
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     loss_on: str
+    cleaned_of: tuple[str, ...] = ()
+    """SHA-256 of the files whose questions are dropped before; order and repeats make no difference."""
 
     def fingerprint(self, file_sha256: str) -> str:
         """Names the outcome for one file; equal fingerprints mean equal tokens."""
@@ -84,6 +86,7 @@ class Recipe:
             "protocol": [self.protocol.name, self.protocol.prompt("instruction"), self.protocol.completion(example)],
             "max_length": self.max_length,
             "loss_on": self.loss_on,
+            "cleaned_of": sorted(set(self.cleaned_of)),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 

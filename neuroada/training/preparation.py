@@ -10,7 +10,9 @@ import lightning
 from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroada.config.schema import RunConfig
+from neuroada.config.resolution import resolved
+from neuroada.config.schema import RunConfig, TaskConfig
+from neuroada.config.sources import ADAPTER_FOLDER, CONFIG_FILE, read_config
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
 from neuroada.tasks.data import InstructionDataModule
@@ -61,8 +63,13 @@ class Preparation:
         )
 
 
-def prepare(run: RunConfig, folder: Path) -> Preparation:
+def prepare(run: RunConfig, folder: Path, trained_on: TaskConfig | None = None) -> Preparation:
     """Check a fine-tune: targets, sizes, and every training and evaluation file.
+
+    Args:
+        run: What is to be done.
+        folder: The run folder.
+        trained_on: What the scored model was trained on, where that is not the task of the run.
 
     Raises:
         UserError, AdapterError: Something is missing or wrong; nothing was changed.
@@ -70,7 +77,7 @@ def prepare(run: RunConfig, folder: Path) -> Preparation:
     method: Method = instantiate(run.method, _convert_="all")
     budget = method.budget(models.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
     tokenizer = models.load_tokenizer(run.model)
-    data = InstructionDataModule(run.task, run.data, run.evaluation, tokenizer, run.seed)
+    data = InstructionDataModule(run.task, run.data, run.evaluation, tokenizer, run.seed, trained_on)
     scoring = BenchmarkScoring(folder, tokenizer)
     trainer = build_trainer(run, folder, [scoring])
     trainer.accumulate_grad_batches = data.accumulate_grad_batches(trainer.world_size)
@@ -78,17 +85,43 @@ def prepare(run: RunConfig, folder: Path) -> Preparation:
     data.setup()
     decoding = Decoding.make(tokenizer, data.benchmarks, run.evaluation)
     dtype = models.resolve_dtype(run.model.dtype, trainer.strategy.root_device.type)
-    content = {
+    content: dict[str, Any] = {
         "data": data.content_hashes(),
         "base": models.content_hash(run.model),
         "dtype": str(dtype).removeprefix("torch."),
     }
+    if data.dropped_rows:
+        content["dropped_rows"] = data.dropped_rows
     return Preparation(run, method, budget, tokenizer, data, trainer, scoring, decoding, content)
 
 
 def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:
-    """As ``prepare``, for benchmarks alone: no training file is read."""
-    return prepare(replace(run, task=replace(run.task, train=[])), folder)
+    """As ``prepare``, for benchmarks alone: no training file has to be there."""
+    return prepare(replace(run, task=replace(run.task, train=[])), folder, _trained_on(run))
+
+
+def _trained_on(run: RunConfig) -> TaskConfig:
+    """What the scored model was trained on, by an adapter's run folder; no training sets where that is not known.
+
+    A base is held against the task it is scored on, so that it has the same clean items as what is trained from it.
+    """
+    if run.adapter is None:
+        return run.task
+    paths = run.adapter if isinstance(run.adapter, list) else [run.adapter]
+    unknown = replace(run.task, train=[])
+    tasks = [_task_of_adapter(Path(path)) for path in paths]
+    if not tasks[0] or any(task != tasks[0] for task in tasks):
+        return unknown
+    return replace(unknown, train=tasks[0]["train"], clean_of=tasks[0]["clean_of"])
+
+
+def _task_of_adapter(path: Path) -> dict[str, list[str]]:
+    """``task.train`` and ``task.clean_of`` of the run that made an adapter; empty outside a run folder."""
+    folder = path.parent if path.name == ADAPTER_FOLDER else path
+    if not (folder / CONFIG_FILE).is_file():
+        return {}
+    task = resolved(read_config(folder)).get("task") or {}
+    return {key: task.get(key) or [] for key in ("train", "clean_of")}
 
 
 def directory_hash(directory: Path) -> str:

@@ -1,0 +1,124 @@
+"""Test questions that stand in a training set: finding them, dropping them, and scores with and without them.
+
+Three ways to be the same question, each one wider than the one before:
+
+- ``exact``: the same text but for white space at its ends.
+- ``normalised``: the same words, where a word is a run of letters and digits in lower case. This is the rule behind
+  the published figures, the drop of ``task.clean_of`` and the clean part of a score.
+- ``near``: the same letters and digits whatever the spaces ("did n't", "didn't"), or at least NEAR_SHARE of the
+  question's runs of NEAR_WORDS words are found somewhere in the training set. Runs that more than MAX_REPEATS of a
+  benchmark's questions have are its template and are not counted. A question without any run is held to its letters.
+
+All functions here are pure.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuroada.tasks.prompts import Example
+from neuroada.tasks.scoring import Prediction
+
+NEAR_WORDS = 8
+NEAR_SHARE = 0.8
+MAX_REPEATS = 10
+
+_NO_WORD = re.compile(r"[\W_]+")
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """The items of one benchmark whose questions stand in the training set, by ``Example.index``."""
+
+    num_items: int
+    exact: frozenset[int]
+    normalised: frozenset[int]
+    near: frozenset[int]
+
+
+def normalised(question: str) -> str:
+    """The words of a question with a space between; a question without any is compared as it stands."""
+    return _NO_WORD.sub(" ", question.lower()).strip() or question.strip()
+
+
+def leaked(training: Iterable[Example], benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, Leaks]:
+    """What of each benchmark stands in the training set; one pass over the training set serves all of them."""
+    runs = {name: [_runs(normalised(item.instruction)) for item in items] for name, items in benchmarks.items()}
+    wanted = {run for questions in runs.values() for question in questions for run in question}
+    exact, words, squeezed, seen = set(), set(), set(), set()
+    for example in training:
+        text = normalised(example.instruction)
+        exact.add(example.instruction.strip())
+        words.add(text)
+        squeezed.add(_squeezed(text))
+        seen |= wanted.intersection(_each_run(text))
+    found = {}
+    for name, items in benchmarks.items():
+        texts = [normalised(item.instruction) for item in items]
+        shares = _shares_seen(runs[name], seen)
+        found[name] = Leaks(
+            num_items=len(items),
+            exact=frozenset(item.index for item in items if item.instruction.strip() in exact),
+            normalised=frozenset(item.index for item, text in zip(items, texts, strict=True) if text in words),
+            near=frozenset(
+                item.index
+                for item, text, share in zip(items, texts, shares, strict=True)
+                if share >= NEAR_SHARE or _squeezed(text) in squeezed
+            ),
+        )
+    return found
+
+
+def trained_on(training: Iterable[Example], benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, frozenset[int]]:
+    """The ``normalised`` part of ``leaked`` alone, in a fifth of its time."""
+    questions = {normalised(example.instruction) for example in training}
+    return {
+        name: frozenset(item.index for item in items if normalised(item.instruction) in questions)
+        for name, items in benchmarks.items()
+    }
+
+
+def without(training: Sequence[Example], questions: Iterable[Example]) -> list[Example]:
+    """The training examples that ask none of the questions: same letters and digits, whatever the spaces.
+
+    What the normalised rule finds is gone with it; the spaces are left out because math_10k writes "did n't" where its
+    benchmarks write "didn't".
+    """
+    asked = {_squeezed(normalised(question.instruction)) for question in questions}
+    return [example for example in training if _squeezed(normalised(example.instruction)) not in asked]
+
+
+def split_score(predictions: Sequence[Prediction], leaks: frozenset[int]) -> dict[str, Any]:
+    """What contamination adds to a benchmark's score: accuracy on clean and on leaked items; None where none is."""
+    inside = [row["correct"] for row in predictions if row["index"] in leaks]
+    outside = [row["correct"] for row in predictions if row["index"] not in leaks]
+    return {"leaked": len(inside), "clean": _accuracy(outside), "leaked_items": _accuracy(inside)}
+
+
+def _accuracy(verdicts: Sequence[bool]) -> dict[str, Any]:
+    num_correct = sum(verdicts)
+    share = num_correct / len(verdicts) if verdicts else None
+    return {"n": len(verdicts), "correct": num_correct, "protocol": share}
+
+
+def _squeezed(text: str) -> str:
+    return text.replace(" ", "")
+
+
+def _each_run(text: str) -> Iterator[int]:
+    """Hashes of the runs of NEAR_WORDS words: 64 bits each, so that two of some millions being equal is no concern."""
+    words = text.split()
+    return map(hash, zip(*(words[start:] for start in range(NEAR_WORDS)), strict=False))
+
+
+def _runs(text: str) -> frozenset[int]:
+    return frozenset(_each_run(text))
+
+
+def _shares_seen(questions: Sequence[frozenset[int]], seen: set[int]) -> list[float]:
+    """For each question, which share of its runs was seen, those of the benchmark's template aside."""
+    repeats = Counter(run for question in questions for run in question)
+    own = [{run for run in question if repeats[run] <= MAX_REPEATS} for question in questions]
+    return [len(runs & seen) / len(runs) if runs else 0.0 for runs in own]
