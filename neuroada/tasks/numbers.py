@@ -1,19 +1,32 @@
 """Which number a text settles on, read carefully: the strict parser of arithmetic answers."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!,?\d)|\d+)(?:\.\d+)?|\.\d+"
-_CURRENCY = r"[$€£]?"
+# 1,200 or, as in Indian word problems, 2,12,500; no list such as 1,2,3.
+_GROUPED = r"\d{1,3}(?:,\d{3})+(?!,?\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!,?\d)"
+_DIGITS = rf"(?:{_GROUPED}|\d+)(?:\.\d+)?|\.\d+"
+_CURRENCY = r"(?:[$€£¥₹]|(?:[Rr]s\.?|USD|US\$)\s?)?"
+# A minus between two operands subtracts, and one with a space behind it opens an item of a list.
+_SIGN = r"(?<![\w)\]%$]\s)(?<![\w)\]%$])-|(?<=[=:(])-\s|(?<=[=:(]\s)-\s"
 _NUMBER = re.compile(
-    # A minus between two operands subtracts; a digit inside a word ("answer1") is no number.
-    rf"(?<![\w./])(?P<sign>(?<![\w)\]%$]\s)(?<![\w)\]%$])-\s?)?{_CURRENCY}(?P<inner_sign>-)?"
-    rf"(?:(?P<whole>\d+)\s+(?=\d+/\d))?(?P<number>{_DIGITS})(?P<exponent>[eE][+-]?\d+\b)?"
+    # A digit inside a word ("answer1") and an exponent ("cm^2") are no numbers.
+    rf"(?<![\w./^])(?<!\^\{{)(?P<sign>{_SIGN})?{_CURRENCY}(?P<inner_sign>-)?"
+    rf"(?:(?P<whole>\d+)\s+(?=\d+/\d))?(?P<number>(?>{_DIGITS}))(?!\s?\^)"
+    r"(?:(?P<exponent>[eE][+-]?\d+\b)|\s?(?:[x×*]|\\times|\\cdot)\s?10\s?\^\s?\{?(?P<power>[+-]?\d+)\}?)?"
     r"(?:/(?P<denominator>\d+)(?![\d/]))?(?P<percent>\s?(?:%|percent\b))?",
     re.ASCII,
 )
+_REJECTED = re.compile(r"\b(?i:not|instead\s+of|rather\s+than)\s+\Z")
+_REJECTED_SPAN = 20
+"""Characters that are searched for a rejection in front of a number."""
 _STATEMENT = re.compile(r"####|\\boxed\s*\{|\b(?i:answer)\b[^.\n\d=:]{0,40}?(?:\b(?i:is|are|equals)\b\s*:?|[:=])")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", re.ASCII)
+_IN_BRACES = re.compile(r"(?:[^{}]|\{[^{}]*\})*+")
+_MINUS_SIGNS = dict.fromkeys(map(ord, "−–‒－‑"), "-")
+_VULGAR_FRACTIONS = {ord("½"): " 1/2", ord("¼"): " 1/4", ord("¾"): " 3/4", ord("⅓"): " 1/3", ord("⅔"): " 2/3"}
+_LATEX = {r"\$": "$", r"\%": "%", "{,}": ",", r"\,": ",", r"\!": "", "⁄": "/"}
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
 _MARKUP = " \t*_:\"'"
 _LEAD = re.compile(r"[\s*_(\"'\[{:]*(?:(?i:about|approximately|exactly|only)\s+[*_]*)?")
@@ -35,22 +48,36 @@ def stated_number(text: str) -> Number | None:
     text = _plain(text)
     statements = list(_STATEMENT.finditer(text))
     if statements:
-        stated = _stated_in(text[statements[-1].end() :])
+        last = statements[-1]
+        tail = text[last.end() :]
+        stated = _boxed_in(tail) if last.group().endswith("{") else _stated_in(tail)
         if stated:
             return stated
-    numbers = find_numbers(text)
+    kept = [match for match in _NUMBER.finditer(text) if not _is_rejected(text, match.start())]
+    numbers = _parsed(kept)
     return numbers[-1] if numbers else None
 
 
 def find_numbers(text: str) -> list[Number]:
     """All numbers in reading order: ``1,200.50``, ``-$3``, ``3/4``, ``1 1/2``, ``50%``, ``2e3``."""
-    found = (_parse(match) for match in _NUMBER.finditer(_plain(text)))
+    return _parsed(_NUMBER.finditer(_plain(text)))
+
+
+def _parsed(matches: Iterable[re.Match[str]]) -> list[Number]:
+    found = (_parse(match) for match in matches)
     return [number for number in found if number is not None]
 
 
+def _is_rejected(text: str, start: int) -> bool:
+    """Whether "not", "instead of" or "rather than" stands before a number."""
+    return _REJECTED.search(text[max(0, start - _REJECTED_SPAN) : start]) is not None
+
+
 def _plain(text: str) -> str:
-    """Typographic minus signs and LaTeX written in plain characters."""
-    text = text.replace("−", "-").replace("\\$", "$").replace("\\%", "%").replace("{,}", ",")
+    """Typographic minus signs and fractions, and LaTeX, written in plain characters."""
+    text = text.translate(_MINUS_SIGNS | _VULGAR_FRACTIONS)
+    for written, plain in _LATEX.items():
+        text = text.replace(written, plain)
     return _LATEX_FRACTION.sub(r"\1/\2", text)
 
 
@@ -63,8 +90,18 @@ def _stated_in(text: str) -> Number | None:
     lead = _LEAD.match(sentence)
     if lead is None or _NUMBER.match(sentence, lead.end()) is None:
         return None
-    # "5 + 3 = 8" arrives at its result behind the last equals sign.
-    numbers = find_numbers(sentence.rsplit("=", maxsplit=1)[-1]) or find_numbers(sentence)
+    return _result(sentence)
+
+
+def _boxed_in(text: str) -> Number | None:
+    """The number of a box whose content the text begins with."""
+    content = _IN_BRACES.match(text)
+    return _result(content.group()) if content else None
+
+
+def _result(text: str) -> Number | None:
+    """The first number, of the right side in an equation: "5 + 3 = 8" arrives at 8."""
+    numbers = find_numbers(text.rsplit("=", maxsplit=1)[-1]) or find_numbers(text)
     return numbers[0] if numbers else None
 
 
@@ -76,7 +113,8 @@ def _only_number(line: str) -> Number | None:
 
 
 def _parse(match: re.Match[str]) -> Number | None:
-    value = float(match["number"].replace(",", "") + (match["exponent"] or ""))
+    exponent = match["exponent"] or f"e{match['power'] or 0}"
+    value = float(match["number"].replace(",", "") + exponent)
     if match["denominator"]:
         denominator = float(match["denominator"])
         if denominator == 0:

@@ -1,6 +1,7 @@
 """Judging generations: the published scoring with its quirks, and the strict one beside it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,8 @@ def example(answer: str) -> Example:
         ("the correct answer is answer22", "answer22", False, False),
         ("the correct answer is Answer2", "Answer2", False, False),
         ("the correct answer is ", "", False, False),
+        ("the correct answer is not answer1 but answer2", "not answer1 but answer2", False, False),
+        ("the correct answer is the correct answer is answer2", "the correct answer is answer2", False, False),
         ("so the correct answer is answer2", "answer2", True, True),
     ],
 )
@@ -69,6 +72,15 @@ def test_commonsense_without_trigger_is_wrong_and_counted(generation: str) -> No
         ("9", "", None, False, False),
         ("0.3333", "0.333", "0.333", True, True),
         ("10", "10.0011", "10.0011", False, False),
+        ("-7", "x = −7", "7", False, True),
+        ("300000", "3 x 10^5", "5", False, True),
+        ("5", "5kg", "5", True, True),
+        ("25", "25 cm^2", "2", False, True),
+        ("42", r"\boxed{42}", "42", True, True),
+        ("1.5", "1 1/2", "2", False, True),
+        ("5", "The answer is 3. The answer is 5.", "5.", True, True),
+        ("7", "not 5 but 7", "7", True, True),
+        ("7", "It is 7, not 5", "5", False, True),
     ],
 )
 def test_math_numbers(gold: str, generation: str, extracted: str | None, correct: bool, strict: bool) -> None:
@@ -88,6 +100,10 @@ def test_math_numbers(gold: str, generation: str, extracted: str | None, correct
         ("E", "none of them", None, False, False),
         ("E", "", None, False, False),
         ("A", "The answer is A or B.", "A", True, False),
+        ("C", "Calculating, option C", "C", True, True),
+        ("B", "Calculating, option B", "C", False, True),
+        ("B", "not A but B", "A", False, True),
+        ("D", r"\boxed{D}", "D", True, True),
     ],
 )
 def test_math_letters(gold: str, generation: str, extracted: str | None, correct: bool, strict: bool) -> None:
@@ -113,6 +129,24 @@ def test_math_letters(gold: str, generation: str, extracted: str | None, correct
 )
 def test_gold_answers_are_numbers_or_letters(answer: str, protocol: Protocol, is_fine: bool) -> None:
     assert (gold_problem(answer, protocol) is None) == is_fine
+
+
+def test_gold_rationales_of_math_10k_that_each_scoring_refuses(shared_data: Path) -> None:
+    """Those of questions with a letter for an answer; most that strict refuses name no option, or another one."""
+    rows = json.loads((shared_data / "math_10k" / "train.json").read_text(encoding="utf-8"))
+    verdicts = [score(example(row["answer"]), row["output"], MATH) for row in rows if row["answer"] in list("ABCDE")]
+    assert len(verdicts) == 713
+    assert sum(not verdict.correct for verdict in verdicts) == 342
+    assert sum(not verdict.strict_correct for verdict in verdicts) == 30
+
+
+def test_gold_rationales_with_a_number_are_right_in_both_scores(shared_data: Path) -> None:
+    rows = json.loads((shared_data / "math_10k" / "train.json").read_text(encoding="utf-8"))
+    numbers = [row for row in rows if gold_number(str(row["answer"])) is not None]
+    verdicts = [score(example(str(row["answer"])), row["output"], MATH) for row in numbers]
+    assert len(verdicts) == 9206
+    assert all(verdict.correct for verdict in verdicts)
+    assert sum(not verdict.strict_correct for verdict in verdicts) <= 5
 
 
 @given(st.text(), st.sampled_from(["4", "-1,5", "E", "1e5"]))
