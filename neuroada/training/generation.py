@@ -3,6 +3,7 @@
 Shapes: B prompts of a batch, T tokens of a prompt, N new tokens.
 """
 
+import copy
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -174,6 +175,8 @@ class Generator:
 
 def generate(model: PreTrainedModel, batch: PromptBatch, config: GenerationConfig, max_new_tokens: int) -> Tensor:
     """(B, N) new tokens of a left-padded batch of prompts, by transformers' own loop."""
+    limited = copy.deepcopy(config)
+    limited.max_new_tokens = max_new_tokens
     shipped = model.generation_config
     # transformers fills what a configuration leaves open from the checkpoint's own, which may ask for sampling.
     model.generation_config = GenerationConfig()
@@ -181,8 +184,7 @@ def generate(model: PreTrainedModel, batch: PromptBatch, config: GenerationConfi
         sequences: Any = model.generate(  # type: ignore[operator]  # typed as a module attribute
             input_ids=batch["input_ids"].to(model.device),
             attention_mask=batch["attention_mask"].to(model.device),
-            generation_config=config,
-            max_new_tokens=max_new_tokens,
+            generation_config=limited,
         )
     finally:
         model.generation_config = shipped

@@ -56,9 +56,9 @@ class NeuroAdaModule(lightning.LightningModule):
         self._make_optimizer = optimizer
         self._scheduler = scheduler
         self._loss_reduction = loss_reduction
-        self._decoding = decoding
-        self._content = content
+        self.decoding = decoding
         self._generator: Generator | None = None
+        self.content = content
         self._step_loss = torch.zeros(())
         self._summed_loss = SummedLoss(model)
 
@@ -96,6 +96,10 @@ class NeuroAdaModule(lightning.LightningModule):
                 f"lower optimizer.lr (now {optimizer.param_groups[0]['lr']:.3g}) or raise scheduler.warmup_ratio"
             )
         self._step_loss = torch.zeros((), device=self.device)
+
+    def on_test_start(self) -> None:
+        # A new one each time: it remembers what the model writes, and the weights may have changed since.
+        self._generator = Generator(self.model, self.decoding)
 
     def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """(B, new tokens) generated ids; the evaluation callback scores them."""
@@ -137,11 +141,11 @@ class NeuroAdaModule(lightning.LightningModule):
         return result
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CHECKPOINT_KEY] = self._content
+        checkpoint[CHECKPOINT_KEY] = self.content
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         stored = checkpoint.get(CHECKPOINT_KEY)
-        if stored != self._content:
+        if stored != self.content:
             raise UserError(
                 "the checkpoint in the run folder was made from other data or another base model than those read "
                 "now; use resume=never to start over, or another hydra.run.dir"

@@ -1,0 +1,137 @@
+"""Verified decoding: the tokens of greedy decoding, one prompt at a time, whatever is drafted and batched."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
+
+import neuroada.bundled
+from neuroada.tasks.prompts import COMMONSENSE
+from neuroada.training.drafts import Drafts
+from neuroada.training.verified import VerifiedDecoder, can_verify
+
+END = 1
+MOST = 16
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "eos_token_id": END,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    """Weights large enough that it writes varied text and sometimes ends."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES, initializer_range=0.3)).eval()
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    """24 of 3 to 29 tokens."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(3, 30, (24,), generator=generator).tolist()
+    return [torch.randint(2, 60, (length,), generator=generator).tolist() for length in lengths]
+
+
+@pytest.fixture(scope="module")
+def greedy(model: PreTrainedModel, prompts: list[list[int]]) -> list[list[int]]:
+    return [one_by_one(model, prompt, MOST, END) for prompt in prompts]
+
+
+def one_by_one(model: PreTrainedModel, prompt: list[int], most: int, end: int) -> list[int]:
+    """Greedy decoding as its definition has it: all of the text read again for each token."""
+    ids = list(prompt)
+    with torch.inference_mode():
+        while len(ids) - len(prompt) < most and (len(ids) == len(prompt) or ids[-1] != end):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def decode(decoder: VerifiedDecoder, prompts: list[list[int]], batch_size: int) -> list[list[int]]:
+    written: list[list[int]] = []
+    with torch.inference_mode():
+        for start in range(0, len(prompts), batch_size):
+            part = prompts[start : start + batch_size]
+            written += decoder.decode(part, [MOST] * len(part))
+    return written
+
+
+def counted(model: PreTrainedModel, do: Callable[[], Any]) -> int:
+    """Forward passes."""
+    passes = []
+    hook = model.register_forward_hook(lambda *_: passes.append(1))
+    do()
+    hook.remove()
+    return len(passes)
+
+
+def test_some_end_early_and_some_do_not(greedy: list[list[int]]) -> None:
+    ends = [written[-1] == END for written in greedy]
+    assert any(ends)
+    assert not all(ends)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 24])
+@pytest.mark.parametrize("opening", [None, [], [5, 6, 7], "greedy"], ids=["no drafts", "none yet", "wrong", "right"])
+def test_tokens_are_those_of_greedy_decoding(
+    model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]], batch_size: int, opening: Any
+) -> None:
+    drafts = None if opening is None else Drafts(greedy[0][:-1] if opening == "greedy" else opening, END)
+    decoder = VerifiedDecoder(model, END, drafts)
+    assert decode(decoder, prompts, batch_size) == greedy
+    assert decode(decoder, prompts[::-1], batch_size) == greedy[::-1], "after it has learnt what is written"
+
+
+def test_rows_have_limits_of_their_own(
+    model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    limits = [1 + place % MOST for place in range(len(prompts))]
+    with torch.inference_mode():
+        written = VerifiedDecoder(model, END, Drafts(greedy[0], END)).decode(prompts, limits)
+    assert written == [ids[:limit] for ids, limit in zip(greedy, limits, strict=True)]
+
+
+def test_right_draft_takes_one_pass_and_no_draft_one_for_each_token(
+    model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    right = VerifiedDecoder(model, END, Drafts([*greedy[0]], END))
+    none = VerifiedDecoder(model, END, None)
+    assert counted(model, lambda: decode(right, prompts[:1], 1)) == 1
+    assert counted(model, lambda: decode(none, prompts[:1], 1)) == len(greedy[0])
+
+
+def test_bundled_model_on_its_benchmark() -> None:
+    folder = Path(neuroada.bundled.__file__).parent
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    rows = json.loads((folder / "data" / "bundled_choice" / "test.json").read_text())[:24]
+    prompts = [tokenizer(COMMONSENSE.prompt(row["instruction"]))["input_ids"] for row in rows]
+    end = tokenizer.eos_token_id
+    opening = tokenizer.encode(COMMONSENSE.trigger.rstrip(), add_special_tokens=False)
+    decoder = VerifiedDecoder(model, end, Drafts(opening, end))
+    assert decode(decoder, prompts, 8) == [one_by_one(model, prompt, MOST, end) for prompt in prompts]
+
+
+def test_models_that_cannot_forget_a_draft_are_not_verified(model: PreTrainedModel) -> None:
+    assert can_verify(model)
+    assert not can_verify(MistralForCausalLM(MistralConfig(**SIZES, sliding_window=8)))
+    assert not can_verify(BloomForCausalLM(BloomConfig(vocab_size=60, hidden_size=32, n_layer=1, n_head=2)))
