@@ -108,11 +108,6 @@ class NeuroAdaModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         assert self.adapter is not None, "nothing to train: fit needs an adapter"
-
-    def on_test_start(self) -> None:
-        # A new one each time: it remembers what the model writes, and the weights may have changed since.
-        self._generator = Generator(self.model, self._decoding)
-
         optimizer = self._make_optimizer(list(self.adapter.parameters()))
         num_steps = planned_steps(self.trainer)
         schedule = get_scheduler(
