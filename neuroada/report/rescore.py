@@ -22,6 +22,7 @@ from neuroada.report.compare import run_folders
 from neuroada.report.predictions import PREDICTIONS_FOLDER, predictions_path, read_predictions, refuse_row
 from neuroada.tasks.answers import gold_problem
 from neuroada.tasks.catalog import lookup
+from neuroada.tasks.contamination import split_score
 from neuroada.tasks.prompts import PROTOCOLS, Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
 from neuroada.training.evaluation import METRICS_FILE
@@ -32,7 +33,8 @@ NUM_LISTED = 10
 SHOWN_LENGTH = 24
 """Characters of an answer that are shown."""
 
-_VERDICTS: dict[str, Literal["correct", "strict_correct"]] = {"protocol": "correct", "strict": "strict_correct"}
+_Verdict = Literal["correct", "strict_correct"]
+_VERDICTS: dict[str, _Verdict] = {"protocol": "correct", "strict": "strict_correct"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,26 @@ class Rescored:
     def is_changed(self) -> bool:
         return self.before != self.after or self.result["metrics"] != self.metrics
 
+    @property
+    def without_clean_part(self) -> list[str]:
+        """Benchmarks whose score loses its clean part: verdicts changed, and the rows do not say which items leaked."""
+        stored = self.result["metrics"]["benchmarks"]
+        return [
+            name
+            for name, rows in self.after.items()
+            if "contamination" in stored[name]
+            and any(_moved(self.before[name], rows, "correct"))
+            and not all("leaked" in row for row in rows)
+        ]
+
     def _score(self, name: str) -> dict[str, Any]:
-        return _renewed(self.result["metrics"]["benchmarks"][name], benchmark_score(self.after[name]))
+        rows = self.after[name]
+        score = _renewed(self.result["metrics"]["benchmarks"][name], benchmark_score(rows))
+        if name in self.without_clean_part:
+            del score["contamination"]
+        elif "contamination" in score and all("leaked" in row for row in rows):
+            score["contamination"] = split_score(rows, frozenset(row["index"] for row in rows if row["leaked"]))
+        return score
 
 
 def rescore(run: RunConfig, folder: Path) -> None:
@@ -111,16 +131,17 @@ def changes(again: Rescored) -> Iterator[str]:
         yield "nothing changed"
         return
     for name, rows in again.after.items():
-        pairs = list(zip(again.before[name], rows, strict=True))
         moved = [
             f"{label} {_num_true(again.before[name], key)} -> {_num_true(rows, key)}"
             for label, key in _VERDICTS.items()
-            if any(old[key] != new[key] for old, new in pairs)
+            if any(_moved(again.before[name], rows, key))
         ]
         if moved:
             yield f"{name}: {', '.join(moved)} right of {len(rows)}"
         elif again.before[name] != rows:
             yield f"{name}: same verdicts, other fields"
+    for name in again.without_clean_part:
+        yield f"{name}: accuracy on clean items left out, as its rows do not say which leaked; score the run again"
     if again.before == again.after:
         yield "same predictions, metrics written anew"
 
@@ -162,7 +183,12 @@ def _protocol(result: dict[str, Any], benchmark: str) -> Protocol:
     return PROTOCOLS[own_sets.get(benchmark) or lookup(benchmark).protocol]
 
 
-def _num_true(rows: list[Prediction], key: Literal["correct", "strict_correct"]) -> int:
+def _moved(before: list[Prediction], after: list[Prediction], key: _Verdict) -> Iterator[bool]:
+    """Whether the verdict on each item is another one now."""
+    return (old[key] != new[key] for old, new in zip(before, after, strict=True))
+
+
+def _num_true(rows: list[Prediction], key: _Verdict) -> int:
     return sum(row[key] for row in rows)
 
 

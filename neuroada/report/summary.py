@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from neuroada.tasks.scoring import interval
 from neuroada.training.record import RESULT_FILE, read_result
 
@@ -102,15 +103,20 @@ def conditions(result: dict[str, Any]) -> str:
     loss = f"loss on {config['task']['loss_on']}, " if "fit_seconds" in timings else ""
     fit = f"fit {timings['fit_seconds']:.0f} s, " if "fit_seconds" in timings else ""
     where = f"{result['content']['dtype']} on {result['device']}"
-    scored = f"{num_items:,} items scored in {timings['evaluate_seconds']:.0f} s, {_batches(config['evaluation'])}"
-    return f"{loss}seed {config['seed']}, {where}, {fit}{scored}"
+    limit = config["evaluation"].get("limit")
+    sample = f" (a sample of {limit} a benchmark)" if limit else ""
+    scored = f"{num_items:,} items{sample} scored in {timings['evaluate_seconds']:.0f} s"
+    return f"{loss}seed {config['seed']}, {where}, {fit}{scored}, {_batches(result)}"
 
 
-def _batches(evaluation: dict[str, Any]) -> str:
-    limits = [f"{evaluation['batch_size']} prompts"] if evaluation.get("batch_size") else []
-    if evaluation.get("max_tokens_per_batch"):
-        limits.append(f"{evaluation['max_tokens_per_batch']:,} tokens")
-    return f"batches of {' or '.join(limits)}" if limits else "default batches"
+def _batches(result: dict[str, Any]) -> str:
+    """What bounds an evaluation batch; results of earlier versions know no bound on tokens."""
+    evaluation = result["config"]["evaluation"]
+    default = CPU_TOKENS_PER_BATCH if result["device"].startswith("cpu") else GPU_TOKENS_PER_BATCH
+    limits = [f"{evaluation['batch_size']} prompts"] if evaluation["batch_size"] else []
+    if "max_tokens_per_batch" in evaluation:
+        limits.append(f"{evaluation['max_tokens_per_batch'] or default:,} tokens")
+    return f"batches of at most {' or '.join(limits)}"
 
 
 def _averages(metrics: dict[str, Any]) -> list[str]:

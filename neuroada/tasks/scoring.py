@@ -4,7 +4,7 @@ Pure functions: no model and no Lightning, so that stored generations can be sco
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from scipy.stats import binomtest
 
@@ -27,6 +27,8 @@ class Prediction(TypedDict):
     strict_correct: bool
     missing_trigger: bool
     too_long: bool
+    leaked: NotRequired[bool]
+    """Whether the training set holds the question, where that was looked into."""
 
 
 def judge(example: Example, generation: str, protocol: Protocol, too_long: bool = False) -> Prediction:

@@ -100,6 +100,38 @@ def test_what_others_stored_beside_the_scores_stays(store_run: StoreRun) -> None
     assert [row["spare"] for row in rows_of(folder / "predictions" / "AddSub.jsonl")] == [1, 1, 1]
 
 
+def with_contamination(folder: Path, contamination: dict[str, Any]) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    result["metrics"]["benchmarks"]["AddSub"]["contamination"] = contamination
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_accuracy_on_clean_items_follows_where_the_rows_say_which_leaked(store_run: StoreRun) -> None:
+    folder = store_run("a", AddSub=SUMS)
+    with_contamination(folder, {"leaked": 1})
+    edit_rows(folder / "predictions" / "AddSub.jsonl", lambda row: row.update(correct=False, leaked=row["index"] == 0))
+    run_over(folder)
+    assert json.loads((folder / "metrics.json").read_text())["benchmarks"]["AddSub"]["contamination"] == {
+        "leaked": 1,
+        "clean": {"n": 2, "correct": 0, "protocol": 0.0},
+        "leaked_items": {"n": 1, "correct": 1, "protocol": 1.0},
+    }
+
+
+def test_accuracy_on_clean_items_is_left_out_where_it_cannot_be_told(
+    store_run: StoreRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store_run("a", AddSub=SUMS)
+    with_contamination(folder, {"leaked": 1})
+    before = contents(folder)
+    run_over(folder)
+    assert contents(folder) == before
+    edit_rows(folder / "predictions" / "AddSub.jsonl", spoil_verdicts)
+    run_over(folder)
+    assert "contamination" not in json.loads((folder / "metrics.json").read_text())["benchmarks"]["AddSub"]
+    assert "AddSub: accuracy on clean items left out" in capsys.readouterr().out
+
+
 def test_an_item_beyond_the_context_stays_wrong(store_run: StoreRun) -> None:
     folder = store_run("a", AddSub=SUMS)
     edit_rows(folder / "predictions" / "AddSub.jsonl", lambda row: row.update(too_long=True))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from neuroada.config.errors import UserError
 from neuroada.report.summary import conditions, headline, remarks, scores_table, show
+from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from neuroada.training.record import read_result
 
 MakeResult = Callable[..., dict[str, Any]]
@@ -94,24 +95,34 @@ def test_a_base_trained_nothing(make_result: MakeResult) -> None:
 def test_conditions_of_a_fine_tune_and_of_an_evaluation(make_result: MakeResult) -> None:
     result = make_result(boolq=(1, 2))
     assert conditions(result) == (
-        "loss on completion, seed 42, bfloat16 on cuda:0, fit 61 s, 2 items scored in 13 s, batches of 16 prompts"
+        "loss on completion, seed 42, bfloat16 on cuda:0, fit 61 s, 2 items scored in 13 s, "
+        "batches of at most 16 prompts"
     )
     del result["timings"]["fit_seconds"]
-    assert conditions(result) == "seed 42, bfloat16 on cuda:0, 2 items scored in 13 s, batches of 16 prompts"
+    assert conditions(result) == "seed 42, bfloat16 on cuda:0, 2 items scored in 13 s, batches of at most 16 prompts"
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "text"),
+    ("evaluation", "device", "text"),
     [
-        ({"max_tokens_per_batch": 4096}, "batches of 4,096 tokens"),
-        ({"batch_size": 8, "max_tokens_per_batch": 4096}, "batches of 8 prompts or 4,096 tokens"),
-        ({"batch_size": None}, "default batches"),
+        ({"batch_size": None, "max_tokens_per_batch": 4096}, "cpu", "4,096 tokens"),
+        ({"batch_size": 8, "max_tokens_per_batch": 4096}, "cpu", "8 prompts or 4,096 tokens"),
+        ({"batch_size": None, "max_tokens_per_batch": None}, "cpu", f"{CPU_TOKENS_PER_BATCH:,} tokens"),
+        ({"batch_size": None, "max_tokens_per_batch": None}, "cuda:0", f"{GPU_TOKENS_PER_BATCH:,} tokens"),
     ],
 )
-def test_conditions_name_what_bounds_a_batch(make_result: MakeResult, evaluation: dict[str, Any], text: str) -> None:
-    result = make_result(boolq=(1, 2))
+def test_conditions_name_what_bounds_a_batch(
+    make_result: MakeResult, evaluation: dict[str, Any], device: str, text: str
+) -> None:
+    result = make_result(boolq=(1, 2)) | {"device": device}
     result["config"]["evaluation"] = evaluation
-    assert conditions(result).endswith(f", {text}")
+    assert conditions(result).endswith(f", batches of at most {text}")
+
+
+def test_conditions_name_a_sample(make_result: MakeResult) -> None:
+    result = make_result(boolq=(1, 2))
+    result["config"]["evaluation"]["limit"] = 2
+    assert "2 items (a sample of 2 a benchmark) scored" in conditions(result)
 
 
 def test_what_is_printed(
