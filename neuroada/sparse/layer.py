@@ -55,18 +55,19 @@ class _EffectiveLinear(torch.autograd.Function):
         needed, weight, columns, kept = ctx.saved_tensors
         grad_input = grad_bias = grad_values = None
         grad_TO = grad.reshape(-1, grad.shape[-1])
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad_TO.sum(dim=0)
+        if ctx.needs_input_grad[3]:
+            # Before the input gradient is there: what the product needs for itself is given back by then.
+            if kept is not None:
+                columns = torch.searchsorted(kept, columns, out_int32=True)
+            needed_TI = needed.reshape(-1, needed.shape[-1])
+            grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
         if ctx.needs_input_grad[0]:
             # Under autocast the output gradient comes in the lower precision; the same cast of the weight as in
             # forward, made anew, keeps a second copy of it from being saved.
             with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype, enabled=ctx.autocast_dtype is not None):
                 grad_input = (grad @ weight).to(ctx.input_dtype)
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad_TO.sum(dim=0)
-        if ctx.needs_input_grad[3]:
-            if kept is not None:
-                columns = torch.searchsorted(kept, columns, out_int32=True)
-            needed_TI = needed.reshape(-1, needed.shape[-1])
-            grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
         return grad_input, None, grad_bias, grad_values, None, None, None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -129,36 +130,36 @@ def _device_name(device: torch.device) -> str:
     return f"cpu, {torch.get_num_threads()} threads"
 
 
-_COLUMNS = ("shape", "method", "top_k", "trainable", "step_ms", "vs_floor", "tokens_per_s", "peak_gib")
+_COLUMNS = ("method", "k", "trainable", "step ms", "min-max", "x floor", "tokens/s", "peak GiB")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    shown = {
-        **row,
-        "top_k": "-" if row["top_k"] is None else row["top_k"],
-        "trainable": f"{row['trainable']:,}",
-        "step_ms": f"{row['step_ms']:.1f} ({row['step_ms_min']:.1f}-{row['step_ms_max']:.1f})",
-        "vs_floor": f"{row['vs_floor']:.2f}",
-        "tokens_per_s": f"{row['tokens_per_s']:,.0f}",
-        "peak_gib": f"{row['peak_gib']:.3f}",
-    }
-    return [str(shown[column]) for column in _COLUMNS]
+    digits = 0 if row["step_ms_max"] >= 100 else 1
+    return [
+        row["method"],
+        "-" if row["top_k"] is None else str(row["top_k"]),
+        f"{row['trainable']:,}",
+        f"{row['step_ms']:.{digits}f}",
+        f"{row['step_ms_min']:.{digits}f}-{row['step_ms_max']:.{digits}f}",
+        f"{row['vs_floor']:.2f}",
+        f"{row['tokens_per_s']:,.0f}",
+        f"{row['peak_gib']:.3f}",
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows of one shape for the terminal; times are the median with minimum and maximum."""
+    """The rows of one shape for the terminal; the time is the median."""
     first = rows[0]
-    shown = Table(title=f"{first['shape']}, {first['dtype']}, {first['device']}", title_justify="left")
-    columns = [column for column in _COLUMNS if column not in ("shape", "tokens_per_s")]  # 80 characters hold the rest
-    for column in columns:
+    title = f"{first['shape']}, {first['dtype']}, {first['device']}"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
+    for column in _COLUMNS:
         shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
-        cells = dict(zip(_COLUMNS, _cells(row), strict=True))
-        shown.add_row(*(cells[column] for column in columns))
+        shown.add_row(*_cells(row))
     return shown
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The same table in Markdown."""
-    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *(_cells(row) for row in rows)]
+    """The same table in Markdown, with the shape in front."""
+    lines = [["shape", *_COLUMNS], ["---"] * (len(_COLUMNS) + 1), *([row["shape"], *_cells(row)] for row in rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
