@@ -44,6 +44,9 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     trained["method"] = _without(trained["method"], _METHOD_KEYS_WITHOUT_EFFECT)
     trained["data"] = {**_without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT), **_own_sets(values)}
     trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
+    validation = values.get("validation") or {}
+    if validation.get("every_n_steps") is not None:
+        trained["validation"] = validation
     return {"job": job, **trained}
 
 
@@ -98,6 +101,7 @@ def _compared_questions(values: Mapping[str, Any]) -> dict[str, Any]:
         "clean_of": read["task"].get("clean_of"),
         "benchmarks": read["evaluation"].get("benchmarks") or read["task"].get("benchmarks"),
         "split": read["data"].get("split"),
+        **_own_sets(values),
     }
 
 

@@ -15,6 +15,7 @@ from neuroada.config.schema import RunConfig, TaskConfig
 from neuroada.config.sources import ADAPTER_FOLDER, CONFIG_FILE, read_config
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
+from neuroada.tasks.catalog import with_own
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training import models
 from neuroada.training.evaluation import BenchmarkScoring
@@ -77,7 +78,7 @@ def prepare(run: RunConfig, folder: Path, trained_on: TaskConfig | None = None) 
     method: Method = instantiate(run.method, _convert_="all")
     budget = method.budget(models.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
     tokenizer = models.load_tokenizer(run.model)
-    data = InstructionDataModule(run.task, run.data, run.evaluation, tokenizer, run.seed, trained_on)
+    data = InstructionDataModule(run.task, run.data, run.evaluation, tokenizer, run.seed, trained_on, run.validation)
     scoring = BenchmarkScoring(folder, tokenizer)
     trainer = build_trainer(run, folder, [scoring])
     trainer.accumulate_grad_batches = data.accumulate_grad_batches(trainer.world_size)
@@ -110,7 +111,10 @@ def _trained_on(run: RunConfig) -> TaskConfig:
     paths = run.adapter if isinstance(run.adapter, list) else [run.adapter]
     unknown = replace(run.task, train=[])
     tasks = [_task_of_adapter(Path(path)) for path in paths]
+    known = with_own(run.data.sets)
     if not tasks[0] or any(task != tasks[0] for task in tasks):
+        return unknown
+    if any(name not in known for names in tasks[0].values() for name in names):
         return unknown
     return replace(unknown, train=tasks[0]["train"], clean_of=tasks[0]["clean_of"])
 
