@@ -1,6 +1,7 @@
 """FSDP2 as a Lightning strategy: a backbone that does not fit one device, sharded with its adapter over all ranks."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import lightning
@@ -19,10 +20,23 @@ from neuroada.sparse.sharding import all_rows, is_sharded, rows_as, shard_model
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Shards over all ranks of all nodes. Checkpoints are those of an unsharded run: a run continues either way."""
+    """Shards over all ranks of all nodes. Checkpoints are those of an unsharded run: a run continues either way.
 
-    def __init__(self) -> None:
-        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+    Every rank reads the backbone on the CPU. What is stored in the run's precision is only mapped from its file, so
+    the ranks of a machine share one copy; another precision costs each rank a copy of its own until it is sharded.
+
+    Args:
+        timeout_minutes: How long a rank waits for the others.
+
+    Raises:
+        ValueError: The time-out is not above 0.
+    """
+
+    def __init__(self, timeout_minutes: float = 30) -> None:
+        if not timeout_minutes > 0:
+            raise ValueError(f"timeout_minutes={timeout_minutes} must be above 0")
+        timeout = timedelta(minutes=timeout_minutes)
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout)
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
@@ -77,13 +91,17 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 class Lockstep(Callback):
-    """Lets each rank score prompts of its own, in as many forward passes as these take it.
+    """Lets each rank score rows of its own, in as many forward passes as these take it.
 
     A forward needs the weights of all ranks, so all must take part in it. Before each, the ranks agree that somebody
     still computes; one that is done joins in with a token of no meaning until all are.
     """
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # What is gathered for the first time in inference mode can never be written outside of it.
+        with torch.inference_mode(False):
+            _join(pl_module)
+
         def announce(*_: Any) -> None:
             _somebody_computes(trainer, computes=True)
 
@@ -91,11 +109,11 @@ class Lockstep(Callback):
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._announcement.remove()
-        token = torch.zeros((1, 1), dtype=torch.long, device=pl_module.device)
-        # As generation does: what is gathered for the first time in this mode can only be written in it.
-        with torch.inference_mode():
-            while _somebody_computes(trainer, computes=False):
-                _decoder(pl_module)(input_ids=token, use_cache=False)
+        while _somebody_computes(trainer, computes=False):
+            _join(pl_module)
+
+    on_validation_start = on_test_start
+    on_validation_epoch_end = on_test_epoch_end
 
 
 def loading_device(strategy: Strategy) -> torch.device:
@@ -106,6 +124,12 @@ def loading_device(strategy: Strategy) -> torch.device:
 def _somebody_computes(trainer: lightning.Trainer, computes: bool) -> bool:
     num_computing = torch.tensor(float(computes), device=trainer.strategy.root_device)
     return bool(trainer.strategy.reduce(num_computing, reduce_op="sum") > 0)
+
+
+@torch.no_grad()
+def _join(module: lightning.LightningModule) -> None:
+    token = torch.zeros((1, 1), dtype=torch.long, device=module.device)
+    _decoder(module)(input_ids=token, use_cache=False)
 
 
 def _decoder(module: lightning.LightningModule) -> nn.Module:
