@@ -14,7 +14,7 @@ from rich.table import Table
 from neuroada.config.schema import RunConfig
 from neuroada.sparse.budget import Budget
 from neuroada.training import models
-from neuroada.training.memory import MemoryPlan, plan
+from neuroada.training.memory import MemoryPlan, NotPredictable, plan
 from neuroada.training.methods import Method
 
 _USABLE = 0.95
@@ -34,9 +34,13 @@ def budget(run: RunConfig, folder: Path) -> None:
     if counted.trainable == 0:
         return
     device_type = planned_device(run)
-    planned = plan(run, method, device_type)
+    try:
+        planned = plan(run, method, device_type)
+    except NotPredictable as error:
+        console.print(f"memory: {error}", soft_wrap=True, highlight=False)
+        return
     console.print(memory_table(planned, run, device_type))
-    for line in verdict(run, method, device_type, planned.total):
+    for line in verdict(run, method, device_type, planned):
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -96,22 +100,27 @@ def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table
     return table
 
 
-def verdict(run: RunConfig, method: Method, device_type: str, num_bytes: int) -> Iterator[str]:
-    """Whether it fits, in a line; if not, what to change, with what that would come to."""
+def verdict(run: RunConfig, method: Method, device_type: str, planned: MemoryPlan) -> Iterator[str]:
+    """Whether it fits, in a line; if not, what to change and what that would come to."""
     available = device_memory(run, device_type)
     if available is None:
         yield "no GPU here to compare with: give job.device_memory_gib=80, or what yours has"
         return
-    usable = f"{_gib(int(_USABLE * available))} GiB ({_USABLE:.0%} of the memory of the {device_type} device)"
-    if num_bytes <= _USABLE * available:
-        yield f"fits: {_gib(num_bytes)} of {usable}"
+    usable = int(_USABLE * available)
+    sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({_USABLE:.0%} of {_gib(available)})"
+    if planned.total <= usable:
+        yield f"fits: {sizes}"
         return
-    yield f"does not fit: {_gib(num_bytes)} of {usable}"
-    ways = _ways_to_save(run)
-    if not ways:
-        yield "  lower data.max_length, or use a device with more memory"
-    for change, changed in ways.items():
-        yield f"  with {change}: {_gib(plan(changed, method, device_type).total)} GiB"
+    yield f"does not fit: {sizes}"
+    if planned.weights + planned.trained > usable:
+        yield "  its weights and trained values alone do not: use a device with more memory, or a smaller model.dtype"
+        return
+    for change, changed in _ways_to_save(run).items():
+        total = plan(changed, method, device_type).total
+        yield f"  with {change}: {_gib(total)} GiB, {'fits' if total <= usable else 'does not fit'}"
+        if total <= usable:
+            return
+    yield "  lower data.max_length, or use a device with more memory"
 
 
 def _ways_to_save(run: RunConfig) -> dict[str, RunConfig]:

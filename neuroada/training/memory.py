@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 import neuroada
+from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import TrainingBatch, collate_packed, collate_padded
@@ -31,6 +32,11 @@ from neuroada.training.loss import SummedLoss
 from neuroada.training.methods import Attached, Method, NeuroAda
 
 _DEPTHS = (2, 3)
+"""Numbers of blocks that deep models are run with."""
+
+
+class NotPredictable(UserError):
+    """The memory of this backbone's step cannot be told without running it."""
 
 
 @dataclass(frozen=True)
@@ -82,37 +88,36 @@ def plan(run: RunConfig, method: Method, device_type: str) -> MemoryPlan:
         device_type: "cuda" or "cpu": decides the precision that ``model.dtype=auto`` means.
 
     Raises:
+        NotPredictable: The architecture does what depends on values: some mixtures of experts do.
         UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
     """
-    skeleton = models.load_skeleton(run.model)
-    counted = method.budget(skeleton, run.model.target_modules, run.budget.top_k)
-    model = _fake_model(run, device_type)
+    counted = method.budget(models.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
+    model = _skeleton(run, device_type)
     weights = _bytes_of([*model.parameters(), *model.buffers()])
     if counted.trainable == 0:
         return MemoryPlan(weights)
-    layers = list(counted.layers)
-    blocks = _equal_blocks(model)
-    if blocks is None or len(blocks) <= max(_DEPTHS):
-        peaks = _peaks(run, method, layers, model, device_type)
-    else:
-        few, more = (
-            _peaks(run, method, layers, _fake_model(run, device_type, depth), device_type) for depth in _DEPTHS
-        )
-        peaks = few.at_depth(more, len(blocks) - _DEPTHS[0])
+    try:
+        peaks = _peaks(run, method, list(counted.layers), device_type)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise NotPredictable(f"{type(model).__name__} cannot be run on tensors without content ({reason})") from error
     working = max(peaks.in_decoder, peaks.in_backward, peaks.in_update) - peaks.activations
     return MemoryPlan(weights, peaks.trained, peaks.activations, peaks.in_loss - peaks.activations, working)
 
 
-def _fake_model(run: RunConfig, device_type: str, depth: int | None = None) -> PreTrainedModel:
-    """The backbone on tensors without content; of its equal blocks only the first ones, if a depth is given."""
+def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:
     dtype = models.resolve_dtype(run.model.dtype, device_type)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model = models.random_model(run.model, torch.device("cpu"), dtype).train()
-    if depth is not None:
-        blocks = _equal_blocks(model)
-        assert blocks is not None
-        del blocks[depth:]
-    return model
+    return models.random_model(run.model, torch.device("meta"), dtype).train()
+
+
+def _peaks(run: RunConfig, method: Method, layers: Iterable[str], device_type: str) -> _Peaks:
+    blocks = _equal_blocks(_skeleton(run, device_type))
+    if blocks is None or len(blocks) <= max(_DEPTHS):
+        return _peaks_of(_skeleton(run, device_type), run, method, layers, device_type)
+    few, more = (
+        _peaks_of(_shallow(_skeleton(run, device_type), depth), run, method, layers, device_type) for depth in _DEPTHS
+    )
+    return few.at_depth(more, len(blocks) - _DEPTHS[0])
 
 
 def _equal_blocks(model: PreTrainedModel) -> nn.ModuleList | None:
@@ -127,7 +132,21 @@ def _equal_blocks(model: PreTrainedModel) -> nn.ModuleList | None:
     return None
 
 
-def _peaks(run: RunConfig, method: Method, layers: Iterable[str], model: PreTrainedModel, device_type: str) -> _Peaks:
+def _shallow(model: PreTrainedModel, depth: int) -> PreTrainedModel:
+    """The model with the first of its equal blocks alone."""
+    blocks = _equal_blocks(model)
+    assert blocks is not None
+    del blocks[depth:]
+    return model
+
+
+def _peaks_of(
+    model: PreTrainedModel, run: RunConfig, method: Method, layers: Iterable[str], device_type: str
+) -> _Peaks:
+    # On the CPU whatever is planned for: its attention, like a GPU's, keeps no matrix of all pairs of tokens.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
+    model.tie_weights()
     before = _bytes_of([*model.parameters(), *model.buffers()])
     attached = _attach(model, method, layers, run)
     if run.model.gradient_checkpointing:

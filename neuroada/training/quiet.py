@@ -11,6 +11,8 @@ _CHATTY_LOGGERS = {
     "httpx": logging.WARNING,
     # It says every retry twice; the error at the end says what was tried.
     "huggingface_hub": logging.ERROR,
+    # It logs traces of errors that it raises all the same.
+    "torch._subclasses.fake_tensor": logging.CRITICAL,
 }
 _BESIDE_THE_POINT = (
     # Internal to Lightning, on a newer torch.
