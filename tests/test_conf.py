@@ -57,6 +57,7 @@ TASKS = {
     "commonsense": (["commonsense_170k"], COMMONSENSE),
     "commonsense_15k": (["commonsense_15k"], COMMONSENSE),
     "math": (["math_10k"], MATH),
+    "math_clean": (["math_10k"], MATH),
     "gsm8k": (["gsm8k"], ["gsm8k"]),
 }
 
@@ -111,6 +112,7 @@ def test_models(name: str, hub_id: str) -> None:
 def test_tasks(name: str, sets: tuple[list[str], list[str]]) -> None:
     task = checked(f"task={name}").task
     assert (task.name, task.train, task.benchmarks) == (name, *sets)
+    assert task.clean_of == (MATH if name == "math_clean" else [])
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 5, 10, 20, 50])
