@@ -13,6 +13,10 @@ class UserError(ValueError):
     """A mistake in configuration, data or files; the message names the thing, the place and the way out."""
 
 
+class RankError(UserError):
+    """A mistake that not every rank meets, so that whichever does says it."""
+
+
 def rejected(mistakes: Sequence[str]) -> UserError:
     """All mistakes of a configuration as one error, one a line."""
     return UserError("\n  - ".join(["config rejected:", *dict.fromkeys(mistakes)]))
@@ -40,8 +44,9 @@ def reported_in_one_line(folder: Path) -> Iterator[None]:
     try:
         yield
     except (UserError, AdapterError) as error:
-        is_first = os.environ.get("RANK", "0") == "0"
-        raise SystemExit(f"neuroada: {error}" if is_first else 1) from None
+        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+        is_said_here = rank == "0" or isinstance(error, RankError)
+        raise SystemExit(f"neuroada: {error}" if is_said_here else 1) from None
     finally:
         _remove_if_empty(folder)
 

@@ -17,8 +17,6 @@ logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_TO_END = 15.0
-# What Hydra adds below a trace.
-_HINTS = ("Set the environment variable HYDRA_FULL_ERROR",)
 _Slot = Mapping[str, str]
 
 
@@ -77,12 +75,15 @@ class Process:
 
 
 def complaint(output: str) -> str:
-    """Why a program failed, from what it printed: this project's own message, else the line that ends a trace."""
+    """Why a program failed, from what it printed: this project's own message, else the exception that ends a trace."""
     own = re.findall(r"^neuroada: (.+(?:\n  - .+)*)", output, flags=re.MULTILINE)
-    if own:
-        return own[-1].removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
-    lines = [line for line in output.splitlines() if line.strip() and not line.startswith(_HINTS)]
-    return lines[-1].strip() if lines else ""
+    told = [message for message in own if not message.endswith("see its message above")]
+    raised = re.findall(
+        r"^(?:\[rank\d+\]: ?)?([\w.]+(?:Error|Exception|Exit|Interrupt)\b.*)", output, flags=re.MULTILINE
+    )
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    words = [*told[:1], *raised[-1:], *own[:1], *lines[-1:]]
+    return words[0].removeprefix("config rejected:\n  - ").replace("\n  - ", "; ") if words else ""
 
 
 def run_all(

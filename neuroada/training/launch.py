@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 
 from hydra.utils import get_method
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import OmegaConf
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.training.devices import ranks_to_start, unreachable_ranks_in_one_line
 from neuroada.training.quiet import quiet_libraries
-from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -28,22 +28,14 @@ def launch(run: RunConfig, folder: Path) -> None:
     """Do the run's job.
 
     Raises:
-        SystemExit: A rank failed; it has said why.
+        UserError: A rank failed, after it has said why, or there cannot be as many ranks as the run asks for.
     """
-    with quiet_libraries():
-        num_ranks = _ranks_to_start(run, folder)
+    with quiet_libraries(), unreachable_ranks_in_one_line():
+        num_ranks = ranks_to_start(run, folder)
         if num_ranks > 1:
             _start_ranks(run, folder, num_ranks)
         else:
             get_method(run.job.function)(run, folder)
-
-
-def _ranks_to_start(run: RunConfig, folder: Path) -> int:
-    if not run.job.distributed or TorchElasticEnvironment.detect() or SLURMEnvironment.detect():
-        return 1
-    # Lightning's own reading of trainer.devices ("auto", -1, a list, a number), without loggers and callbacks.
-    quiet = dataclasses.replace(run, callbacks=None, logger=None)
-    return build_trainer(quiet, folder).num_devices
 
 
 def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
@@ -70,4 +62,4 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
             elastic_launch(config, sys.executable)(*command)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            raise SystemExit(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None
+            raise UserError(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None

@@ -12,11 +12,14 @@ from rich.logging import RichHandler
 
 from neuroada.config.check import typed
 from neuroada.config.errors import reported_in_one_line
+from neuroada.config.lifetime import end_with_parent
+from neuroada.training.devices import unreachable_ranks_in_one_line
 from neuroada.training.quiet import quiet_libraries
 
 
 def main() -> None:
     """Do the job of the stored configuration as the rank that the environment names."""
+    end_with_parent()
     is_first = os.environ["RANK"] == "0"
     logging.basicConfig(
         level=logging.INFO if is_first else logging.ERROR,
@@ -28,7 +31,7 @@ def main() -> None:
     run = typed(values)
     job = get_method(run.job.function)
     folder = Path(sys.argv[2])
-    with reported_in_one_line(folder), quiet_libraries():
+    with reported_in_one_line(folder), quiet_libraries(), unreachable_ranks_in_one_line():
         job(run, folder)
 
 

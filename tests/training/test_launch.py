@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.training.finetune import finetune
 from neuroada.training.launch import launch
@@ -54,16 +55,15 @@ def test_mistake_found_in_a_rank_ends_the_job_without_a_trace(
     make_run: MakeRun, tmp_path: Path, data_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (data_dir / "AddSub" / "test.json").write_text("[{}]")
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(UserError, match=r"rank \d failed with exit code 1; see its message above"):
         launch(make_run(*TWO_RANKS), tmp_path / "two")
     said = capfd.readouterr().err
-    assert stopped.value.code != 0
     assert said.count("row 1, field 'instruction'") == 1
     assert "Traceback" not in said
     assert not (tmp_path / "two" / "result.json").exists()
 
 
 def test_batch_size_that_ranks_cannot_share_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError):
         launch(make_run(*TWO_RANKS, "data.micro_batch_size=4"), tmp_path / "two")
     assert not (tmp_path / "two" / "config.yaml").exists()

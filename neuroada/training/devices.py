@@ -1,0 +1,98 @@
+"""How many ranks a run asks for, how many there are already, and what is said when the two do not fit."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+
+from neuroada.config.errors import RankError, UserError
+from neuroada.config.resolution import first_line
+from neuroada.config.schema import RunConfig
+from neuroada.training.trainer import build_trainer
+
+# People try two ranks on whatever machine they have.
+_LEAST_CPU_RANKS = 2
+
+
+def data_parallel(timeout_minutes: float, **settings: Any) -> DDPStrategy:
+    """Lightning's DDP strategy; a rank that waits longer than the time-out for the others gives up.
+
+    Raises:
+        ValueError: The time-out is not above 0.
+    """
+    if not timeout_minutes > 0:
+        raise ValueError(f"timeout_minutes={timeout_minutes} must be above 0")
+    return DDPStrategy(timeout=timedelta(minutes=timeout_minutes), **settings)
+
+
+def ranks_to_start(run: RunConfig, folder: Path) -> int:
+    """Ranks that this process must start on this machine; 1 where it is the only one, or one of those that exist.
+
+    Raises:
+        UserError: There are not as many devices, or not as many ranks, as the run asks for.
+    """
+    if not run.job.distributed:
+        return 1
+    _refuse_missing_devices(run.trainer)
+    # Lightning's own reading of trainer.devices ("auto", -1, a list, a number), without loggers and callbacks.
+    trainer = build_trainer(dataclasses.replace(run, callbacks=None, logger=None), folder)
+    wanted = trainer.num_devices * trainer.num_nodes
+    asked = f"trainer.devices={trainer.num_devices} and trainer.num_nodes={trainer.num_nodes} ask for {wanted}"
+    existing = _existing_ranks()
+    if existing is None and trainer.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: run.py starts ranks on its own machine only; "
+            "use torchrun or srun on every node, or hydra/launcher=slurm_nodes in a sweep"
+        )
+    if existing is None:
+        return trainer.num_devices
+    if existing != wanted:
+        raise UserError(
+            f"{existing} ranks were started, but {asked}; start as many as the run asks for, or set the two"
+        )
+    return 1
+
+
+@contextmanager
+def unreachable_ranks_in_one_line() -> Iterator[None]:
+    """Turn what torch says of ranks that do not answer into a RankError."""
+    try:
+        yield
+    except (torch.distributed.DistNetworkError, torch.distributed.DistStoreError) as error:
+        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+        raise RankError(
+            f"rank {rank} does not reach the others through {address} ({first_line(error)}); "
+            "check that every node runs and may open that port; trainer.strategy.timeout_minutes sets how long to wait"
+        ) from error
+
+
+def _existing_ranks() -> int | None:
+    """World size under torchrun or srun, None where no launcher started this process."""
+    if TorchElasticEnvironment.detect():
+        return int(os.environ["WORLD_SIZE"])
+    if SLURMEnvironment.detect():
+        return int(os.environ["SLURM_NTASKS"])
+    return None
+
+
+def _refuse_missing_devices(trainer: dict[str, Any]) -> None:
+    devices = trainer.get("devices")
+    if type(devices) is not int or devices < 1:
+        return  # "auto", -1, ids: Lightning's to judge
+    accelerator = trainer.get("accelerator", "auto")
+    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
+        available, kind = torch.cuda.device_count(), "GPU(s)"
+    elif accelerator == "cpu" or not torch.backends.mps.is_available():
+        available, kind = max(_LEAST_CPU_RANKS, os.cpu_count() or 1), "CPU cores and no GPU in use"
+    else:
+        return
+    if devices > available:
+        raise UserError(f"trainer.devices={devices}: this machine has {available} {kind}; ask for no more than that")
