@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaForCausalLM
 
 import neuroada
@@ -39,6 +41,21 @@ CASES = {
     "k5_checkpointing": Case(top_k=5, checkpointing=True),
     "k5_bf16": Case(top_k=5, dtype=torch.bfloat16, micro_batches=2),
 }
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of collectives by name: of the whole that an all-gather makes or a reduce-scatter takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_bytes: dict[str, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace in ("c10d", "_c10d_functional"):
+            sizes = [leaf.nbytes for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+            name = func.overloadpacket.__name__
+            self.num_bytes[name] = self.num_bytes.get(name, 0) + max(sizes)
+        return func(*args, **(kwargs or {}))
 
 
 def load_backbone(folder: Path, dtype: torch.dtype = torch.float32, checkpointing: bool = False) -> LlamaForCausalLM:
@@ -121,6 +138,29 @@ def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
     return {"logits": logits, "generated": generated, "refusals": refusals}
 
 
+def run_traffic(folder: Path, mesh: Any) -> dict[str, Any]:
+    """What one step of a bf16 backbone sends: in its two passes, and in the optimizer with the rewrite."""
+    adapter = neuroada.attach(load_backbone(folder, torch.bfloat16), neuroada.NeuroAdaConfig(top_k=2))
+    blocks = adapter.model.model.layers
+    weight_bytes = sum(parameter.nbytes for parameter in blocks.parameters() if not parameter.requires_grad)
+    num_values = adapter.budget().trainable
+    adapter.shard(mesh)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-2)
+    ids = torch.arange(12)[None]
+    with Traffic() as passes:
+        adapter.model(input_ids=ids, labels=ids).loss.backward()
+    before = adapter.layers["model.layers.0.mlp.up_proj"].weight.to_local().clone()
+    with Traffic() as step:
+        optimizer.step()
+    return {
+        "passes": passes.num_bytes,
+        "step": step.num_bytes,
+        "rewritten": not torch.equal(adapter.layers["model.layers.0.mlp.up_proj"].weight.to_local(), before),
+        "weight_bytes": weight_bytes,
+        "num_values": num_values,
+    }
+
+
 def run_narrow(mesh: Any) -> dict[str, Any]:
     """A layer with fewer rows than ranks, no list of blocks, and a forward between backward and step."""
 
@@ -150,6 +190,7 @@ def main() -> None:
     results: dict[str, Any] = {name: run_case(case, folder, name, mesh) for name, case in CASES.items()}
     results["given"] = run_given(folder, mesh)
     results["narrow"] = run_narrow(mesh)
+    results["traffic"] = run_traffic(folder, mesh)
     if dist.get_rank() == 0:
         torch.save(results, folder / "results.pt")
     dist.destroy_process_group()

@@ -124,3 +124,19 @@ def test_layer_with_fewer_rows_than_ranks_trains_too(results: dict[str, Any]) ->
     one, two = results["narrow"]["one"], results["narrow"]["two"]
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6)
+
+
+def test_weights_columns_and_values_are_gathered_twice_and_value_gradients_reduced_once(
+    results: dict[str, Any],
+) -> None:
+    sent = results["traffic"]
+    # Four projections have 45 rows, which two ranks hold as 46: 32 bf16 weights, 2 columns and 2 values a row.
+    padding = 4 * (32 * 2 + 2 * (4 + 4))
+    gathered = sent["weight_bytes"] + sent["num_values"] * (4 + 4) + padding
+    reduced = sent["num_values"] * 4 + 4 * 2 * 4
+    assert sent["passes"] == {"_allgather_base_": 2 * gathered, "_reduce_scatter_base_": reduced}
+
+
+def test_optimizer_step_and_rewrite_send_nothing(results: dict[str, Any]) -> None:
+    assert results["traffic"]["rewritten"]
+    assert results["traffic"]["step"] == {}
