@@ -24,7 +24,7 @@ EXPERIMENTS = [path.relative_to(CONF / "experiment").with_suffix("") for path in
 
 EXPECTED_GROUPS = (
     *("job", "model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer"),
-    *("logger", "callbacks", "evaluation", "debug", "experiment", "sweep"),
+    *("logger", "callbacks", "evaluation", "validation", "debug", "experiment", "sweep"),
 )
 KEYS = (
     *("job", "model", "model.name_or_path", "model.dtype", "model.target_modules"),
@@ -33,7 +33,7 @@ KEYS = (
     *("trainer", "trainer.devices", "trainer.accelerator", "trainer.max_epochs", "trainer.max_steps"),
     *("data.dir", "data.split", "data.batch_size", "data.micro_batch_size", "data.max_length"),
     *("evaluation.limit", "evaluation.benchmarks", "evaluation.batch_size"),
-    *("adapter", "seed", "resume", "runs"),
+    *("validation.every_n_steps", "validation.keep_best", "adapter", "seed", "resume", "runs"),
 )
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 HUB_IDS = {

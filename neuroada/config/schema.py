@@ -194,6 +194,9 @@ class EvaluationConfig:
     """Longest generation in tokens; null means the protocol's own (32 commonsense, 512 math)."""
     generation: dict[str, Any] = field(default_factory=dict)
     """Keywords for ``generate``: the decoding strategy."""
+    decoding: str = "auto"
+    """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain generates token by
+    token with transformers; auto is verified where decoding is greedy."""
 
     def __post_init__(self) -> None:
         _require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
@@ -204,9 +207,27 @@ class EvaluationConfig:
         _require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
         _require_at_least("evaluation.generation.num_beams", self.generation.get("num_beams"), 1)
 
-    decoding: str = "auto"
-    """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain generates token by
-    token with transformers; auto is verified where decoding is greedy."""
+
+@dataclass
+class ValidationConfig:
+    """The loss on held-out rows during training."""
+
+    every_n_steps: int | None = None
+    """Optimizer steps between two measurements; null trains on all rows and measures nothing."""
+    num_rows: int | None = 256
+    """Rows of each training set: a sample of its ``validation.json`` (null means all of it) where it has one, else
+    taken out of its ``train.json``."""
+    keep_best: bool = False
+    """Whether the adapter with the lowest loss is saved and scored instead of the last one."""
+
+    def __post_init__(self) -> None:
+        _require_at_least("validation.every_n_steps", self.every_n_steps, 1)
+        _require_at_least("validation.num_rows", self.num_rows, 1)
+        _require(
+            not self.keep_best or self.every_n_steps is not None,
+            "validation.keep_best=true: needs a loss to go by; set validation.every_n_steps too",
+        )
+
 
 @dataclass
 class BenchmarkConfig:
@@ -256,6 +277,7 @@ class RunConfig:
     trainer: dict[str, Any] = MISSING
     evaluation: EvaluationConfig = MISSING
     benchmark: BenchmarkConfig = MISSING
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
     adapter: Any = None

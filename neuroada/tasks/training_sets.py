@@ -65,6 +65,8 @@ class TrainingSets:
         num_dropped = len(examples) - len(kept)
         if not kept:
             raise UserError(f"task.clean_of: every row of {path} asks a test question; leave out a benchmark")
+        if file not in self.files:  # a validation file, whose rows are not trained on
+            return kept
         if file.dataset.name not in self._dropped:
             names = ", ".join(test.dataset.name for test in self.clean_of)
             logger.info("%s: %d of %d rows dropped, test questions of %s", path, num_dropped, len(examples), names)

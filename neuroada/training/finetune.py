@@ -13,6 +13,7 @@ from neuroada.config.sources import ADAPTER_FOLDER
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.preparation import Preparation, directory_hash, prepare
 from neuroada.training.record import CHECKPOINTS_FOLDER, RunRecord
+from neuroada.training.validation import HeldOutLoss
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
     if module.adapter is None:
         logger.info("method=%s trains nothing: scoring the base", preparation.method.name)
     else:
-        _fit(preparation, module, folder, checkpoint)
+        outcome |= _fit(preparation, module, folder, checkpoint)
         outcome["adapter"] = directory_hash(folder / ADAPTER_FOLDER)
         outcome["rounded_away"] = module.adapter.rounded_away()
     fitted = time.perf_counter()
@@ -60,8 +61,11 @@ def describe_budget(preparation: Preparation) -> dict[str, Any]:
     return {"trainable": budget.trainable, "total": budget.total, "percent": budget.percent}
 
 
-def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpoint: Path | None) -> None:
+def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
+    """Fit the adapter and save it; returns what ``result.json`` says of its held-out loss."""
     trainer = preparation.trainer
+    held_out = HeldOutLoss(preparation.run.validation)
+    trainer.callbacks.insert(0, held_out)  # type: ignore[attr-defined]  # set dynamically
     for sink in trainer.loggers:
         sink.log_hyperparams(dataclasses.asdict(preparation.run))
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
@@ -69,7 +73,9 @@ def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpo
     if checkpoint is not None or trainer.checkpoint_callback is not None:
         # If scoring is interrupted, the next start finds training done.
         trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt", weights_only=False)
+    held_out.restore_best(module)
     assert module.adapter is not None
     if trainer.is_global_zero or module.adapter.is_sharded:
         module.adapter.save(folder / ADAPTER_FOLDER)
     trainer.strategy.barrier("adapter saved")
+    return held_out.outcome()

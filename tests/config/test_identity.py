@@ -158,3 +158,9 @@ def test_own_data_sets_count_where_they_are_read(folder_of: Callable[..., str]) 
 def test_an_own_data_set_is_named_like_a_folder(name: str) -> None:
     with pytest.raises(UserError, match=rf"data\.sets={re.escape(name)}: use letters, digits"):
         DataConfig(dir="data", url="", sets={name: "math"})
+
+
+def test_validation_counts_only_where_there_is_one(folder_of: Callable[..., str]) -> None:
+    assert folder_of("validation.num_rows=7") == folder_of()
+    others = [folder_of(option) for option in ("validation=held_out", "validation=keep_best")]
+    assert len({folder_of(), *others, folder_of("validation=held_out", "validation.num_rows=7")}) == 4
