@@ -154,6 +154,7 @@ class Generator:
                         f"{self._model.device} by itself; lower evaluation.max_new_tokens, or use model.dtype=bfloat16"
                     ) from None
                 self._most_rows = most = -(-min(most, len(prompts)) // 2)
+                torch.cuda.empty_cache()  # does nothing where there is no GPU
                 logger.warning("out of memory: generating at most %d prompts together from here on", most)
         return written
 

@@ -8,6 +8,7 @@ Shapes: B rows that go on, S slots of the cache, W tokens read in a pass, K last
 """
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,15 +24,13 @@ from neuroada.training.drafts import Drafts
 class _Row:
     """One prompt and what was decided so far."""
 
-    place: int
-    """In the list of prompts."""
     limit: int
     """Most new tokens."""
     unread: list[int]
     """Tokens that are decided but not yet in the cache."""
-    draft: list[int] = field(default_factory=list)
-    num_read: int = 0
+    num_read: int
     """Decided tokens in the cache; the position of the next one."""
+    draft: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
 
     def settle(self, choices: Sequence[int]) -> int:
@@ -62,14 +61,19 @@ class VerifiedDecoder:
         self._model = model
         self._end = end
         self._drafts = drafts
+        self._start = _SharedStart(model)
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
         """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        if not prompts:
+            return []
+        num_shared = self._start.shared_with(prompts)
         rows = [
-            _Row(place, limit, list(prompt)) for place, (prompt, limit) in enumerate(zip(prompts, limits, strict=True))
+            _Row(limit, unread=list(prompt[num_shared:]), num_read=num_shared)
+            for prompt, limit in zip(prompts, limits, strict=True)
         ]
         going = rows
-        batch = _Batch(self._model, len(rows))
+        batch = _Batch(self._model, self._start.cache_of(len(rows)), len(rows), num_shared)
         while going:
             for row in going:
                 row.draft = self._draft(row)
@@ -92,13 +96,46 @@ class VerifiedDecoder:
         return row.written[-1] == self._end or len(row.written) == row.limit
 
 
-class _Batch:
-    """The cache of the rows that go on. Slots of padding and of wrong drafts stay in it, masked."""
+class _SharedStart:
+    """The tokens that all prompts so far begin with: read once, and fewer as other prompts come."""
 
-    def __init__(self, model: PreTrainedModel, num_rows: int) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+        self._tokens: Sequence[int] | None = None
         self._cache = DynamicCache(config=model.config)
-        self._mask_BS = torch.zeros((num_rows, 0), dtype=torch.int64)
+
+    def shared_with(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Tokens at the start of these prompts, and of all before, that are the same; one of each is left over."""
+        if self._tokens is None and len(prompts) == 1:
+            return 0
+        known = [] if self._tokens is None else [self._tokens]
+        shared = _common_start([*known, *(prompt[:-1] for prompt in prompts)])
+        if self._tokens is None and shared:
+            ids = torch.tensor([shared], device=self._model.device)
+            self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self._tokens = shared
+        return len(shared)
+
+    def cache_of(self, num_rows: int) -> DynamicCache:
+        """A cache that holds them for each row."""
+        cache = DynamicCache(config=self._model.config)
+        length = len(self._tokens or ())
+        for index, layer in enumerate(self._cache.layers if length else ()):
+            assert isinstance(layer, DynamicLayer), "can_verify"
+            assert layer.keys is not None
+            assert layer.values is not None
+            keys, values = (part[:, :, :length].expand(num_rows, -1, -1, -1) for part in (layer.keys, layer.values))
+            cache.update(keys, values, index)
+        return cache
+
+
+class _Batch:
+    """The rows that go on. Slots of padding and of wrong drafts stay in the cache, masked."""
+
+    def __init__(self, model: PreTrainedModel, cache: DynamicCache, num_rows: int, num_read: int) -> None:
+        self._model = model
+        self._cache = cache
+        self._mask_BS = torch.ones((num_rows, num_read), dtype=torch.int64)
 
     def read(self, rows: Sequence[_Row]) -> None:
         """One forward pass over what each row has not read and its draft."""
@@ -140,6 +177,11 @@ class _Batch:
         )
         logits_BKV: Tensor = output.logits
         return logits_BKV.argmax(dim=-1)
+
+
+def _common_start(sequences: Sequence[Sequence[int]]) -> list[int]:
+    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False))
+    return [column[0] for column in columns]
 
 
 def can_verify(model: PreTrainedModel) -> bool:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from neuroada.config.errors import UserError
+from neuroada.config.schema import EvaluationConfig
 from neuroada.tasks.data import InstructionDataModule
 
 Make = Callable[..., InstructionDataModule]
@@ -63,6 +64,40 @@ def test_every_test_item_is_on_exactly_one_rank_longest_first(make_data: Make, w
             assert widths == sorted(widths, reverse=True)
             seen[benchmark] += itertools.chain.from_iterable(batch["index"] for batch in loader)
     assert [sorted(indices) for indices in seen] == [list(range(13)), list(range(9))]
+
+
+def indices(data: InstructionDataModule, rank: int, world_size: int) -> list[list[int]]:
+    loaders = on_rank(data, rank, world_size).test_dataloader()
+    return [[index for batch in loader for index in batch["index"]] for loader in loaders]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_items_that_are_scored_already_are_left_out(make_data: Make, world_size: int) -> None:
+    left: list[set[int]] = [set(), set()]
+    for rank in range(world_size):
+        data = make_data()
+        data.leave_out({"boolq": [0, 5, 12], "AddSub": range(1, 9)})
+        for benchmark, share in enumerate(indices(data, rank, world_size)):
+            left[benchmark] |= set(share)
+    assert left == [set(range(13)) - {0, 5, 12}, {0}]
+
+
+def test_no_rank_is_without_prompts_when_little_is_left(make_data: Make) -> None:
+    shares = []
+    for rank in range(3):
+        data = make_data()
+        data.leave_out({"boolq": range(1, 13), "AddSub": range(9)})
+        shares.append(indices(data, rank, 3))
+    assert all(boolq for boolq, _ in shares), "a rank that skips the test loop would keep the others waiting"
+    assert 0 in [index for boolq, _ in shares for index in boolq]
+
+
+def test_batches_keep_to_the_token_budget(make_data: Make) -> None:
+    data = on_rank(make_data(), 0, 1)
+    data._evaluation = EvaluationConfig(max_new_tokens=10, max_tokens_per_batch=150)
+    sizes = [batch["input_ids"].shape for loader in data.test_dataloader() for batch in loader]
+    assert all(rows == 1 or rows * (width + 10) <= 150 for rows, width in sizes)
+    assert max(rows for rows, _ in sizes) > 1
 
 
 def test_prompts_can_be_scored_by_index(make_data: Make) -> None:

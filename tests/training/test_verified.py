@@ -46,10 +46,11 @@ def model() -> PreTrainedModel:
 
 @pytest.fixture(scope="module")
 def prompts() -> list[list[int]]:
-    """24 of 3 to 29 tokens."""
+    """24 of 6 to 32 tokens; the first 3 are the same in all, and 3 more in all but the last five."""
     generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(3, 30, (24,), generator=generator).tolist()
-    return [torch.randint(2, 60, (length,), generator=generator).tolist() for length in lengths]
+    lengths = torch.randint(3, 27, (24,), generator=generator).tolist()
+    ends = [torch.randint(2, 60, (length,), generator=generator).tolist() for length in lengths]
+    return [[9, 8, 7, *([6, 5, 4] if place < 19 else []), *end] for place, end in enumerate(ends)]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,20 @@ def test_right_draft_takes_one_pass_and_no_draft_one_for_each_token(
     none = VerifiedDecoder(model, END, None)
     assert counted(model, lambda: decode(right, prompts[:1], 1)) == 1
     assert counted(model, lambda: decode(none, prompts[:1], 1)) == len(greedy[0])
+
+
+def test_what_all_prompts_begin_with_is_read_once(model: PreTrainedModel, prompts: list[list[int]]) -> None:
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda _, __, keywords: read.append(keywords["input_ids"].shape), with_kwargs=True
+    )
+    with torch.inference_mode():
+        decoder = VerifiedDecoder(model, END, None)
+        decoder.decode(prompts[:8], [1] * 8)
+        decoder.decode(prompts[16:], [1] * 8)
+    hook.remove()
+    longest = [max(map(len, part)) for part in (prompts[:8], prompts[16:])]
+    assert read == [(1, 6), (8, longest[0] - 6), (8, longest[1] - 3)]
 
 
 def test_bundled_model_on_its_benchmark() -> None:
