@@ -15,10 +15,18 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    OPTConfig,
+    PretrainedConfig,
+)
 
 import neuroada
-from neuroada.sparse.sharding import all_rows
+from neuroada.sparse.sharding import all_rows, rows_as
 
 NUM_STEPS = 10
 
@@ -56,6 +64,16 @@ class Traffic(TorchDispatchMode):
             name = func.overloadpacket.__name__
             self.num_bytes[name] = self.num_bytes.get(name, 0) + max(sizes)
         return func(*args, **(kwargs or {}))
+
+
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+HEADS = {"num_key_value_heads": 2, "head_dim": 8}
+ARCHITECTURES = {
+    "tied": LlamaConfig(**SIZES, intermediate_size=45, tie_word_embeddings=True),
+    "biases": OPTConfig(**SIZES, ffn_dim=64, max_position_embeddings=64, word_embed_proj_dim=16, dropout=0.0),
+    "capped": Gemma2Config(**SIZES, **HEADS, intermediate_size=48),
+    "experts": MixtralConfig(**SIZES, **HEADS, intermediate_size=48, num_local_experts=4),
+}
 
 
 def load_backbone(folder: Path, dtype: torch.dtype = torch.float32, checkpointing: bool = False) -> LlamaForCausalLM:
@@ -122,6 +140,10 @@ def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
     with torch.no_grad():
         logits = adapter.model(ids).logits
     generated = adapter.model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    base, present = load_backbone(folder).state_dict(), adapter.model.state_dict()
+    adapter.model.load_state_dict({key: rows_as(value, present[key]) for key, value in base.items()}, strict=False)
+    with torch.no_grad():
+        reloaded = adapter.model(ids).logits
     refusals = {}
     for action, call in {
         "merge": adapter.merge,
@@ -135,7 +157,25 @@ def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
         except neuroada.AdapterError as error:
             refusals[action] = str(error)
     adapter.save(folder / "given_again")
-    return {"logits": logits, "generated": generated, "refusals": refusals}
+    return {"logits": logits, "generated": generated, "reloaded": reloaded, "refusals": refusals}
+
+
+def run_architecture(config: PretrainedConfig, mesh: Any) -> dict[str, Any]:
+    """A few steps on half the batch; then the decoder called by itself, as a loss that makes few logits does."""
+    ids = torch.randint(2, 97, (4, 10), generator=torch.Generator().manual_seed(1))
+
+    def trained(part: Tensor, is_sharded: bool) -> dict[str, Any]:
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).train()
+        adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=2))
+        if is_sharded:
+            adapter.shard(mesh)
+        losses = train(adapter, [part])
+        with torch.no_grad():
+            states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        return {"losses": losses, "states": states}
+
+    return {"one": trained(ids, False), "two": trained(ids.chunk(2)[dist.get_rank()], True)}
 
 
 def run_traffic(folder: Path, mesh: Any) -> dict[str, Any]:
@@ -189,6 +229,7 @@ def main() -> None:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     results: dict[str, Any] = {name: run_case(case, folder, name, mesh) for name, case in CASES.items()}
     results["given"] = run_given(folder, mesh)
+    results |= {name: run_architecture(config, mesh) for name, config in ARCHITECTURES.items()}
     results["narrow"] = run_narrow(mesh)
     results["traffic"] = run_traffic(folder, mesh)
     if dist.get_rank() == 0:

@@ -109,6 +109,18 @@ def test_adapter_saved_by_one_process_is_loaded_and_then_sharded(results: dict[s
     assert torch.equal(results["given"]["generated"], generated)
 
 
+def test_base_weights_loaded_again_keep_the_adapter(results: dict[str, Any]) -> None:
+    assert torch.equal(results["given"]["reloaded"], results["given"]["logits"])
+
+
+@pytest.mark.parametrize("architecture", ["tied", "biases", "capped", "experts"])
+def test_other_architectures_train_as_in_one_process(results: dict[str, Any], architecture: str) -> None:
+    one, two = results[architecture]["one"], results[architecture]["two"]
+    assert one["losses"][-1] < one["losses"][0]
+    torch.testing.assert_close(two["losses"], one["losses"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(two["states"], one["states"], rtol=0, atol=1e-4)
+
+
 def test_shards_are_saved_to_the_bytes_that_were_loaded(results: dict[str, Any], folder: Path) -> None:
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (folder / "given_again" / name).read_bytes() == (folder / "given" / name).read_bytes()
