@@ -21,6 +21,7 @@ _TRAINER_KEYS_WITHOUT_EFFECT = {
 # The content hashes of a finished run speak for the data; where it lay does not matter.
 _DATA_KEYS_WITHOUT_EFFECT = {"dir", "url", "sets"}
 _METHOD_KEYS_WITHOUT_EFFECT = {"gradient"}
+_MODEL_KEYS_WITHOUT_EFFECT = {"liger_kernel"}
 _TRAINING_GROUPS = ("model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer", "evaluation")
 
 
@@ -39,8 +40,10 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"job": job, **_scoring(values)}
     if job == "evaluate":
         adapted = _sections(values, "model", "budget")
+        adapted["model"] = _without(adapted["model"], _MODEL_KEYS_WITHOUT_EFFECT)
         return {"job": job, **_scoring(values), **adapted, "adapter": values.get("adapter")}
     trained = _sections(values, *_TRAINING_GROUPS)
+    trained["model"] = _without(trained["model"], _MODEL_KEYS_WITHOUT_EFFECT)
     trained["method"] = _without(trained["method"], _METHOD_KEYS_WITHOUT_EFFECT)
     trained["data"] = {**_without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT), **_own_sets(values)}
     trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
@@ -86,7 +89,7 @@ def _scoring(values: Mapping[str, Any]) -> dict[str, Any]:
     scored = _sections(values, "model", "task", "data", "evaluation", "method")
     benchmarks = scored["evaluation"].get("benchmarks") or scored["task"].get("benchmarks")
     return {
-        "model": _without(scored["model"], {"target_modules", "gradient_checkpointing"}),
+        "model": _without(scored["model"], {"target_modules", "gradient_checkpointing", *_MODEL_KEYS_WITHOUT_EFFECT}),
         "benchmarks": benchmarks,
         "data": {"split": scored["data"].get("split"), **_own_sets({**values, "task": {"benchmarks": benchmarks}})},
         "evaluation": _without(scored["evaluation"], {"benchmarks"}),

@@ -76,6 +76,8 @@ class ModelConfig:
     """Linear layers that get bypasses: a list of name endings, one regular expression, or "all-linear"."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
+    liger_kernel: bool = False
+    """Fused kernels of the liger-kernel package for norms, rotary embeddings and MLPs; GPU only."""
 
     def __post_init__(self) -> None:
         _require_name("model.name", self.name)

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.liger import apply_liger_kernel
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
@@ -55,6 +56,8 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     model.name_or_path = config.name_or_path
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
+    if config.liger_kernel:
+        use_liger_kernels(model, device)
     logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
     model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
     return model
@@ -65,6 +68,22 @@ def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     # The reentrant variant gives no gradients behind frozen embeddings. The first name is transformers 5.23's.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def use_liger_kernels(model: PreTrainedModel, device: torch.device) -> None:
+    """Norms, rotary embeddings and gated MLPs in liger's fused kernels; the loss is our own, at labels alone.
+
+    Raises:
+        UserError: The device is no GPU, or the package is not installed.
+    """
+    if device.type != "cuda":
+        raise UserError(
+            f"model.liger_kernel=true: its kernels need a GPU, but the run is on {device.type}; leave it out"
+        )
+    try:
+        apply_liger_kernel(model, {"cross_entropy": False, "fused_linear_cross_entropy": False})
+    except ImportError as error:
+        raise UserError("model.liger_kernel=true: needs liger-kernel; pip install 'neuroada[liger]'") from error
 
 
 def load_skeleton(config: ModelConfig) -> nn.Module:
@@ -90,6 +109,8 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
         model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
+    if config.liger_kernel:
+        use_liger_kernels(model, device)
     return model
 
 

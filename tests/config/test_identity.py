@@ -92,6 +92,7 @@ def test_what_moves_no_number_keeps_the_folder(folder_of: Callable[..., str], ov
         "task.train=[bundled_choice]",
         "model.target_modules=all-linear",
         "model.gradient_checkpointing=true",
+        "model.liger_kernel=true",
     ],
 )
 def test_a_base_that_does_not_train_is_scored_once(folder_of: Callable[..., str], job: str, override: str) -> None:

@@ -79,3 +79,15 @@ def test_damaged_weights_are_one_line(backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded") as caught:
         models.load_model(config(tmp_path), CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_liger_kernels_are_refused_off_the_gpu(backbone: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.liger_kernel=true: its kernels need a GPU, but the run is on cpu"):
+        models.load_model(config(backbone, liger_kernel=True), CPU)
+
+
+def test_liger_kernels_without_the_package_name_the_extra(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.integrations.liger.is_liger_kernel_available", lambda: False)
+    model = models.load_model(config(backbone), CPU)
+    with pytest.raises(UserError, match=r"pip install 'neuroada\[liger\]'"):
+        models.use_liger_kernels(model, torch.device("cuda"))
