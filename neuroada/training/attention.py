@@ -77,7 +77,7 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     lengths = list(example_lengths)
     parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    outputs = [sdpa_attention_forward(module, *part, attention_mask, **kwargs)[0] for part in parts]
+    outputs = [sdpa_attention_forward(module, q, k, v, attention_mask, **kwargs)[0] for q, k, v in parts]
     return torch.cat(outputs, dim=1), None
 
 

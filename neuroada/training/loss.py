@@ -62,7 +62,9 @@ class SummedLoss:
 
     def _inputs(self, batch: TrainingBatch) -> dict[str, Any]:
         """What the decoder is given; of mask and positions only the one that the batch has."""
-        given = {key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None}
+        given: dict[str, Any] = {
+            key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None
+        }
         if attends_by_example(self._model):
             given[LENGTHS] = batch["example_lengths"]
         return {"input_ids": batch["input_ids"], **given, "use_cache": False}

@@ -85,7 +85,7 @@ class NeuroAda:
 def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:
     """The names of layers, with a progress bar on a terminal while their connections are ranked; it goes when done."""
     names = list(layers)
-    hidden = rank_zero_only.rank != 0 or not get_console().is_terminal
+    hidden = getattr(rank_zero_only, "rank", 0) != 0 or not get_console().is_terminal
     return track(names, description="selecting connections", transient=True, disable=hidden)
 
 
