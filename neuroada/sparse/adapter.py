@@ -18,7 +18,7 @@ from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saving import limit_saved_inputs
 from neuroada.sparse.selection import layer_seed, select_columns
-from neuroada.sparse.sharding import all_rows, reshard, shard_model
+from neuroada.sparse.sharding import all_rows, is_sharded, reshard, shard_model
 from neuroada.sparse.switching import PreparedAdapter, prepare
 from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
 
@@ -69,7 +69,10 @@ class Adapter:
 
     def sync(self) -> None:
         """Rewrite the effective weights from the values."""
-        write_values(self._attached().values())
+        layers = self._attached()
+        if not self.is_sharded and (foreign := [name for name in layers if is_sharded(layers[name].weight)]):
+            raise AdapterError(f"{foreign[0]}: its weight was sharded without its bypass; use adapter.shard(mesh)")
+        write_values(layers.values())
 
     def budget(self) -> Budget:
         """The parameter counts of this adapter."""

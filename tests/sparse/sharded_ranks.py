@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import (
@@ -223,6 +224,20 @@ def run_narrow(mesh: Any) -> dict[str, Any]:
     return {"one": trained(False), "two": trained(True)}
 
 
+def run_foreign(mesh: Any) -> str:
+    """A step on a model that somebody else sharded."""
+    model = nn.Sequential(nn.Linear(6, 5))
+    adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=2))
+    fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
+    model(torch.ones(4, 6)).sum().backward()
+    try:
+        optimizer.step()
+    except neuroada.AdapterError as error:
+        return str(error)
+    return ""
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     dist.init_process_group("gloo")
@@ -231,6 +246,7 @@ def main() -> None:
     results["given"] = run_given(folder, mesh)
     results |= {name: run_architecture(config, mesh) for name, config in ARCHITECTURES.items()}
     results["narrow"] = run_narrow(mesh)
+    results["foreign"] = run_foreign(mesh)
     results["traffic"] = run_traffic(folder, mesh)
     if dist.get_rank() == 0:
         torch.save(results, folder / "results.pt")

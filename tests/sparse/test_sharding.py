@@ -132,6 +132,10 @@ def test_what_needs_the_whole_model_is_refused(results: dict[str, Any], action: 
     assert refusal.startswith(f"{action}(): the model is sharded over ranks; save() the adapter")
 
 
+def test_model_sharded_by_others_is_refused(results: dict[str, Any]) -> None:
+    assert results["foreign"] == "0: its weight was sharded without its bypass; use adapter.shard(mesh)"
+
+
 def test_layer_with_fewer_rows_than_ranks_trains_too(results: dict[str, Any]) -> None:
     one, two = results["narrow"]["one"], results["narrow"]["two"]
     for name, weight in one.items():
