@@ -34,6 +34,8 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
         return {"job": job, **_sections(values, "model", "task", "benchmark")}
     if job == "contamination":
         return {"job": job, **_compared_questions(values)}
+    if job == "compare":
+        return {"job": job, "runs": values.get("runs"), "baseline": values.get("baseline")}
     if job == "merge":
         return {"job": job, **_sections(values, "model", "method", "budget"), "adapter": values.get("adapter")}
     if values["method"]["name"] == "none":
@@ -56,8 +58,8 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
 def run_folder(values: Mapping[str, Any]) -> str:
     """``<job>/<model>/<task>/<method>-k<k>-<digest>/s<seed>`` of a resolved configuration.
 
-    It is ``contamination/<task>/<digest>`` where neither model nor seed have a part in the outcome, and ``.`` for
-    several adapters, each of which has a run folder of its own.
+    It is ``contamination/<task>/<digest>`` and ``compare/<digest>`` where model and seed have no part in the outcome,
+    and ``.`` for several adapters, each of which has a run folder of its own.
     """
     if isinstance(values.get("adapter"), list):
         return "."
@@ -65,6 +67,8 @@ def run_folder(values: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
     if values["job"]["name"] == "contamination":
         return f"contamination/{values['task']['name']}/{digest}"
+    if values["job"]["name"] == "compare":
+        return f"compare/{digest}"
     method = values["method"]["name"]
     if not method.startswith("peft-"):  # which has no k
         method = f"{method}-k{0 if method == 'none' else values['budget']['top_k']}"

@@ -1,7 +1,6 @@
-"""``job=compare``: one table over many finished runs, and a paired test of each against a baseline."""
+"""``job=compare``: one table over many runs, a paired test of each against a baseline, and the report of both."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,12 @@ from rich.table import Table
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import CONFIG_FILE
+from neuroada.report.document import Tests, write_report
+from neuroada.report.grids import Grid
+from neuroada.report.runs import Status, read_runs
 from neuroada.report.significance import Contest, contest, verdicts
 from neuroada.report.summary import percent
-from neuroada.training.record import RESULT_FILE, read_result
+from neuroada.training.record import RESULT_FILE
 
 MISSING = "-"
 UNBOUNDED_WIDTH = 10_000
@@ -27,14 +28,14 @@ Results = Mapping[Path, dict[str, Any]]
 
 
 def compare(run: RunConfig, folder: Path) -> None:
-    """Print a row for each finished run below ``runs``, how many are unfinished, and how each does beside a baseline.
+    """Print the finished runs below ``runs`` and how each does beside a baseline, and write the report into ``folder``.
 
     Raises:
-        UserError: There are none, a result or a predictions file is damaged, or the baseline is none of the runs.
+        UserError: None is finished, a result or a predictions file is damaged, or the baseline is none of the runs.
     """
     root = Path(run.runs)
-    folders = list(run_folders(root))
-    results = {path: read_result(path) for path in folders if (path / RESULT_FILE).is_file()}
+    found = read_runs(root)
+    results = {one.folder: dict(one.result) for one in found if one.status is Status.FINISHED}
     if not results:
         raise UserError(
             f"runs={run.runs}: no finished run below this folder (a run is finished when it has {RESULT_FILE})"
@@ -44,24 +45,24 @@ def compare(run: RunConfig, folder: Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = UNBOUNDED_WIDTH
-    console.print(comparison_table(results, len(folders) - len(results)))
+    show(console, results, len(found) - len(results), contests, baseline)
+    report = write_report(folder, root, found, _tests(contests, baseline))
+    console.print(f"report: {report}", soft_wrap=True)
+
+
+def show(
+    console: Console, results: Results, num_unfinished: int, contests: Mapping[int, Contest], baseline: int
+) -> None:
+    """Print the tables, and what must be said of them."""
+    console.print(comparison_table(results, num_unfinished))
     for number, path in enumerate(results, start=1):
-        console.print(f"{number:>3}  {path}", soft_wrap=True)
-    if any(found.tests for found in contests.values()):
+        console.print(f"{number:>3}  {path}", soft_wrap=True, markup=False)
+    tests = _tests(contests, baseline)
+    if tests.grid.rows:
         console.print(contest_table(contests, baseline))
-        console.print(f"wins: right where run {baseline} is wrong. {P_EXPLAINED}", soft_wrap=True)
-    for number, found in contests.items():
-        if found.note:
-            console.print(f"run {number}: {found.note}", soft_wrap=True)
-
-
-def run_folders(root: Path) -> Iterator[Path]:
-    """Folders below ``root`` that hold a run, in order; what loggers write inside a run is not searched."""
-    for directory, subdirectories, files in os.walk(root):
-        subdirectories.sort()
-        if CONFIG_FILE in files or RESULT_FILE in files:
-            subdirectories.clear()
-            yield Path(directory)
+        console.print(tests.caption, soft_wrap=True)
+    for note in tests.notes:
+        console.print(note, soft_wrap=True)
 
 
 def baseline_number(folders: list[Path], baseline: str | None) -> int:
@@ -124,6 +125,15 @@ def comparison_table(results: Results, num_unfinished: int) -> Table:
 def contest_table(contests: Mapping[int, Contest], baseline: int) -> Table:
     """The paired tests of all runs but the baseline."""
     return _table(f"beside run {baseline}, on the same items", contest_rows(contests))
+
+
+def _tests(contests: Mapping[int, Contest], baseline: int) -> Tests:
+    header, *rows = contest_rows(contests)
+    return Tests(
+        grid=Grid(header, rows, num_words=2),
+        caption=f"wins: right where run {baseline} is wrong. {P_EXPLAINED}",
+        notes=[f"run {number}: {found.note}" for number, found in contests.items() if found.note],
+    )
 
 
 def _table(title: str, rows: list[list[str]]) -> Table:

@@ -8,20 +8,29 @@ from neuroada.config.errors import UserError, reported_in_one_line
 from neuroada.training.record import read_result
 
 
-def losses(folder: Path) -> dict[int, float]:
+def logged_losses(folder: Path) -> dict[int, float]:
     """Training loss after each logged optimizer step, counted from 1, over all attempts of a run.
+
+    Nothing where the run logged none to a CSV.
+    """
+    found = {}
+    for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=_attempt):
+        with path.open(encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            found.update({int(row["step"]) + 1: float(row["train/loss"]) for row in rows if row.get("train/loss")})
+    return dict(sorted(found.items()))
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """The same.
 
     Raises:
         UserError: The run logged none to a CSV.
     """
-    found = {}
-    for path in sorted(folder.glob("logs/version_*/metrics.csv")):
-        with path.open(encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            found.update({int(row["step"]) + 1: float(row["train/loss"]) for row in rows if row["train/loss"]})
+    found = logged_losses(folder)
     if not found:
         raise UserError(f"{folder}: no training loss in logs/; train it with logger=csv")
-    return dict(sorted(found.items()))
+    return found
 
 
 def write(out: Path, folders: list[Path]) -> None:
@@ -54,6 +63,12 @@ def _draw(path: Path, curves: dict[str, dict[int, float]]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
+
+
+def _attempt(path: Path) -> int:
+    """10 comes after 9."""
+    number = path.parent.name.removeprefix("version_")
+    return int(number) if number.isdecimal() else 0
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from rich.markup import escape
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.report.compare import run_folders
 from neuroada.report.predictions import PREDICTIONS_FOLDER, predictions_path, read_predictions, refuse_row
+from neuroada.report.runs import run_folders
 from neuroada.tasks.answers import gold_problem
 from neuroada.tasks.catalog import lookup
 from neuroada.tasks.contamination import split_score

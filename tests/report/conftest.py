@@ -1,7 +1,8 @@
 """Results and predictions as finished runs leave them."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,77 @@ def _make_result(**scores: tuple[int, int]) -> dict[str, Any]:
             "micro": sum(correct for correct, _ in scores.values()) / sum(n for _, n in scores.values()),
         },
     }
+
+
+@pytest.fixture
+def store_sweep(tmp_path: Path) -> Callable[..., Path]:
+    """Writes made-up runs, ks x seeds and a base, into ``<tmp_path>/outputs``; returns that folder.
+
+    No number in them was measured.
+    """
+    return lambda **choices: store_made_up_sweep(tmp_path / "outputs", **choices)
+
+
+def store_made_up_sweep(
+    root: Path,
+    model: str = "made_up_model",
+    task: str = "commonsense",
+    top_ks: Sequence[int] = (1, 2, 5, 10, 20, 50),
+    seeds: Sequence[int] = (1, 2, 3),
+    benchmarks: Sequence[str] = ("boolq", "piqa", "ARC-Easy"),
+    num_steps: int = 40,
+) -> Path:
+    """Accuracy is ``40 + 8 log2(k) + seed`` percent of 1000 items, one point less for each further benchmark."""
+    base = {name: 20 - place for place, name in enumerate(benchmarks)}
+    _store(root, made_up_result(model, task, None, 1, base))
+    for top_k in top_ks:
+        for seed in seeds:
+            accuracies = {name: 40 + 8 * math.log2(top_k) + seed - place for place, name in enumerate(benchmarks)}
+            folder = _store(root, made_up_result(model, task, top_k, seed, accuracies))
+            rows = "".join(
+                f"{step},{(1 + 2 / top_k) * math.exp(-step / 15) + 0.3 / seed}\n" for step in range(num_steps)
+            )
+            (folder / "logs" / "version_0").mkdir(parents=True)
+            (folder / "logs" / "version_0" / "metrics.csv").write_text(f"step,train/loss\n{rows}")
+    return root
+
+
+def made_up_result(
+    model: str, task: str, top_k: int | None, seed: int, accuracies: Mapping[str, float], lr: float = 0.01
+) -> dict[str, Any]:
+    """A whole ``result.json``; accuracies in percent, the base where there is no k."""
+    result = _make_result(**{name: (round(10 * accuracy), 1000) for name, accuracy in accuracies.items()})
+    trained = top_k is not None
+    config = {
+        "job": {"name": "finetune" if trained else "evaluate"},
+        "model": {"name": model},
+        "task": {"name": task, "benchmarks": list(accuracies), "loss_on": "completion"},
+        "method": {"name": "neuroada", "selection": "magnitude"} if trained else {"name": "none"},
+        "budget": {"top_k": top_k or 1},
+        "optimizer": {"lr": lr},
+        "evaluation": {"batch_size": 16},
+        "seed": seed,
+    }
+    budget = {"trainable": 0, "total": 10_000_000, "percent": 0.0}
+    if not trained:
+        return {**result, "config": config, "budget": budget, "timings": {"evaluate_seconds": 9.0}}
+    return {
+        **result,
+        "config": config,
+        "budget": {**budget, "trainable": 5_000 * top_k, "percent": 0.05 * top_k},
+        "timings": {"fit_seconds": 60 + top_k, "tokens_per_second": 900 - 2 * top_k + 5 * seed},
+        "memory": {"peak_gib": 1.2 + 0.004 * top_k},
+        "validation": {"loss": 1.5 - 0.1 * math.log2(top_k) + 0.01 * seed, "num_tokens": 4000, "step": 40},
+    }
+
+
+def _store(root: Path, result: dict[str, Any]) -> Path:
+    config = result["config"]
+    method = config["method"]["name"]
+    top_k = 0 if method == "none" else config["budget"]["top_k"]
+    name = f"{config['model']['name']}/{config['task']['name']}/{method}-k{top_k}-{config['optimizer']['lr']}"
+    folder = root / config["job"]["name"] / name / f"s{config['seed']}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps(config))
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder

@@ -8,7 +8,8 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.report.compare import compare, comparison_table, run_folders, shown_p
+from neuroada.report.compare import compare, comparison_table, shown_p
+from neuroada.report.runs import run_folders
 
 StoreResult = Callable[..., Path]
 
@@ -59,6 +60,7 @@ def test_runs_are_found_and_numbered(
         "2       0.404    75.0      -    75.0",
         "1  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s1",
         "2  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s2",
+        f"report: {tmp_path / 'report.html'}",
     ]
 
 
@@ -102,7 +104,7 @@ def test_each_run_is_tested_against_the_first(
     start = lines.index(["#", "benchmark", "n", "wins", "losses", "points", "p"])
     assert lines[start - 1] == ["beside", "run", "1,", "on", "the", "same", "items"]
     assert lines[start + 5][:5] == ["wins:", "right", "where", "run", "1"]
-    assert lines[start + 2 : start + 5] + lines[start + 6 :] == [
+    assert lines[start + 2 : start + 5] + lines[start + 6 : -1] == [
         ["2", "all", "6", "3", "2", "+16.7", "1.000"],
         ["2", "AddSub", "4", "3", "1", "+50.0", "0.625"],
         ["2", "SVAMP", "2", "0", "1", "-50.0", "1.000"],

@@ -1,0 +1,194 @@
+"""Runs that differ only in their seed are one cell; cells of one model and task are compared with each other."""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuroada.config.identity import identity
+from neuroada.report.runs import Run, Status
+from neuroada.tasks.catalog import DATASETS
+
+SPREAD = "±"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number over the seeds of a cell."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n - 1); None of a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self, decimals: int) -> str:
+        """``85.3``, or ``85.3 ± 0.4`` where there are several values."""
+        spread = "" if self.std is None else f" {SPREAD} {self.std:.{decimals}f}"
+        return f"{self.mean:,.{decimals}f}{spread}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """The finished runs of one setting, one for each seed.
+
+    Attributes:
+        series: What the cells that one line connects have in common.
+        runs: At least one.
+    """
+
+    series: str
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def top_k(self) -> int | None:
+        return self.first.top_k
+
+    @property
+    def is_base(self) -> bool:
+        return self.first.method == "base"
+
+    @property
+    def label(self) -> str:
+        return self.series if self.top_k is None else f"{self.series} k={self.top_k}"
+
+    @property
+    def percent(self) -> float | None:
+        """Trained parameters, in percent of all."""
+        percent: float | None = self.first.outcome("budget.percent")
+        return percent
+
+    @property
+    def trainable(self) -> int:
+        return int(self.first.outcome("budget.trainable") or 0)
+
+    def estimate(self, number: str) -> Estimate | None:
+        """One of ``Run.numbers`` over the seeds; None where no run recorded it."""
+        values = tuple(run.numbers[number] for run in self.runs if number in run.numbers)
+        return Estimate(values) if values else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """All cells of one model and task: those that train nothing first, then by method, k and parameters."""
+
+    model: str
+    task: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.model} on {self.task}"
+
+    @property
+    def base(self) -> Cell | None:
+        return next((cell for cell in self.cells if cell.is_base), None)
+
+    @property
+    def trained(self) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if not cell.is_base)
+
+    @property
+    def series(self) -> dict[str, list[Cell]]:
+        """The cells that train, by what one line connects."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.trained:
+            found.setdefault(cell.series, []).append(cell)
+        return found
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Those that any run scored, in the papers' order."""
+        return in_order(name for cell in self.cells for run in cell.runs for name in run.scores)
+
+    def has(self, number: str) -> bool:
+        """Whether any run recorded this one of ``Run.numbers``."""
+        return any(cell.estimate(number) is not None for cell in self.cells)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each benchmark once, in the papers' order; a user's own come last."""
+    known = {name: place for place, name in enumerate(DATASETS)}
+    return sorted(dict.fromkeys(names), key=lambda name: known.get(name, len(known)))
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """The finished runs by model and task, then by all but the seed.
+
+    Of several runs with the same configuration and seed, the first counts.
+    """
+    by_group: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.status is Status.FINISHED:
+            by_group.setdefault((run.model, run.task), []).append(run)
+    return [Group(*names, cells=_cells(members)) for names, members in by_group.items()]
+
+
+def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
+    settings: dict[str, dict[str, Any]] = {}
+    by_setting: dict[str, dict[Any, Run]] = {}
+    for run in runs:
+        setting = _setting(run)
+        key = json.dumps(setting, sort_keys=True, default=str)
+        settings[key] = _flat(setting)
+        by_setting.setdefault(key, {}).setdefault(run.setting("seed"), run)
+    firsts = {key: next(iter(members.values())) for key, members in by_setting.items()}
+    names = _series(firsts, settings)
+    cells = [Cell(names[key], tuple(members.values())) for key, members in by_setting.items()]
+    return tuple(sorted(cells, key=lambda cell: (not cell.is_base, cell.series, cell.top_k or 0, cell.trainable)))
+
+
+def _setting(run: Run) -> dict[str, Any]:
+    """What decides the outcome of a run, but for its seed."""
+    try:
+        return identity(run.config)
+    except (KeyError, TypeError, AttributeError):
+        # Stored by something older; then every key counts.
+        return {key: value for key, value in run.config.items() if key != "seed"}
+
+
+def _series(firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Setting -> name of its series: the method, and what tells it from others of the same method and k.
+
+    What only ever changes along with k, as a learning rate chosen for each k, does not split a series.
+    """
+    names = {}
+    for method in dict.fromkeys(run.method for run in firsts.values()):
+        members = [key for key, run in firsts.items() if run.method == method]
+        splitting = _splitting_keys(members, firsts, settings)
+        for key in members:
+            parts = [f"{name.split('.')[-1]}={settings[key].get(name)}" for name in splitting]
+            names[key] = " ".join([method, *parts])
+    return names
+
+
+def _splitting_keys(
+    members: Sequence[str], firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]
+) -> list[str]:
+    found: dict[str, None] = {}
+    for top_k in {firsts[key].top_k for key in members}:
+        rivals = [settings[key] for key in members if firsts[key].top_k == top_k]
+        for name in dict.fromkeys(name for rival in rivals for name in rival):
+            if len({str(rival.get(name)) for rival in rivals}) > 1:
+                found[name] = None
+    return list(found)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,131 @@
+"""The report of a comparison: ``report.html``, which needs nothing else, and ``report.md`` with figures beside it."""
+
+import datetime
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from neuroada.report.cells import SPREAD, Group, grouped
+from neuroada.report.figures import Figure, draw
+from neuroada.report.grids import Grid, cells_grid, open_runs_grid, published_grid, runs_grid, write_csv
+from neuroada.report.published import beside_published, published_rows
+from neuroada.report.runs import Run, Status
+
+logger = logging.getLogger(__name__)
+
+HTML_FILE = "report.html"
+MARKDOWN_FILE = "report.md"
+CSV_FILE = "runs.csv"
+FIGURES_FOLDER = "figures"
+"""Where SVG and PNG lie beside the report."""
+
+
+@dataclass(frozen=True)
+class Tests:
+    """The paired tests against a baseline.
+
+    Attributes:
+        caption: What is compared with what, and how.
+        notes: Which runs were compared on less than all items, or not at all.
+    """
+
+    grid: Grid
+    caption: str
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is shown of one model and task."""
+
+    group: Group
+    cells: Grid
+    published: Grid
+    links: Mapping[str, str]
+    """Budget -> page of its published run."""
+    footnotes: Sequence[str]
+    figures: Sequence[Figure]
+
+
+def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) -> Path:
+    """Write report, table and figures into a folder; returns the path of the report.
+
+    Without matplotlib there are no figures, and a warning says so.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = [_section(group, folder / FIGURES_FOLDER) for group in grouped(runs)]
+    write_csv(folder / CSV_FILE, runs)
+    counts = {status.value: sum(run.status is status for run in runs) for status in Status}
+    content = {
+        "root": root,
+        "written": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "counts": ", ".join(f"{count} {status}" for status, count in counts.items() if count),
+        "sections": sections,
+        "tests": tests,
+        "runs": runs_grid(runs),
+        "open_runs": open_runs_grid(runs),
+        "commits": sorted({_commit(run) for run in runs} - {""}),
+        "figures_folder": FIGURES_FOLDER,
+    }
+    environment = _environment()
+    for name in (HTML_FILE, MARKDOWN_FILE):
+        text = environment.get_template(f"{name}.jinja").render(content)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / HTML_FILE
+
+
+def _section(group: Group, folder: Path) -> Section:
+    pairs = beside_published(group, published_rows())
+    off = [pair.published for pair in pairs if pair.published.is_average_off]
+    return Section(
+        group=group,
+        cells=cells_grid(group),
+        published=published_grid(pairs),
+        links={f"k={pair.published.top_k}": pair.published.url for pair in pairs},
+        footnotes=[
+            f"* As printed; the columns of k={row.top_k} average {row.mean_of_columns:.1f}, "
+            f"{row.mean_of_columns - row.average_printed:+.1f} points from it."
+            for row in off
+        ],
+        figures=_figures(group, folder),
+    )
+
+
+def _figures(group: Group, folder: Path) -> list[Figure]:
+    try:
+        return draw(group, folder)
+    except ImportError:
+        logger.warning("no figures: matplotlib is not installed; pip install 'neuroada[plots]'")
+        return []
+
+
+def _commit(run: Run) -> str:
+    """Short hash of the source tree that a run was made with."""
+    commit = run.outcome("git.commit")
+    changed = " with uncommitted changes" if run.outcome("git.dirty") else ""
+    return f"{commit[:10]}{changed}" if isinstance(commit, str) else ""
+
+
+def _smaller_spread(text: str) -> Markup:
+    """A mean with its deviation in small print."""
+    mean, sign, spread = text.partition(f" {SPREAD} ")
+    return Markup("{} <small>{}&nbsp;{}</small>").format(mean, SPREAD, spread) if sign else Markup("{}").format(text)
+
+
+def _environment() -> Environment:
+    # Markdown shows HTML entities too, so the same escaping serves both.
+    environment = Environment(
+        loader=PackageLoader("neuroada.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["inline"] = lambda svg: Markup(svg)  # our own picture; matplotlib has escaped the names in it
+    environment.filters["spread"] = _smaller_spread
+    environment.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
+    return environment
