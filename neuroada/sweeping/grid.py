@@ -1,7 +1,7 @@
 """A sweep over every combination of the values that are listed: ``hydra/sweeper=grid``."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -38,8 +38,7 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise SystemExit("neuroada: a sweep starts its own processes; leave torchrun out and give trainer=ddp")
     loader = sweeper.hydra_context.config_loader
-    parser = OverridesParser.create(config_loader=loader)
-    batch = _combinations(sweeper, parser, arguments)
+    batch = combinations(OverridesParser.create(config_loader=loader), sweeper.params, arguments)
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
@@ -53,13 +52,18 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     _end_with_failures(jobs)
 
 
-def _combinations(sweeper: BasicSweeper, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
-    overrides = parser.parse_overrides([*(f"{key}={values}" for key, values in sweeper.params.items()), *arguments])
+def combinations(parser: OverridesParser, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
+    """The overrides of every job, in the order of the lists; what is typed replaces what a file lists for its key.
+
+    Raises:
+        SystemExit: A list has no values, or an interval stands where a list must.
+    """
+    overrides = parser.parse_overrides([*(f"{key}={values}" for key, values in params.items()), *arguments])
     for override in overrides:
         if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
             raise SystemExit(f"neuroada: {override.input_line}: lists no value; give one or more, as key=1,2")
     try:
-        [batch] = sweeper.split_arguments(overrides, None)
+        [batch] = BasicSweeper.split_arguments(overrides, None)
     except HydraException:
         raise SystemExit(
             "neuroada: a grid needs listed values, as key=1,2,3; an interval is for hydra/sweeper=optuna"

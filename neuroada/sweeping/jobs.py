@@ -113,10 +113,12 @@ def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]
         config: The sweep's own configuration.
         batch: The overrides of each job.
     """
-    common = set.intersection(*(set(overrides) for overrides in batch)) if len(batch) > 1 else set()
+    common = set(config.hydra.overrides.task)
+    if len(batch) > 1:
+        common |= set.intersection(*(set(overrides) for overrides in batch))
     jobs: list[Job] = []
     for overrides in batch:
-        label = " ".join(override for override in overrides if override not in common) or "defaults"
+        label = " ".join(override for override in overrides if override not in common) or " ".join(overrides)
         job = _composed(loader, config, list(overrides), label)
         twin = next((number for number, other in enumerate(jobs) if other.folder == job.folder), None)
         if twin is not None:
@@ -178,5 +180,6 @@ def _rejection_folder(config: DictConfig, overrides: list[str]) -> Path:
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
-    whole = " ".join(str(error).split())
+    # Where Hydra has searched is the same for every job.
+    whole = " ".join(str(error).partition("Config search path:")[0].split())
     return f"{whole}: {first_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else whole

@@ -21,6 +21,7 @@ def launch_elsewhere(launch: Launch, jobs: Sequence[Job]) -> None:
         return
     for job in waiting:
         job.start()
+        job.started = None  # when the queue starts it is not known here
     try:
         returns = launch([job.overrides for job in waiting], 0)
     except Exception as error:  # a queue that loses a job says so with an exception of its own
