@@ -15,11 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig, ValidationConfig
-from neuroada.tasks import batches, held_out
+from neuroada.tasks import batches
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.catalog import lookup, with_own
 from neuroada.tasks.download import DataFile, content_hashes, ensure
 from neuroada.tasks.encoding import Encoded, encode_prompts
+from neuroada.tasks.held_out import HELD_OUT_SEED, HeldOutSets
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
 from neuroada.tasks.prompts import PROTOCOLS, Example
 from neuroada.tasks.rows import read_rows
@@ -66,8 +67,8 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._trained_on = self._training if trained_on is None else TrainingSets(trained_on, Path(data.dir), known)
         names = evaluation.benchmarks if evaluation.benchmarks is not None else task.benchmarks
         self._benchmark_files = [DataFile(lookup(name, known), data.split) for name in names]
-        self._validation = validation or ValidationConfig()
-        self._validation_files = self._find_validation_files()
+        self._held_out_sets = HeldOutSets(validation or ValidationConfig(), self._training.files, self._dir)
+        self._held_out_sets.refuse_as_benchmarks(self._benchmark_files)
         self._rows: TokenisedRows | None = None
         self._held_out: TokenisedRows | None = None
         self._benchmarks: list[BenchmarkItems] = []
@@ -78,7 +79,7 @@ class InstructionDataModule(lightning.LightningDataModule):
     @property
     def files_needed(self) -> list[DataFile]:
         """Every file that is read, training sets first."""
-        return [*self._training.files_needed, *self._validation_files.values(), *self._benchmark_files]
+        return [*self._training.files_needed, *self._held_out_sets.files, *self._benchmark_files]
 
     @property
     def benchmarks(self) -> list[BenchmarkItems]:
@@ -154,10 +155,9 @@ class InstructionDataModule(lightning.LightningDataModule):
         rank, world_size = self._place()
         rows = self._held_out_rows
         sampler = StepBatchSampler(
-            len(rows), self._data.batch_size, self._data.micro_batch_size, held_out.HELD_OUT_SEED, rank, world_size
+            len(rows), self._data.batch_size, self._data.micro_batch_size, HELD_OUT_SEED, rank, world_size
         )
-        loader: DataLoader[Any] = DataLoader(TrainingSet(rows, self._collate()), sampler=sampler, batch_size=None)
-        return loader
+        return DataLoader(TrainingSet(rows, self._collate()), sampler=sampler, batch_size=None)
 
     def test_dataloader(self) -> list[DataLoader[PromptBatch]]:
         """One loader for each benchmark: this rank's share of what is left, longest prompts first."""
@@ -189,38 +189,18 @@ class InstructionDataModule(lightning.LightningDataModule):
     @property
     def _held_out_rows(self) -> TokenisedRows:
         if self._held_out is None:
-            raise RuntimeError("no held-out rows: call setup() first, with validation.every_n_steps set")
+            raise RuntimeError("no held-out rows: set validation.every_n_steps and call setup() first")
         return self._held_out
-
-    def _find_validation_files(self) -> dict[str, DataFile]:
-        """Of each training set that has one; none where there is no validation."""
-        if self._validation.every_n_steps is None:
-            return {}
-        found = {file.dataset.name: held_out.validation_file(file, self._dir) for file in self._training.files}
-        files = {name: file for name, file in found.items() if file is not None}
-        scored = [file.dataset.name for file in self._benchmark_files if file in files.values()]
-        if scored and self._validation.keep_best:
-            raise UserError(
-                f"validation.keep_best=true: {scored[0]}/validation would choose the adapter and score it; "
-                "use data.split=test, or keep the last adapter"
-            )
-        return files
 
     def _read_training_rows(self) -> None:
         parts = [self._tokenised(file) for file in self._training.files]
-        if self._validation.every_n_steps is not None:
-            rest, drawn = zip(*map(self._held_apart, self._training.files, parts), strict=True)
-            parts, self._held_out = list(rest), TokenisedRows(drawn)
+        if self._held_out_sets.is_wanted:
+            own = {file.dataset.name: self._tokenised(file) for file in self._held_out_sets.files}
+            parts, drawn = self._held_out_sets.apart(parts, own)
+            self._held_out = TokenisedRows(drawn)
             if self.num_held_out_tokens == 0:
                 raise UserError(f"data.max_length={self._data.max_length}: no held-out row keeps a label; raise it")
         self._rows = TokenisedRows(parts)
-
-    def _held_apart(self, file: DataFile, rows: datasets.Dataset) -> tuple[datasets.Dataset, datasets.Dataset]:
-        """The rows to train on and the held-out ones of a training set."""
-        own, num_rows = self._validation_files.get(file.dataset.name), self._validation.num_rows
-        if own is None:
-            return held_out.divide(rows, num_rows, file)
-        return rows, held_out.sample(self._tokenised(own), num_rows, own)
 
     def _collate(self) -> Callable[[Sequence[Encoded], int], TrainingBatch]:
         if self._data.batching == "packed":

@@ -1,13 +1,14 @@
 """Held-out rows of training sets, for the validation loss: those a set brings along, or a drawn part of its own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import datasets
 import torch
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import UserError, shown
+from neuroada.config.schema import ValidationConfig
 from neuroada.tasks.download import DataFile
 
 logger = logging.getLogger(__name__)
@@ -16,37 +17,78 @@ HELD_OUT_SEED = 42
 """Draws the rows; a constant, so that the losses of runs with different seeds are over the same rows."""
 
 
-def validation_file(training: DataFile, data_dir: Path) -> DataFile | None:
-    """The ``validation.json`` beside a training file, if the set has one."""
-    file = DataFile(training.dataset, "validation")
-    held_out = training.dataset.held_out
-    is_known = file.split in training.dataset.remote or (held_out is not None and file.split in held_out.sha256)
-    return file if is_known or file.path(data_dir).is_file() else None
+class HeldOutSets:
+    """What is held out of the training sets of a run.
 
+    Args:
+        config: How much, if anything.
+        training: The training files.
+        data_dir: Where they lie.
 
-def sample(rows: datasets.Dataset, num_rows: int | None, file: DataFile) -> datasets.Dataset:
-    """A drawn part of a validation file; all of it where ``num_rows`` is None or as many."""
-    kept = _drawn(len(rows), num_rows or len(rows))
-    logger.info("validation on %d of %d rows of %s/validation", len(kept), len(rows), file.dataset.name)
-    return _part(rows, kept)
-
-
-def divide(rows: datasets.Dataset, num_rows: int | None, file: DataFile) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """What remains of a training set, and the rows drawn out of it.
-
-    Raises:
-        UserError: Nothing would be left to train on.
+    Attributes:
+        is_wanted: Whether anything is held out.
+        files: The ``validation.json`` of each training set that has one.
     """
-    if num_rows is None or num_rows >= len(rows):
-        wanted = "null" if num_rows is None else num_rows
-        raise UserError(
-            f"validation.num_rows={wanted}: {file.dataset.name} has no validation.json and {len(rows)} rows in all; "
-            "hold out fewer, or put a validation.json beside its train.json"
-        )
-    drawn = _drawn(len(rows), num_rows)
-    logger.info("validation on %d rows held out of the %d of %s/train", num_rows, len(rows), file.dataset.name)
-    held_out = set(drawn)
-    return _part(rows, [index for index in range(len(rows)) if index not in held_out]), _part(rows, drawn)
+
+    def __init__(self, config: ValidationConfig, training: Sequence[DataFile], data_dir: Path) -> None:
+        self.is_wanted = config.every_n_steps is not None
+        self._config = config
+        self._training = training
+        candidates = [DataFile(file.dataset, "validation") for file in training if self.is_wanted]
+        self.files = [file for file in candidates if _is_there(file, data_dir)]
+
+    def refuse_as_benchmarks(self, benchmarks: Collection[DataFile]) -> None:
+        """Raises UserError where the kept adapter would be chosen by the items that it is scored on."""
+        scored = [file.dataset.name for file in self.files if file in benchmarks]
+        if scored and self._config.keep_best:
+            raise UserError(
+                f"validation.keep_best=true: {scored[0]}/validation would choose the adapter and score it; "
+                "use data.split=test, or keep the last adapter"
+            )
+
+    def apart(
+        self, training: Sequence[datasets.Dataset], validation: Mapping[str, datasets.Dataset]
+    ) -> tuple[list[datasets.Dataset], list[datasets.Dataset]]:
+        """The rows to train on, and the held-out ones, of each training set in order.
+
+        Args:
+            training: Rows of the training files.
+            validation: Rows of ``files``, by the name of their data set.
+
+        Raises:
+            UserError: Nothing of a set would be left to train on.
+        """
+        rest, held_out = [], []
+        for file, rows in zip(self._training, training, strict=True):
+            own = validation.get(file.dataset.name)
+            kept, drawn = self._divided(rows, file.dataset.name) if own is None else (rows, self._sample(own, file))
+            rest.append(kept)
+            held_out.append(drawn)
+        return rest, held_out
+
+    def _sample(self, rows: datasets.Dataset, file: DataFile) -> datasets.Dataset:
+        kept = _drawn(len(rows), self._config.num_rows or len(rows))
+        logger.info("validation on %d of %d rows of %s/validation", len(kept), len(rows), file.dataset.name)
+        return _part(rows, kept)
+
+    def _divided(self, rows: datasets.Dataset, name: str) -> tuple[datasets.Dataset, datasets.Dataset]:
+        num_rows = self._config.num_rows
+        if num_rows is None or num_rows >= len(rows):
+            raise UserError(
+                f"validation.num_rows={shown(num_rows)}: {name} has no validation.json and {len(rows)} rows in all; "
+                "hold out fewer, or put a validation.json beside its train.json"
+            )
+        drawn = _drawn(len(rows), num_rows)
+        logger.info("validation on %d rows held out of the %d of %s/train", num_rows, len(rows), name)
+        gone = set(drawn)
+        return _part(rows, [index for index in range(len(rows)) if index not in gone]), _part(rows, drawn)
+
+
+def _is_there(file: DataFile, data_dir: Path) -> bool:
+    """Whether a file exists or can be fetched."""
+    held_out = file.dataset.held_out
+    is_known = file.split in file.dataset.remote or (held_out is not None and file.split in held_out.sha256)
+    return is_known or file.path(data_dir).is_file()
 
 
 def _drawn(num_all: int, num_rows: int) -> list[int]:
