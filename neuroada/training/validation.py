@@ -33,19 +33,27 @@ class Measurement(TypedDict):
 
 
 class HeldOutLoss(Callback):
-    """Measures the held-out loss every n optimizer steps and after the last; never without ``every_n_steps``.
+    """Measures the held-out loss before the first optimizer step, every n steps and after the last; never without
+    ``every_n_steps``.
 
     Attributes:
+        first: The measurement before training: the base's.
         last: The latest measurement.
         best: That with the lowest loss, the earliest of equal ones.
     """
 
     def __init__(self, config: ValidationConfig) -> None:
+        self.first: Measurement | None = None
         self.last: Measurement | None = None
         self.best: Measurement | None = None
         self._every_n_steps = config.every_n_steps
         self._keeps_best = config.keep_best
         self._best_values: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._every_n_steps is not None and trainer.global_step == 0:
+            self._measure_once(trainer, pl_module)
+            self.first = self.last
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
@@ -60,10 +68,10 @@ class HeldOutLoss(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self.last is None:
             return {}
-        return {"last": self.last, "best": self.best, "best_values": self._best_values}
+        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.last, self.best = state_dict["last"], state_dict["best"]
+        self.first, self.last, self.best = (state_dict[key] for key in ("first", "last", "best"))
         self._best_values = state_dict["best_values"]
 
     def restore_best(self, module: NeuroAdaModule) -> None:
@@ -83,13 +91,14 @@ class HeldOutLoss(Callback):
         if kept is None:
             return {}
         best = {"best_step": kept["step"], "validation_loss": kept["loss"]} if self._keeps_best else {}
-        return {"validation": kept, **best}
+        base = {} if self.first is None else {"base_loss": self.first["loss"]}
+        return {"validation": {**kept, **base}, **best}
 
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
         assert isinstance(module, NeuroAdaModule)
         step = trainer.global_step
-        if step == 0 or (self.last is not None and self.last["step"] == step):
+        if self.last is not None and self.last["step"] == step:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         num_tokens = data.num_held_out_tokens

@@ -86,7 +86,8 @@ def test_rows_are_taken_out_of_the_training_set(
     assert found["validation"]["step"] == 10
     expected = mean_loss(backbone, folder / "adapter", [rows[index] for index in drawn])
     assert found["validation"]["loss"] == pytest.approx(expected, rel=1e-4)
-    assert list(losses(folder)) == list(range(1, 11))
+    assert list(losses(folder)) == list(range(11))
+    assert found["validation"]["base_loss"] == losses(folder)[0] != found["validation"]["loss"]
 
 
 def test_a_validation_file_leaves_the_training_set_whole(
@@ -99,7 +100,7 @@ def test_a_validation_file_leaves_the_training_set_whole(
     found = result(folder)
     assert found["timings"]["optimizer_steps"] == 12
     assert "boolq/validation" in found["content"]["data"]
-    assert list(losses(folder)) == [7, 12]  # and after the last step
+    assert list(losses(folder)) == [0, 7, 12]  # the base, and after the last step
     assert found["validation"]["loss"] == pytest.approx(mean_loss(backbone, folder / "adapter", rows), rel=1e-4)
 
 
