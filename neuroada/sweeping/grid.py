@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -43,12 +44,10 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
     jobs = plan(loader, sweeper.config, batch)
-    if isinstance(sweeper.launcher, RunsJobs):
-        sweeper.launcher.run(jobs)
-    else:
-        assert sweeper.launcher is not None
-        launch_elsewhere(sweeper.launcher.launch, jobs)
-        Console(highlight=False).print(jobs_table(jobs))
+    try:
+        _run(jobs, sweeper.launcher)
+    except KeyboardInterrupt:
+        raise SystemExit("neuroada: interrupted; the same command goes on where this one stopped") from None
     _end_with_failures(jobs)
 
 
@@ -69,6 +68,15 @@ def combinations(parser: OverridesParser, params: Mapping[str, str], arguments: 
             "neuroada: a grid needs listed values, as key=1,2,3; an interval is for hydra/sweeper=optuna"
         ) from None
     return batch
+
+
+def _run(jobs: Sequence[Job], launcher: Launcher | None) -> None:
+    assert launcher is not None
+    if isinstance(launcher, RunsJobs):
+        launcher.run(jobs)
+    else:
+        launch_elsewhere(launcher.launch, jobs)
+        Console(highlight=False).print(jobs_table(jobs))
 
 
 def _end_with_failures(jobs: Sequence[Job]) -> None:

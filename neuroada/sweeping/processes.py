@@ -52,11 +52,13 @@ class Process:
             self.job.fail(self._last_words(exit_code), exit_code=exit_code)
         return True
 
-    def stop(self) -> None:
-        """End it and the processes that it has started."""
-        self.job.state = State.STOPPED
-        self.job.ended = time.monotonic()
+    def ask_to_end(self) -> None:
+        """Let it end by itself."""
+        self.job.state, self.job.ended = State.STOPPED, time.monotonic()
         self._signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """End it, and the processes that it has started, if it does not do so in time."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
         self._signal(signal.SIGKILL)
@@ -113,7 +115,9 @@ def run_all(
                     time.sleep(_SECONDS_BETWEEN_LOOKS)
         finally:
             for process in running:
-                process.stop()
+                process.ask_to_end()
+            for process in running:
+                process.end()
 
 
 @contextmanager

@@ -54,9 +54,7 @@ def ranks_to_start(run: RunConfig, folder: Path) -> int:
     if existing is None:
         return trainer.num_devices
     if existing != wanted:
-        raise UserError(
-            f"{existing} ranks were started, but {asked}; start as many as the run asks for, or set the two"
-        )
+        raise UserError(f"{existing} ranks were started, but {asked}; make the two numbers the same")
     return 1
 
 

@@ -1,0 +1,143 @@
+"""One process for each job: what it is started with, and what an optimising sweep gets back."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from neuroada.config.errors import UserError
+from neuroada.sweeping.command import command_of
+from neuroada.sweeping.jobs import Job, State
+from neuroada.sweeping.launching import JobProcesses
+from neuroada.sweeping.objective import as_exception_of_a_job, held_out_loss, objective
+from neuroada.sweeping.queues import launch_elsewhere
+
+Composed = Callable[..., DictConfig]
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
+MULTIRUN = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweeper": {"direction": "minimize"}})
+RUN = OmegaConf.create({"mode": RunMode.RUN, "sweeper": {}})
+
+
+@pytest.fixture
+def processes(composed: Composed) -> Callable[..., JobProcesses]:
+    """What runs the jobs of a sweep, with these settings of the launcher."""
+
+    def make(n_jobs: Any = 1, gpus: Any = None) -> JobProcesses:
+        context = SimpleNamespace(config_loader=None)
+        launcher: Any = SimpleNamespace(config=composed(), hydra_context=context, task_function=lambda config: None)
+        return JobProcesses(launcher, n_jobs, gpus)
+
+    return make
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A job that waits."""
+    return Job(["sweep=topk", "budget.top_k=5"], "budget.top_k=5", tmp_path / "rejected", folder=tmp_path / "run")
+
+
+def test_a_job_is_started_as_a_person_would_start_it(composed: Composed, job: Job) -> None:
+    config = composed("hydra/launcher=one_gpu_each", "hydra.verbose=true", "hydra.sweep.dir=elsewhere", "seed=1,2")
+    command = command_of(job, Path("/somewhere/run.py"), config)
+    assert command[:2] == [sys.executable, "/somewhere/run.py"]
+    assert command[2:4] == ["--config-name", "config"]
+    assert command[4] == "--config-path"
+    own = ["sweep=topk", "budget.top_k=5", "hydra.mode=RUN", f'hydra.run.dir="{job.folder}"']
+    assert command[6:] == ["hydra.verbose=true", *own]
+
+
+@pytest.mark.parametrize("n_jobs", [0, -1, "two", 1.5])
+def test_jobs_at_a_time_are_counted(processes: Callable[..., JobProcesses], n_jobs: Any) -> None:
+    with pytest.raises(SystemExit, match=f"hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1"):
+        processes(n_jobs)
+
+
+def test_gpus_that_are_visible_are_shared_out(
+    processes: Callable[..., JobProcesses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert processes(gpus="auto").gpus == ["2", "5"]
+    assert processes(gpus=[0, 1, 2]).gpus == ["0", "1", "2"]
+
+
+def test_one_gpu_each_needs_a_gpu(processes: Callable[..., JobProcesses], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SystemExit, match="there is no GPU here; use hydra/launcher=processes"):
+        processes(gpus="auto")
+
+
+def test_a_job_on_several_devices_is_not_put_on_one_gpu(processes: Callable[..., JobProcesses], job: Job) -> None:
+    job.values = {"trainer": {"devices": 4}}
+    processes(gpus=[0]).run([job])
+    assert job.state is State.REJECTED
+    assert job.message.startswith("trainer.devices=4: hydra.launcher.gpus gives a job one GPU")
+
+
+@pytest.mark.slow
+def test_optuna_minimises_the_held_out_loss(start: Start, quick_run: Path, tmp_path: Path) -> None:
+    ended = start(quick_run, "sweep=learning_rate_optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    assert ended.returncode == 0, ended.stderr
+    best = OmegaConf.load(tmp_path / "outputs" / "optimization_results.yaml")
+    assert best.best_value == pytest.approx(abs(best.best_params["optimizer.lr"] - 0.002))
+    losses = [json.loads(path.read_text())["validation"]["loss"] for path in tmp_path.rglob("result.json")]
+    assert len(losses) == 2
+    assert best.best_value == min(losses)
+
+
+@pytest.mark.parametrize(
+    ("result", "loss"),
+    [(None, None), ({}, None), ({"validation": None}, None), ({"validation": {"loss": 1.5, "step": 3}}, 1.5)],
+)
+def test_the_held_out_loss_is_the_validation_s(result: Any, loss: float | None) -> None:
+    assert held_out_loss(result) == loss
+
+
+def test_without_a_held_out_loss_there_is_nothing_to_minimise(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"metrics": {"macro": 0.5}}')
+    assert objective(tmp_path, RUN) is None  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="has no held-out loss, which this sweep minimises"):
+        objective(tmp_path, MULTIRUN)  # type: ignore[arg-type]
+
+
+def test_a_job_in_a_process_that_goes_on_raises() -> None:
+    with pytest.raises(UserError, match=r"^no such file$"), as_exception_of_a_job(MULTIRUN):  # type: ignore[arg-type]
+        raise SystemExit("neuroada: no such file")
+    with pytest.raises(SystemExit), as_exception_of_a_job(RUN):  # type: ignore[arg-type]
+        raise SystemExit("neuroada: no such file")
+
+
+def test_another_launcher_s_failures_are_its_jobs_own(job: Job, tmp_path: Path) -> None:
+    good = Job(["a=1"], "a=1", tmp_path / "rejected", folder=tmp_path / "good")
+
+    def launch(batch: Any, first: int) -> list[JobReturn]:
+        failed, done = JobReturn(overrides=batch[0]), JobReturn(overrides=batch[1])
+        failed.status, done.status = JobStatus.FAILED, JobStatus.COMPLETED
+        failed.return_value, done.return_value = OSError("disk full"), None
+        return [failed, done]
+
+    launch_elsewhere(launch, [job, good])
+    assert (job.state, job.message) == (State.FAILED, "OSError: disk full")
+    assert (job.folder / "failed.json").is_file()
+    assert good.state is State.FINISHED
+
+
+def test_a_queue_that_gives_up_loses_no_result(job: Job, store_result: Callable[..., None], tmp_path: Path) -> None:
+    done = Job(["a=1"], "a=1", tmp_path / "rejected", folder=tmp_path / "done")
+    store_result(done)
+
+    def launch(batch: Any, first: int) -> list[JobReturn]:
+        raise RuntimeError("job 17 has left no output\ndetails")
+
+    launch_elsewhere(launch, [job, done])
+    assert (job.state, job.message) == (State.FAILED, "no result: job 17 has left no output")
+    assert done.state is State.FINISHED

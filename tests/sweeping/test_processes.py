@@ -1,0 +1,130 @@
+"""Jobs run as processes, a few at a time; whatever ends one, the others go on, and none is left behind."""
+
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neuroada.sweeping.jobs import Job, State
+from neuroada.sweeping.processes import complaint, run_all
+
+MakeJobs = Callable[..., list[Job]]
+
+
+@pytest.fixture
+def make_jobs(tmp_path: Path) -> MakeJobs:
+    """Jobs whose only override is the program that they run."""
+
+    def make(*programs: str) -> list[Job]:
+        return [
+            Job([program], f"job {number}", tmp_path / "rejected", folder=tmp_path / f"{number}")
+            for number, program in enumerate(programs)
+        ]
+
+    return make
+
+
+def command(job: Job) -> list[str]:
+    return [sys.executable, "-c", job.overrides[0]]
+
+
+def run(jobs: list[Job], slots: list[dict[str, str]] | None = None) -> None:
+    run_all(jobs, slots or [{}], command, lambda: None)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return False
+
+
+def test_one_failure_stops_no_other(make_jobs: MakeJobs) -> None:
+    jobs = make_jobs("print('good')", "raise OSError('disk full')", "import os; os.kill(os.getpid(), 9)", "pass")
+    run(jobs)
+    assert [job.state for job in jobs] == [State.FINISHED, State.FAILED, State.FAILED, State.FINISHED]
+    assert jobs[1].message == f"OSError: disk full; see {jobs[1].folder / 'job.log'}"
+    assert jobs[2].message.startswith("ended by SIGKILL; see ")
+    assert (jobs[0].folder / "job.log").read_text() == "good\n"
+    assert [(job.folder / "failed.json").exists() for job in jobs] == [False, True, True, False]
+
+
+def test_a_second_attempt_adds_to_the_log_and_speaks_for_itself(make_jobs: MakeJobs) -> None:
+    [first] = make_jobs("raise OSError('disk full')")
+    run([first])
+    [second] = make_jobs("import sys; sys.exit('gone')")
+    run([second])
+    assert second.message.startswith("gone; see ")
+    log = (first.folder / "job.log").read_text()
+    assert log.index("disk full") < log.index("gone")
+
+
+def test_slots_bound_how_many_run_and_mark_their_jobs(make_jobs: MakeJobs) -> None:
+    program = "import os, time; s = time.monotonic(); time.sleep(0.3); print(os.environ['GPU'], s, time.monotonic())"
+    jobs = make_jobs(*[program] * 4)
+    run(jobs, [{"GPU": "0"}, {"GPU": "1"}])
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for job in jobs:
+        slot, start, end = (job.folder / "job.log").read_text().split()
+        spans.setdefault(slot, []).append((float(start), float(end)))
+    assert set(spans) == {"0", "1"}
+    for slot in spans.values():
+        ordered = sorted(slot)
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(ordered))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_ends_its_jobs_and_their_children(make_jobs: MakeJobs, number: signal.Signals) -> None:
+    spawning = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    running, waiting = make_jobs(spawning, "pass")
+    log = running.folder / "job.log"
+
+    def interrupt_once_running() -> None:
+        while not (log.is_file() and log.read_text().endswith("\n")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=interrupt_once_running, daemon=True).start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run([running, waiting])
+    assert (running.state, waiting.state) == (State.STOPPED, State.WAITING)
+    assert not is_alive(int(log.read_text()))
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("working\nneuroada: budget.top_k=0: must be at least 1\n", "budget.top_k=0: must be at least 1"),
+        ("neuroada: config rejected:\n  - seed=-1: no\n  - lr: no\n", "seed=-1: no; lr: no"),
+        (
+            "neuroada: data/x: no such file\nneuroada: rank 0 failed with exit code 1; see its message above\n",
+            "data/x: no such file",
+        ),
+        (
+            "[rank1]: torch.OutOfMemoryError: CUDA out of memory\n"
+            "neuroada: rank 1 failed with exit code 1; see its message above\n",
+            "torch.OutOfMemoryError: CUDA out of memory",
+        ),
+        (
+            "Traceback (most recent call last):\nOSError: disk full\n\n"
+            "Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.\n",
+            "OSError: disk full",
+        ),
+        ("all is lost\n", "all is lost"),
+        ("", ""),
+    ],
+)
+def test_the_reason_is_found_in_what_was_printed(output: str, reason: str) -> None:
+    assert complaint(output) == reason
