@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,6 @@ def test_two_ranks_leave_what_one_process_leaves(make_run: MakeRun, tmp_path: Pa
     finetune(make_run(*EVERY_STEP), one)
     launch(make_run(*SHARDED, *EVERY_STEP), two)
     assert_same_adapter(one, two)
-    # 9 and 7 prompts: the ranks take different numbers of passes.
     assert_same_scores(one, two)
     budgets = [json.loads((folder / "result.json").read_text())["budget"] for folder in (one, two)]
     assert budgets[0] == budgets[1]
@@ -116,6 +117,23 @@ def test_ranks_score_what_they_did_not_train(make_run: MakeRun, tmp_path: Path, 
     launch(make_run(*what), tmp_path / "one")
     launch(make_run(*what, *SHARDED), tmp_path / "two")
     assert_same_scores(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_rank_with_fewer_rows_joins_in_until_all_are_done(backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sums.json"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = Path(__file__).parent / "lockstep_ranks.py"
+    completed = subprocess.run(
+        [*torchrun, str(script), str(backbone), str(out)], capture_output=True, text=True, timeout=120
+    )
+    assert completed.returncode == 0, completed.stderr
+    sums = json.loads(out.read_text())
+    assert sums.keys() == {"0", "10", "11", "12", "13"}
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    for token, found in sums.items():
+        logits = model(torch.tensor([[int(token)]])).logits.detach()
+        assert found == pytest.approx(float(logits.double().sum()), abs=1e-3)
 
 
 def test_trained_output_head_is_refused(backbone: Path) -> None:
