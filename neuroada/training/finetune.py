@@ -10,6 +10,7 @@ from lightning import seed_everything
 
 from neuroada.config.schema import RunConfig
 from neuroada.config.sources import ADAPTER_FOLDER
+from neuroada.training.cost import FitCost
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.preparation import Preparation, directory_hash, prepare
 from neuroada.training.record import CHECKPOINTS_FOLDER, RunRecord
@@ -51,6 +52,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
         "fit_seconds": round(fitted - started, 2),
         "evaluate_seconds": round(time.perf_counter() - fitted, 2),
         "optimizer_steps": preparation.trainer.global_step,
+        **outcome.get("timings", {}),
     }
     record.finish({**outcome, "metrics": preparation.scoring.metrics})
 
@@ -62,10 +64,10 @@ def describe_budget(preparation: Preparation) -> dict[str, Any]:
 
 
 def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    """Fit the adapter and save it; returns what ``result.json`` says of its held-out loss."""
+    """Fit the adapter and save it; returns what ``result.json`` says of its held-out loss and its cost."""
     trainer = preparation.trainer
-    held_out = HeldOutLoss(preparation.run.validation)
-    trainer.callbacks.insert(0, held_out)  # type: ignore[attr-defined]  # set dynamically
+    cost, held_out = FitCost(), HeldOutLoss(preparation.run.validation)
+    trainer.callbacks[:0] = [cost, held_out]  # type: ignore[attr-defined]  # set dynamically
     for sink in trainer.loggers:
         sink.log_hyperparams(dataclasses.asdict(preparation.run))
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
@@ -78,4 +80,5 @@ def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpo
     if trainer.is_global_zero or module.adapter.is_sharded:
         module.adapter.save(folder / ADAPTER_FOLDER)
     trainer.strategy.barrier("adapter saved")
-    return held_out.outcome()
+    costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
+    return {**held_out.outcome(), **costs}
