@@ -146,12 +146,35 @@ def test_experiments_say_whether_their_values_are_published(name: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "params"), [("topk", {"budget.top_k": "1,2,5,10,20,50"}), ("seeds", {"seed": "1,2,3"})]
+    ("name", "params"),
+    [
+        ("topk", {"budget.top_k": "1,2,5,10,20,50"}),
+        ("seeds", {"seed": "1,2,3"}),
+        ("selection", {"method.selection": "magnitude,random,smallest"}),
+        ("learning_rate", {"optimizer.lr": "3e-4,7e-4,1e-3,3e-3,5e-3,9e-3,2e-2"}),
+        ("learning_rate_optuna", {"optimizer.lr": "tag(log, interval(1e-4, 3e-2))"}),
+    ],
 )
 def test_a_sweep_file_starts_all_its_runs(name: str, params: dict[str, Any]) -> None:
     hydra = composed(f"sweep={name}").hydra
     assert hydra.mode == RunMode.MULTIRUN
     assert hydra.sweeper.params == params
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "learning_rate_optuna"])
+def test_learning_rates_are_compared_on_held_out_examples(name: str) -> None:
+    assert checked(f"sweep={name}").validation.every_n_steps is not None
+
+
+@pytest.mark.parametrize(
+    ("launcher", "nodes", "ranks_per_node"), [("slurm_1gpu", 1, 1), ("slurm_8gpu", 1, 8), ("slurm_nodes", 4, 8)]
+)
+def test_slurm_starts_a_rank_on_every_gpu(launcher: str, nodes: int, ranks_per_node: int) -> None:
+    recipe = composed(f"hydra/launcher={launcher}", "trainer=ddp", "trainer.num_nodes=4").hydra.launcher
+    assert recipe._target_.endswith("SlurmLauncher")
+    assert (recipe.nodes, recipe.tasks_per_node, recipe.gpus_per_node) == (nodes, ranks_per_node, ranks_per_node)
+    assert recipe.max_num_timeout > 0
+    assert recipe.additional_parameters == {"requeue": True}
 
 
 def test_options_are_seen_by_later_groups() -> None:

@@ -93,7 +93,7 @@ def start(tmp_path: Path) -> Start:
     def started(program: Path, *overrides: str) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
         command = [sys.executable, str(program), *overrides]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=290)
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800)
 
     return started
 
