@@ -21,7 +21,7 @@ _STYLES = {
     State.SKIPPED: "dim",
     State.STOPPED: "yellow",
 }
-_LINES_AROUND_ROWS = 6
+_LINES_AROUND_ROWS = 8
 
 
 class Board:
@@ -79,7 +79,9 @@ def jobs_table(jobs: Sequence[Job], num_rows: int | None = None) -> Table:
 
 def _counts(jobs: Sequence[Job]) -> str:
     counts = {state: sum(job.state is state for job in jobs) for state in State}
-    return f"{len(jobs)} jobs: " + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
+    counted = f"{len(jobs)} jobs: " + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
+    running = next((job for job in jobs if job.state is State.RUNNING and job.has_own_process), None)
+    return f"{counted}\noutput of the first that runs: {running.folder / LOG_FILE}" if running else counted
 
 
 def _line(number: int, num_jobs: int, job: Job) -> str:

@@ -43,7 +43,8 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     folder = Path(str(sweeper.config.hydra.sweep.dir))
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(sweeper.config, folder / "multirun.yaml")
-    jobs = plan(loader, sweeper.config, batch)
+    with Console().status(f"checking the configurations of {len(batch)} jobs"):
+        jobs = plan(loader, sweeper.config, batch)
     try:
         _run(jobs, sweeper.launcher)
     except KeyboardInterrupt:
