@@ -1,5 +1,6 @@
 """What trains: a method puts its parameters on a backbone. ``method=`` chooses one; ``job=benchmark`` compares all."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.selection import select_columns
 from neuroada.sparse.targets import match_targets
+
+logger = logging.getLogger(__name__)
 
 Targets = Sequence[str] | str
 
@@ -70,7 +73,9 @@ class NeuroAda:
     gradient: str = "auto"
 
     def budget(self, model: nn.Module, targets: Targets, top_k: int) -> Budget:
-        return neuroada.budget(model, self._config(targets, top_k))
+        counted = neuroada.budget(model, self._config(targets, top_k))
+        _say_if_clamped(model, counted, top_k)
+        return counted
 
     def attach(self, model: nn.Module, targets: Targets, top_k: int) -> Adapter:
         config = self._config(targets, top_k)
@@ -79,6 +84,19 @@ class NeuroAda:
     def _config(self, targets: Targets, top_k: int) -> neuroada.NeuroAdaConfig:
         return neuroada.NeuroAdaConfig(
             top_k=top_k, target_modules=targets, selection=self.selection, seed=self.selection_seed
+        )
+
+
+@rank_zero_only
+def _say_if_clamped(model: nn.Module, counted: Budget, top_k: int) -> None:
+    layers = {name: model.get_submodule(name) for name in counted.layers}
+    narrow = [
+        layer.in_features for layer in layers.values() if isinstance(layer, nn.Linear) and layer.in_features < top_k
+    ]
+    if narrow:
+        logger.warning(
+            "budget.top_k=%d: %d of %d target layers have fewer inputs, the narrowest %d; all of theirs are trained",
+            *(top_k, len(narrow), len(layers), min(narrow)),
         )
 
 
