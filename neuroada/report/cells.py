@@ -1,6 +1,7 @@
 """Runs that differ only in their seed are one cell; cells of one model and task are compared with each other."""
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from neuroada.report.runs import Run, Status
 from neuroada.tasks.catalog import DATASETS
 
 SPREAD = "±"
+_SEED_FOLDER = re.compile(r"/s\d+/?$")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
         setting = _setting(run)
         key = json.dumps(setting, sort_keys=True, default=str)
         settings[key] = _flat(setting)
-        by_setting.setdefault(key, {}).setdefault(run.setting("seed"), run)
+        by_setting.setdefault(key, {}).setdefault((run.setting("seed"), run.setting("adapter")), run)
     firsts = {key: next(iter(members.values())) for key, members in by_setting.items()}
     names = _series(firsts, settings)
     cells = [Cell(names[key], tuple(members.values())) for key, members in by_setting.items()]
@@ -149,12 +151,15 @@ def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
 
 
 def _setting(run: Run) -> dict[str, Any]:
-    """What decides the outcome of a run, but for its seed."""
+    """What decides the outcome of a run, but for its seed and that of the adapter that it scored."""
     try:
-        return identity(run.config)
+        setting = identity(run.config)
     except (KeyError, TypeError, AttributeError):
         # Stored by something older; then every key counts.
-        return {key: value for key, value in run.config.items() if key != "seed"}
+        setting = {key: value for key, value in run.config.items() if key != "seed"}
+    if isinstance(setting.get("adapter"), str):
+        setting["adapter"] = _SEED_FOLDER.sub("", setting["adapter"])
+    return setting
 
 
 def _series(firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]) -> dict[str, str]:
@@ -163,25 +168,35 @@ def _series(firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]) -
     What only ever changes along with k, as a learning rate chosen for each k, does not split a series.
     """
     names = {}
-    for method in dict.fromkeys(run.method for run in firsts.values()):
-        members = [key for key, run in firsts.items() if run.method == method]
-        splitting = _splitting_keys(members, firsts, settings)
+    jobs: dict[str, set[str]] = {}
+    for run in firsts.values():
+        jobs.setdefault(run.method, set()).add(run.job)
+    for method, job in dict.fromkeys((run.method, run.job) for run in firsts.values()):
+        members = [key for key, run in firsts.items() if (run.method, run.job) == (method, job)]
+        splitting = _splitting_keys([(firsts[key].top_k, settings[key]) for key in members])
+        which = [f"({job})"] if len(jobs[method]) > 1 else []
         for key in members:
-            parts = [f"{name.split('.')[-1]}={settings[key].get(name)}" for name in splitting]
-            names[key] = " ".join([method, *parts])
+            parts = [f"{_short(name)}={settings[key].get(name)}" for name in splitting]
+            names[key] = " ".join([method, *which, *parts])
     return names
 
 
-def _splitting_keys(
-    members: Sequence[str], firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]
-) -> list[str]:
-    found: dict[str, None] = {}
-    for top_k in {firsts[key].top_k for key in members}:
-        rivals = [settings[key] for key in members if firsts[key].top_k == top_k]
-        for name in dict.fromkeys(name for rival in rivals for name in rival):
-            if len({str(rival.get(name)) for rival in rivals}) > 1:
-                found[name] = None
-    return list(found)
+def _splitting_keys(members: Sequence[tuple[int | None, Mapping[str, Any]]]) -> list[str]:
+    """As few keys as tell apart the settings of the same k."""
+    chosen: list[str] = []
+
+    def num_told_apart(keys: list[str]) -> int:
+        return len({(top_k, *(str(setting.get(key)) for key in keys)) for top_k, setting in members})
+
+    for name in dict.fromkeys(name for _, setting in members for name in setting):
+        if name != "budget.top_k" and num_told_apart([*chosen, name]) > num_told_apart(chosen):
+            chosen.append(name)
+    return chosen
+
+
+def _short(key: str) -> str:
+    last = key.rpartition(".")[2]
+    return key if last == "name" else last
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

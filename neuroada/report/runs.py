@@ -62,6 +62,10 @@ class Run:
         return str(self.setting("task.name") or "unknown task")
 
     @property
+    def job(self) -> str:
+        return str(self.setting("job.name") or "finetune")
+
+    @property
     def method(self) -> str:
         """Name of the method; ``base`` of a run that trains nothing."""
         name = str(self.setting("method.name") or "unknown method")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,15 @@ def _store(root: Path, result: dict[str, Any]) -> Path:
     (folder / "config.yaml").write_text(json.dumps(config))
     (folder / "result.json").write_text(json.dumps(result))
     return folder
+
+
+@pytest.fixture
+def made_up() -> Callable[..., dict[str, Any]]:
+    """The content of a ``result.json`` of a model, task, k, seed and accuracies; no number in it was measured."""
+    return made_up_result
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time; without them the rest is the same."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -9,9 +9,9 @@ import pytest
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.report.compare import compare, comparison_table, shown_p
-from neuroada.report.runs import run_folders
 
 StoreResult = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("without_matplotlib")
 
 
 def cells(table: Any) -> list[list[str]]:
@@ -62,16 +62,6 @@ def test_runs_are_found_and_numbered(
         "2  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s2",
         f"report: {tmp_path / 'report.html'}",
     ]
-
-
-def test_what_lies_inside_a_run_is_no_run(store_result: StoreResult, tmp_path: Path) -> None:
-    """Weights & Biases writes a ``config.yaml`` of its own below ``logs/``."""
-    folder = store_result("finetune/a", boolq=(1, 2))
-    inside = folder / "logs" / "wandb" / "files"
-    inside.mkdir(parents=True)
-    (inside / "config.yaml").write_text("")
-    assert list(run_folders(tmp_path)) == [folder]
-    assert list(run_folders(folder)) == [folder]
 
 
 @pytest.mark.parametrize("name", ["outputs", "nowhere"])

@@ -1,0 +1,103 @@
+"""Runs that differ only in their seed are one cell; what tells cells of one k apart names their series."""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuroada.report.cells import Estimate, Group, grouped, in_order
+from neuroada.report.runs import Run, Status, read_runs
+
+StoreSweep = Callable[..., Path]
+MakeResult = Callable[..., dict[str, Any]]
+
+
+def group_of(*results: dict[str, Any]) -> Group:
+    runs = [Run(Path(str(n)), str(n), Status.FINISHED, result["config"], result) for n, result in enumerate(results)]
+    [group] = grouped(runs)
+    return group
+
+
+def test_a_sweep_is_a_cell_for_each_k_and_the_base(store_sweep: StoreSweep) -> None:
+    [group] = grouped(read_runs(store_sweep(top_ks=[1, 10, 2], seeds=[1, 2, 3])))
+    assert group.title == "made_up_model on commonsense"
+    assert [cell.label for cell in group.cells] == ["base", "neuroada k=1", "neuroada k=2", "neuroada k=10"]
+    assert [len(cell.runs) for cell in group.cells] == [1, 3, 3, 3]
+    assert group.base is group.cells[0]
+
+
+def test_mean_and_deviation_are_over_the_seeds(store_sweep: StoreSweep) -> None:
+    [group] = grouped(read_runs(store_sweep(top_ks=[2], seeds=[1, 2, 4])))
+    [cell] = group.trained
+    found = cell.estimate("boolq")
+    assert found is not None
+    assert found.values == pytest.approx((49, 50, 52))
+    assert found.mean == pytest.approx(statistics.fmean([49, 50, 52]))
+    assert found.std == pytest.approx(statistics.stdev([49, 50, 52]))
+    assert found.text(1) == "50.3 ± 1.5"
+
+
+def test_one_value_has_no_deviation() -> None:
+    assert Estimate((12.34,)).std is None
+    assert Estimate((12.34,)).text(1) == "12.3"
+
+
+def test_what_was_not_recorded_is_no_estimate(store_sweep: StoreSweep) -> None:
+    [group] = grouped(read_runs(store_sweep(top_ks=[1], seeds=[1])))
+    assert group.base is not None
+    assert group.base.estimate("held-out loss") is None
+    assert group.has("held-out loss")
+    assert not group.has("AddSub")
+
+
+def test_a_seed_that_is_there_twice_counts_once(made_up: MakeResult) -> None:
+    group = group_of(*[made_up("m", "t", 1, seed, {"boolq": accuracy}) for seed, accuracy in [(1, 50), (1, 60)]])
+    assert [cell.estimate("macro") for cell in group.cells] == [Estimate((50.0,))]
+
+
+def test_a_learning_rate_tells_runs_of_one_k_apart(made_up: MakeResult) -> None:
+    group = group_of(*[made_up("m", "t", 1, 1, {"boolq": 50}, lr=lr) for lr in (0.1, 0.2)])
+    assert list(group.series) == ["neuroada lr=0.1", "neuroada lr=0.2"]
+
+
+def test_a_learning_rate_chosen_for_each_k_does_not(made_up: MakeResult) -> None:
+    group = group_of(*[made_up("m", "t", top_k, 1, {"boolq": 50}, lr=0.1 / top_k) for top_k in (1, 20)])
+    assert list(group.series) == ["neuroada"]
+    assert [cell.top_k for cell in group.series["neuroada"]] == [1, 20]
+
+
+def test_a_selection_is_a_series_of_its_own(made_up: MakeResult) -> None:
+    random = made_up("m", "t", 1, 1, {"boolq": 50})
+    random["config"]["method"]["selection"] = "random"
+    group = group_of(made_up("m", "t", 1, 1, {"boolq": 50}), random)
+    assert set(group.series) == {"neuroada selection=magnitude", "neuroada selection=random"}
+
+
+def test_adapters_of_several_seeds_are_one_cell(made_up: MakeResult) -> None:
+    scored = [made_up("m", "t", 1, 42, {"boolq": 50 + seed}) for seed in (1, 2)]
+    for seed, result in enumerate(scored, start=1):
+        result["config"] |= {"job": {"name": "evaluate"}, "adapter": f"outputs/finetune/m/t/neuroada-k1-0/s{seed}"}
+    group = group_of(made_up("m", "t", 1, 1, {"boolq": 50}), *scored)
+    assert {cell.label: len(cell.runs) for cell in group.cells} == {
+        "neuroada (evaluate) k=1": 2,
+        "neuroada (finetune) k=1": 1,
+    }
+
+
+def test_models_and_tasks_are_groups_of_their_own(store_sweep: StoreSweep) -> None:
+    for model, task in (("a", "math"), ("a", "commonsense"), ("b", "math")):
+        root = store_sweep(model=model, task=task, top_ks=[1], seeds=[1])
+    assert {group.title for group in grouped(read_runs(root))} == {"a on math", "a on commonsense", "b on math"}
+
+
+def test_a_stored_configuration_of_any_shape_is_taken(made_up: MakeResult) -> None:
+    odd = made_up("m", "t", 1, 1, {"boolq": 50})
+    odd["config"] = json.loads('{"model": {"name": "m"}, "task": {"name": "t"}, "method": "neuroada"}')
+    assert len(group_of(odd).cells) == 1
+
+
+def test_benchmarks_stand_in_the_papers_order() -> None:
+    assert in_order(["my_own", "gsm8k", "piqa", "boolq", "piqa"]) == ["boolq", "piqa", "gsm8k", "my_own"]

@@ -1,0 +1,178 @@
+"""The report: everything in one page that opens anywhere, the same in Markdown, and the runs as CSV."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuroada.config.schema import RunConfig
+from neuroada.report.compare import compare
+
+StoreSweep = Callable[..., Path]
+MakeResult = Callable[..., dict[str, Any]]
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Text, links and loaded things of a page; refuses tags that do not close."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self._open.append(tag)
+        for name, value in attrs:
+            if name in ("href", "xlink:href") and tag in ("a", "link"):
+                self.links.append(value or "")
+            elif name in ("src", "srcset", "data", "xlink:href", "href", "poster"):
+                self.loaded.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+
+def report_on(root: Path, out: Path) -> Page:
+    compare(RunConfig(runs=str(root)), out)
+    return Page((out / "report.html").read_text(encoding="utf-8"))
+
+
+def test_a_sweep_is_one_page_with_its_figures(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = report_on(store_sweep(top_ks=[1, 20], seeds=[1, 2]), tmp_path / "out")
+    kinds = ["accuracy_over_k", "accuracy_over_parameters", "benchmarks", "cost", "training_loss"]
+    names = [f"{kind}-made_up_model-commonsense" for kind in kinds]
+    figures = tmp_path / "out" / "figures"
+    assert sorted(path.name for path in figures.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("svg", "png"))
+    assert page.tags.count("svg") == len(kinds)
+    assert "script" not in page.tags
+    assert all(reference.startswith("#") for reference in page.links + page.loaded)
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", markdown):
+        assert (tmp_path / "out" / path).is_file()
+    assert "mean and standard deviation over 2 seeds" in markdown
+
+
+def test_figures_are_the_same_every_time(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    root = store_sweep(top_ks=[1, 20], seeds=[1])
+    report_on(root, tmp_path / "one")
+    report_on(root, tmp_path / "two")
+    for path in (tmp_path / "one" / "figures").glob("*.svg"):
+        assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
+
+
+def test_names_are_escaped(made_up: MakeResult, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    evil = "<script>$x$|&\"'"
+    for top_k in (1, 2):
+        folder = tmp_path / "outputs" / str(top_k)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(made_up(evil, evil, top_k, 1, {evil: 50.0})))
+    failed = tmp_path / "outputs" / "failed"
+    failed.mkdir()
+    (failed / "failed.json").write_text(json.dumps({"state": "failed", "message": evil}))
+    page = report_on(tmp_path / "outputs", tmp_path / "out")
+    assert "script" not in page.tags
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "<script>" not in markdown
+    tables = [line for line in markdown.splitlines() if line.startswith("| failed |")]
+    assert tables == ["| failed | failed | &lt;script&gt;$x$\\|&amp;&#34;&#39; | "]
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_without_matplotlib_there_are_no_figures_and_one_line_says_so(
+    store_sweep: StoreSweep, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    page = report_on(store_sweep(top_ks=[1], seeds=[1]), tmp_path / "out")
+    assert "svg" not in page.tags
+    assert "table" in page.tags
+    assert "pip install 'neuroada[plots]'" in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_csv_has_a_row_for_every_run(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    root = store_sweep(top_ks=[2], seeds=[1], benchmarks=["piqa", "boolq"])
+    store_sweep(top_ks=[], model="other", task="math", benchmarks=["AddSub"])
+    (root / "broken").mkdir()
+    (root / "broken" / "failed.json").write_text(json.dumps({"state": "failed", "message": "exit code 1"}))
+    report_on(root, tmp_path / "out")
+    rows = {row["folder"]: row for row in csv.DictReader((tmp_path / "out" / "runs.csv").open())}
+    assert len(rows) == 4
+    assert rows["finetune/made_up_model/commonsense/neuroada-k2-0.01/s1"] == {
+        "folder": "finetune/made_up_model/commonsense/neuroada-k2-0.01/s1",
+        "model": "made_up_model",
+        "task": "commonsense",
+        "method": "neuroada",
+        "selection": "magnitude",
+        "top_k": "2",
+        "percent": "0.1",
+        "trainable": "10000",
+        "seed": "1",
+        "lr": "0.01",
+        "boolq": "48.0",
+        "piqa": "49.0",
+        "AddSub": "",
+        "macro": "48.5",
+        "micro": "48.5",
+        "strict_macro": "24.25",
+        "held_out_loss": "1.41",
+        "fit_seconds": "62.0",
+        "peak_memory_gib": "1.208",
+        "tokens_per_second": "901.0",
+        "status": "finished",
+        "error": "",
+    }
+    base = rows["evaluate/other/math/none-k0-0.01/s1"]
+    assert (base["method"], base["top_k"], base["lr"], base["AddSub"], base["boolq"]) == ("base", "", "", "20.0", "")
+    broken = rows["broken"]
+    assert (broken["status"], broken["error"], broken["model"]) == ("failed", "exit code 1", "")
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_runs_that_did_not_finish_are_listed_with_their_reason(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    root = store_sweep(top_ks=[], seeds=[])
+    (root / "stopped").mkdir()
+    (root / "stopped" / "config.yaml").write_text("{}")
+    report_on(root, tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "1 finished, 1 unfinished." in text
+        assert "no checkpoint yet" in text
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_published_runs_are_the_only_links_out(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    root = store_sweep(model="llama_7b", top_ks=[1, 5], seeds=[1])
+    page = report_on(root, tmp_path / "out")
+    outside = [link for link in page.links + page.loaded if not link.startswith("#")]
+    assert outside == ["https://wandb.ai/z-zhang/NeuroAda/runs/1pkira6e?nw=nwuserzzhang"]
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "ours − published" in html
+    assert "the columns of k=1 average 80.4" in html
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_results_without_numbers_are_a_report_too(tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "result.json").write_text("{}")
+    report_on(tmp_path / "outputs", tmp_path / "out")
+    assert "unknown model on unknown task" in (tmp_path / "out" / "report.md").read_text()
