@@ -120,11 +120,19 @@ def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]
     for overrides in batch:
         label = " ".join(override for override in overrides if override not in common) or " ".join(overrides)
         job = _composed(loader, config, list(overrides), label)
-        twin = next((number for number, other in enumerate(jobs) if other.folder == job.folder), None)
-        if twin is not None:
-            job.state, job.message = State.SKIPPED, f"the same run as #{twin}"
+        _compare_with_earlier(job, jobs)
         jobs.append(job)
     return jobs
+
+
+def _compare_with_earlier(job: Job, jobs: Sequence[Job]) -> None:
+    twin = next((number for number, other in enumerate(jobs) if other.folder == job.folder), None)
+    if twin is None or job.state is State.REJECTED:
+        return
+    if _is_of({"config": jobs[twin].values}, job.values):
+        job.state, job.message = State.SKIPPED, f"the same run as #{twin}"
+    else:
+        job.reject(f"hydra.sweep: {job.folder} is the folder of #{twin} already; leave hydra.sweep.subdir as it is")
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:

@@ -47,7 +47,10 @@ class JobProcesses:
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """What an optimising sweeper calls for each batch of trials."""
         jobs = plan(self._loader, self._config, job_overrides)
-        self.run(jobs)
+        try:
+            self.run(jobs)
+        except KeyboardInterrupt:
+            raise SystemExit("neuroada: interrupted") from None
         if is_optimising(self._config.hydra):
             _refuse_without_loss(jobs, is_first=initial_job_idx == 0)
         return [_job_return(job) for job in jobs]
