@@ -4,7 +4,7 @@ import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neuroada.config.identity import identity
@@ -55,6 +55,11 @@ class Cell:
     @property
     def top_k(self) -> int | None:
         return self.first.top_k
+
+    @property
+    def learning_rate(self) -> float | None:
+        rate = self.first.setting("optimizer.lr")
+        return float(rate) if isinstance(rate, int | float) else None
 
     @property
     def is_base(self) -> bool:
@@ -116,6 +121,16 @@ class Group:
     def has(self, number: str) -> bool:
         """Whether any run recorded this one of ``Run.numbers``."""
         return any(cell.estimate(number) is not None for cell in self.cells)
+
+
+def over_learning_rates(group: Group) -> Group | None:
+    """The same with a series for each k, if learning rates tell cells of one k apart; else None."""
+    told_apart = [cell for cell in group.trained if f" lr={cell.learning_rate}" in cell.series]
+    if not told_apart:
+        return None
+    cells = (replace(cell, series=cell.label.replace(f" lr={cell.learning_rate}", "")) for cell in told_apart)
+    ordered = sorted(cells, key=lambda cell: (cell.series, cell.learning_rate))
+    return replace(group, cells=(*([group.base] if group.base else []), *ordered))
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ https://jfly.uni-koeln.de/color/
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,9 +16,12 @@ from neuroada.report.cells import Cell, Group
 
 INK = "#1f2328"
 FAINT = "#8c959f"
+_PAPER = "#ffffff"
 SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 BASE_COLOUR = FAINT
 _STYLE: dict[str, Any] = {
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": _PAPER,
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -33,7 +36,6 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
-    "savefig.transparent": True,
     "svg.hashsalt": "neuroada",  # the same bytes for the same runs
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
 }
@@ -147,7 +149,7 @@ def annotate(axes: Any, text: str, point: tuple[float, float], offset: tuple[flo
     axes.annotate(text, point, xytext=offset, textcoords="offset points", **style)
 
 
-def log_axis(axes: Any, ticks: dict[int, str], label: str, limits: tuple[float, float] | None = None) -> None:
+def log_axis(axes: Any, ticks: Mapping[Any, str], label: str, limits: tuple[float, float] | None = None) -> None:
     axes.set_xscale("log")
     shown = _apart(ticks)
     axes.set_xticks(list(shown), list(shown.values()))
@@ -156,10 +158,10 @@ def log_axis(axes: Any, ticks: dict[int, str], label: str, limits: tuple[float, 
     axes.set_xlabel(label)
 
 
-def _apart(ticks: dict[int, str]) -> dict[int, str]:
+def _apart(ticks: Mapping[Any, str]) -> dict[float, str]:
     """Without those whose label would lie on the one before."""
     gap = (max(ticks) / min(ticks)) ** _LEAST_GAP if ticks else 1
-    kept: dict[int, str] = {}
+    kept: dict[float, str] = {}
     for place in sorted(ticks):
         if not kept or place > gap * max(kept):
             kept[place] = ticks[place]
@@ -209,13 +211,13 @@ def shades(cells: Sequence[Cell]) -> list[Any]:
 def saved(picture: Any, folder: Path, name: str, caption: str) -> Figure:
     path = folder / f"{name}.svg"
     picture.savefig(path, metadata={"Date": None})
-    picture.savefig(folder / f"{name}.png", dpi=_PNG_DOTS_PER_INCH, transparent=False, facecolor="white")
+    picture.savefig(folder / f"{name}.png", dpi=_PNG_DOTS_PER_INCH)
     return Figure(name, _for_page(path.read_text(encoding="utf-8")), caption)
 
 
 def _for_page(svg: str) -> str:
-    """The picture in the page's own ink, without what only a file of its own needs, and without ids that repeat."""
+    """The picture in the page's own ink and on its paper, without what only a file needs, or ids that repeat."""
     inside = svg[svg.index("<svg") :]
     inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL)
     inside = re.sub(r' id="\w+_\d+"', "", inside)
-    return inside.replace(INK, "currentColor")
+    return inside.replace(INK, "currentColor").replace(f"fill: {_PAPER}", "fill: none")

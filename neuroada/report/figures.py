@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neuroada.report.cells import Cell, Group
+from neuroada.report.cells import Cell, Group, over_learning_rates
 from neuroada.report.curves import logged_losses
 from neuroada.report.drawing import (
     FAINT,
@@ -41,6 +41,9 @@ def _pictures(group: Group) -> Iterator[tuple[str, Any, str]]:
     """Kind, matplotlib figure and caption of each that can be drawn."""
     if len({cell.top_k for cell in group.trained} - {None}) > 1:
         yield "accuracy_over_k", _accuracy_over_k(group), _caption_over_k(group)
+    by_rate = over_learning_rates(group)
+    if by_rate is not None:
+        yield "accuracy_over_lr", _accuracy_over_lr(by_rate), f"Over the learning rate; {_seeds(by_rate)}."
     if len({cell.trainable for cell in group.trained}) > 1:
         caption = f"Macro accuracy over the number of trained parameters; {_seeds(group)}."
         yield "accuracy_over_parameters", _accuracy_over_parameters(group), caption
@@ -70,8 +73,12 @@ def _caption_over_k(group: Group) -> str:
     return f"Macro accuracy over k, the trained inputs per neuron; {_seeds(group)}{base}.{loss}"
 
 
+def _numbers(group: Group) -> list[str]:
+    return [number for number in ("macro", "held-out loss") if group.has(number)]
+
+
 def _accuracy_over_k(group: Group) -> Any:
-    numbers = ["macro"] + (["held-out loss"] if group.has("held-out loss") else [])
+    numbers = _numbers(group)
     figure, parts = panels(len(numbers))
     for axes, number in zip(parts, numbers, strict=True):
         lines(axes, group, number, lambda cell: cell.top_k)
@@ -88,6 +95,16 @@ def _shares_above(axes: Any, shares: dict[int, str]) -> None:
     log_axis(above, shares, "trained parameters, %", limits=axes.get_xlim())
     above.tick_params(length=0, labelcolor=FAINT)
     above.xaxis.label.set_color(FAINT)
+
+
+def _accuracy_over_lr(group: Group) -> Any:
+    numbers = _numbers(group)
+    figure, parts = panels(len(numbers))
+    rates = {rate: f"{rate:g}" for cell in group.trained if (rate := cell.learning_rate)}
+    for axes, number in zip(parts, numbers, strict=True):
+        lines(axes, group, number, lambda cell: cell.learning_rate)
+        log_axis(axes, rates, "learning rate")
+    return figure
 
 
 def _accuracy_over_parameters(group: Group) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from neuroada.report.cells import Estimate, Group, grouped, in_order
+from neuroada.report.cells import Estimate, Group, grouped, in_order, over_learning_rates
 from neuroada.report.runs import Run, Status, read_runs
 
 StoreSweep = Callable[..., Path]
@@ -61,6 +61,15 @@ def test_a_seed_that_is_there_twice_counts_once(made_up: MakeResult) -> None:
 def test_a_learning_rate_tells_runs_of_one_k_apart(made_up: MakeResult) -> None:
     group = group_of(*[made_up("m", "t", 1, 1, {"boolq": 50}, lr=lr) for lr in (0.1, 0.2)])
     assert list(group.series) == ["neuroada lr=0.1", "neuroada lr=0.2"]
+
+
+def test_over_learning_rates_a_line_is_of_one_k(made_up: MakeResult) -> None:
+    results = [made_up("m", "t", top_k, 1, {"boolq": 50}, lr=lr) for top_k in (1, 2) for lr in (0.2, 0.1)]
+    by_rate = over_learning_rates(group_of(*results, made_up("m", "t", None, 1, {"boolq": 1})))
+    assert by_rate is not None
+    rates = {name: [cell.learning_rate for cell in cells] for name, cells in by_rate.series.items()}
+    assert rates == {"neuroada k=1": [0.1, 0.2], "neuroada k=2": [0.1, 0.2]}
+    assert over_learning_rates(group_of(*results[::3])) is None
 
 
 def test_a_learning_rate_chosen_for_each_k_does_not(made_up: MakeResult) -> None:

@@ -1,5 +1,7 @@
 """One table over many runs: finished ones in rows, a dash where a number is missing."""
 
+import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,8 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.config.schema import RunConfig
+from neuroada.config.identity import run_folder
+from neuroada.config.schema import JobConfig, RunConfig
 from neuroada.report.compare import compare, comparison_table, shown_p
 
 StoreResult = Callable[..., Path]
@@ -90,6 +93,7 @@ def test_each_run_is_tested_against_the_first(
     store_run("b", AddSub=sums(True, True, True, False), SVAMP=sums(True, False))
     store_run("c", MultiArith=sums(True))
     compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+    assert "McNemar" in (tmp_path / "report.html").read_text(encoding="utf-8")
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     start = lines.index(["#", "benchmark", "n", "wins", "losses", "points", "p"])
     assert lines[start - 1] == ["beside", "run", "1,", "on", "the", "same", "items"]
@@ -133,3 +137,13 @@ def test_runs_without_predictions_are_not_tested(
 @pytest.mark.parametrize(("p", "text"), [(1.0, "1.000"), (0.0421, "0.042"), (0.001, "0.001"), (0.0009, "<0.001")])
 def test_small_chances_are_bounded(p: float, text: str) -> None:
     assert shown_p(p) == text
+
+
+def test_its_folder_is_named_by_what_is_compared() -> None:
+    def folder(**changed: Any) -> str:
+        return run_folder({**dataclasses.asdict(RunConfig(job=JobConfig("compare", "f"))), **changed})
+
+    same = {folder(), folder(seed=3), folder(model={"name": "m"}), folder(optimizer={"lr": 1})}
+    assert len(same) == 1
+    assert len(same | {folder(runs="elsewhere"), folder(baseline="outputs/a")}) == 3
+    assert re.fullmatch(r"compare/[0-9a-f]{8}", same.pop())

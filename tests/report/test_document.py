@@ -94,7 +94,7 @@ def test_names_are_escaped(made_up: MakeResult, tmp_path: Path) -> None:
     markdown = (tmp_path / "out" / "report.md").read_text()
     assert "<script>" not in markdown
     tables = [line for line in markdown.splitlines() if line.startswith("| failed |")]
-    assert tables == ["| failed | failed | &lt;script&gt;$x$\\|&amp;&#34;&#39; | "]
+    assert tables == ["| failed | failed | &lt;script&gt;$x$\\|&amp;&#34;&#39; |"]
 
 
 @pytest.mark.usefixtures("without_matplotlib")
