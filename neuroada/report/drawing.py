@@ -196,7 +196,7 @@ def shades(cells: Sequence[Cell]) -> list[Any]:
     }
     span = (0.45, 1.0)
     if len(trained) == 1:
-        maps, span = {trained[0]: colormaps["viridis_r"]}, (0.2, 0.75)
+        maps, span = {trained[0]: colormaps["viridis_r"]}, (0.18, 0.68)
 
     def colour_of(cell: Cell) -> Any:
         if cell.is_base:

@@ -43,7 +43,7 @@ def _pictures(group: Group) -> Iterator[tuple[str, Any, str]]:
         yield "accuracy_over_k", _accuracy_over_k(group), _caption_over_k(group)
     by_rate = over_learning_rates(group)
     if by_rate is not None:
-        yield "accuracy_over_lr", _accuracy_over_lr(by_rate), f"Over the learning rate; {_seeds(by_rate)}."
+        yield "accuracy_over_lr", _accuracy_over_lr(by_rate), _caption_over_lr(by_rate)
     if len({cell.trainable for cell in group.trained}) > 1:
         caption = f"Macro accuracy over the number of trained parameters; {_seeds(group)}."
         yield "accuracy_over_parameters", _accuracy_over_parameters(group), caption
@@ -71,6 +71,11 @@ def _caption_over_k(group: Group) -> str:
     loss = " Right: loss on held-out training examples." if group.has("held-out loss") else ""
     base = "; dashed: the base model" if group.base else ""
     return f"Macro accuracy over k, the trained inputs per neuron; {_seeds(group)}{base}.{loss}"
+
+
+def _caption_over_lr(group: Group) -> str:
+    loss = " and loss on held-out training examples" if group.has("held-out loss") else ""
+    return f"Macro accuracy{loss} over the learning rate; {_seeds(group)}."
 
 
 def _numbers(group: Group) -> list[str]:
