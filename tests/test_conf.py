@@ -41,6 +41,8 @@ HUB_IDS = {
     "llama_13b": "yahma/llama-13b-hf",
     "llama2_7b": "meta-llama/Llama-2-7b-hf",
     "llama3_8b": "meta-llama/Meta-Llama-3-8B",
+    "llama3_70b": "meta-llama/Meta-Llama-3-70B",
+    "llama3_405b": "meta-llama/Llama-3.1-405B",
     "smollm2_135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
 }
 LLAMAS = ["llama_7b", "llama_13b", "llama2_7b", "llama3_8b"]
