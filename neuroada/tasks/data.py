@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 LIMIT_SEED = 42
 """Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
-CPU_TOKENS_PER_BATCH = 2048
-"""Prompts and completions generated together: beyond it, a core's caches are too small and it gets slower."""
+CPU_TOKENS_PER_BATCH = 1024
+"""Prompts and completions generated together: a core is busy with that much, and more is padded more."""
 GPU_TOKENS_PER_BATCH = 32_768
 """16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
 
