@@ -43,6 +43,7 @@ class Section:
     """What is shown of one model and task."""
 
     group: Group
+    conditions: str
     cells: Grid
     published: Grid
     links: Mapping[str, str]
@@ -83,6 +84,7 @@ def _section(group: Group, folder: Path) -> Section:
     off = [pair.published for pair in pairs if pair.published.is_average_off]
     return Section(
         group=group,
+        conditions=_conditions(group),
         cells=cells_grid(group),
         published=published_grid(pairs),
         links={f"k={pair.published.top_k}": pair.published.url for pair in pairs},
@@ -93,6 +95,23 @@ def _section(group: Group, folder: Path) -> Section:
         ],
         figures=_figures(group, folder),
     )
+
+
+def _conditions(group: Group) -> str:
+    """What a reader must know of the scores: items, loss, precision and device, each with all that occur."""
+    runs = [run for cell in group.cells for run in cell.runs]
+    counts = {
+        name: {int(run.scores[name].get("n", 0)) for run in runs if name in run.scores} for name in group.benchmarks
+    }
+    items = ", ".join(f"{name} {' or '.join(map(str, sorted(found - {0})))}" for name, found in counts.items())
+    losses = {run.setting("task.loss_on") for run in runs if run.method != "base"} - {None}
+    places = {(run.outcome("content.dtype"), run.outcome("device")) for run in runs}
+    parts = [
+        f"Items: {items}" if items else "",
+        f"loss on {' or '.join(sorted(losses))}" if losses else "",
+        " or ".join(sorted(f"{dtype} on {device}" for dtype, device in places if dtype and device)),
+    ]
+    return "; ".join(part for part in parts if part)
 
 
 def _figures(group: Group, folder: Path) -> list[Figure]:

@@ -42,6 +42,7 @@ _STYLE: dict[str, Any] = {
 _PNG_DOTS_PER_INCH = 160
 PANEL_INCHES = (4.0, 3.1)
 WIDEST_INCHES = 12.4
+_MARGIN_PERCENT = 1.5
 _LEAST_GAP = 0.07
 """Share of an axis that a name needs for itself."""
 
@@ -104,9 +105,13 @@ def lines(
     base = group.base.estimate(number) if group.base else None
     if base is not None:
         axes.axhline(base.mean, color=BASE_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
-        where = {"xycoords": ("axes fraction", "data"), "ha": "right"}
-        annotate(axes, f"base {base.mean:.1f}", (1, base.mean), (0, 3), color=FAINT, fontsize=8, **where)
-    axes.set_ylabel("held-out loss" if number == "held-out loss" else f"{number} accuracy, %")
+        where = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        annotate(axes, f"base\n{base.mean:.1f}", (1, base.mean), (4, 0), color=FAINT, fontsize=8, **where)
+    if number == "held-out loss":
+        axes.set_ylabel("held-out loss")
+    else:
+        low, high = axes.get_ylim()  # a deviation may reach beyond what an accuracy can be
+        axes.set(ylabel=f"{number} accuracy, %", ylim=(max(low, -_MARGIN_PERCENT), min(high, 100 + _MARGIN_PERCENT)))
     rules(axes)
     if len(ends) > 1:
         _name_lines(axes, ends)

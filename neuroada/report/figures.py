@@ -89,7 +89,7 @@ def _accuracy_over_k(group: Group) -> Any:
         lines(axes, group, number, lambda cell: cell.top_k)
         ticks = {cell.top_k: cell.percent for cell in group.trained if cell.top_k is not None}
         log_axis(axes, {top_k: str(top_k) for top_k in sorted(ticks)}, "k, trained inputs per neuron")
-        _shares_above(axes, {top_k: f"{share:.2g}" for top_k, share in sorted(ticks.items()) if share is not None})
+        _shares_above(axes, {top_k: f"{share:.3g}" for top_k, share in sorted(ticks.items()) if share is not None})
     return figure
 
 
@@ -127,6 +127,7 @@ def _benchmarks(group: Group) -> Any:
     labels = [_name(cell, group) for cell in cells]
     bars_inches = max(2.6, 0.55 * len(names), 0.13 * len(names) * (len(cells) + 2))
     legend_inches = 1 + 0.07 * max(map(len, labels))
+    is_crowded = len(names) > 5 or max(map(len, names)) * 0.08 > bars_inches / len(names)
     figure, [axes] = panels(1, inches=(min(bars_inches + legend_inches, WIDEST_INCHES), PANEL_INCHES[1]))
     for number, (cell, colour) in enumerate(zip(cells, shades(cells), strict=True)):
         found = {place: cell.estimate(name) for place, name in enumerate(names)}
@@ -135,7 +136,7 @@ def _benchmarks(group: Group) -> Any:
         axes.bar(list(bars), heights, 0.9 * width, color=colour, label=labels[number])
         if any(spreads):
             axes.errorbar(list(bars), heights, spreads, fmt="none", ecolor=INK, elinewidth=0.7)
-    slant: dict[str, Any] = {"rotation": 20, "ha": "right"} if len(names) > 5 else {}
+    slant: dict[str, Any] = {"rotation": 20, "ha": "right"} if is_crowded else {}
     axes.set_xticks(range(len(names)), names, **slant)
     axes.tick_params(axis="x", length=0)
     axes.set(ylabel="accuracy, %", ylim=(0, 100))

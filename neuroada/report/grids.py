@@ -108,7 +108,7 @@ def write_csv(path: Path, runs: Sequence[Run]) -> None:
         "method": lambda run: run.method if run.config else None,
         "selection": lambda run: run.setting("method.selection"),
         "top_k": lambda run: run.top_k,
-        "percent": lambda run: run.outcome("budget.percent"),
+        "percent": _rounded("trained %"),
         "trainable": lambda run: run.outcome("budget.trainable"),
         "seed": lambda run: run.setting("seed"),
         "lr": lambda run: run.setting("optimizer.lr") if run.method != "base" else None,

@@ -91,6 +91,7 @@ class Run:
         strict = [score["strict"] for score in self.scores.values() if "strict" in score]
         found = {
             **{name: _percent(score.get("protocol")) for name, score in self.scores.items()},
+            "trained %": self.outcome("budget.percent"),
             "macro": _percent(self.outcome("metrics.macro")),
             "micro": _percent(self.outcome("metrics.micro")),
             "strict macro": _percent(sum(strict) / len(strict)) if strict else None,

@@ -68,6 +68,7 @@ def test_a_sweep_is_one_page_with_its_figures(store_sweep: StoreSweep, tmp_path:
     for path in re.findall(r"!\[.*?\]\((.*?)\)", markdown):
         assert (tmp_path / "out" / path).is_file()
     assert "mean and standard deviation over 2 seeds" in markdown
+    assert "Items: boolq 1000, piqa 1000, ARC-Easy 1000; loss on completion; bfloat16 on cuda:0." in markdown
 
 
 def test_figures_are_the_same_every_time(store_sweep: StoreSweep, tmp_path: Path) -> None:
