@@ -5,6 +5,7 @@ import csv
 from pathlib import Path
 
 from neuroada.config.errors import UserError, reported_in_one_line
+from neuroada.report.drawing import panels, style
 from neuroada.training.record import read_result
 
 
@@ -49,20 +50,15 @@ def write(out: Path, folders: list[Path]) -> None:
 
 def _draw(path: Path, curves: dict[str, dict[int, float]]) -> None:
     try:
-        import matplotlib
+        with style():
+            figure, [axes] = panels(1, inches=(6.4, 3.6))
+            for name, curve in curves.items():
+                axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
+            axes.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
+            axes.legend()
+            figure.savefig(path, metadata={"Date": None})
     except ImportError as error:
         raise UserError("curves need matplotlib; pip install 'neuroada[plots]'") from error
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "neuroada"  # the same bytes for the same runs
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
-    for name, curve in curves.items():
-        axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
-    axes.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
 
 
 def _attempt(path: Path) -> int:

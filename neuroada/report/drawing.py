@@ -33,6 +33,7 @@ _STYLE: dict[str, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.minor.visible": False,
+    "axes.prop_cycle": f"cycler('color', {list(SERIES_COLOURS)})",
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
