@@ -11,8 +11,10 @@ from neuroada.config.errors import reported_in_one_line
 from neuroada.config.registration import register
 from neuroada.config.sources import runs_of, settle
 from neuroada.sweeping.objective import as_exception_of_a_job, objective
+from neuroada.sweeping.plugins import make_findable
 
 register()
+make_findable()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = [ROOT / "run.py", *sorted((ROOT / "hydra_plugins").rglob("*.py")), *sorted((ROOT / "neuroada").rglob("*.py"))]
+SOURCES = [ROOT / "run.py", *sorted((ROOT / "neuroada").rglob("*.py"))]
 
 # What each part may import of this project. `import neuroada` itself is the Python API, and counts as sparse.
 ALLOWED = {
     "run": {"report", "training", "sweeping", "config"},
-    "hydra_plugins": {"sweeping"},
     "sweeping": {"config"},
     "report": {"training", "tasks", "sparse", "config"},
     "training": {"tasks", "sparse", "config", "bundled"},
@@ -29,7 +28,7 @@ LIBRARIES = {
     "transformers": {"tasks", "training", "bundled"},
     "lightning": {"tasks", "training", "report"},
     "omegaconf": {"run", "config", "training", "sweeping"},
-    "hydra": {"run", "config", "training", "sweeping", "hydra_plugins"},
+    "hydra": {"run", "config", "training", "sweeping"},
 }
 # Training composes nothing: it makes what the configuration names.
 HYDRA_IN_TRAINING = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
@@ -112,7 +111,6 @@ def test_imports_point_down(path: Path) -> None:
         ("sweeping", "import lightning"),
         ("training", "from neuroada.sweeping.jobs import plan"),
         ("config", "from neuroada.sweeping.jobs import plan"),
-        ("hydra_plugins", "from neuroada.training.launch import launch"),
         ("", "from neuroada.config.errors import UserError"),
     ],
 )

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.tasks.batches import PromptBatch
+from neuroada.tasks.contamination import split_score
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.tasks.loading import BenchmarkItems
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
@@ -110,12 +111,13 @@ class BenchmarkScoring(Callback):
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = _data(trainer)
         gathered = _gather(self._predictions, trainer.world_size)
+        leaks = data.leaked_items()
         scores = {}
         for items, known in zip(data.benchmarks, gathered, strict=True):
             predictions = [known[index] for index in sorted(known)]
             expected = sorted(example.index for example in items.examples)
             assert sorted(known) == expected, f"{items.name}: items lost or repeated"
-            scores[items.name] = _score(items, predictions)
+            scores[items.name] = _score(predictions, None if leaks is None else leaks.get(items.name))
             if trainer.is_global_zero:
                 _write_predictions(self._folder / PREDICTIONS_FOLDER / f"{items.name}.jsonl", predictions)
         self.metrics = summarise(scores)
@@ -140,9 +142,18 @@ class BenchmarkScoring(Callback):
         }
 
 
-def _score(items: BenchmarkItems, predictions: list[Prediction]) -> dict[str, Any]:
-    """One benchmark's entry in ``metrics.json``, from all its predictions."""
-    return benchmark_score(predictions)
+def _score(predictions: list[Prediction], leaks: frozenset[int] | None) -> dict[str, Any]:
+    """One benchmark's entry in ``metrics.json``, from all its predictions; these are told which of them leaked.
+
+    Args:
+        leaks: Items that the training set holds; None where that is not known.
+    """
+    score = benchmark_score(predictions)
+    if leaks is None:
+        return score
+    for row in predictions:
+        row["leaked"] = row["index"] in leaks
+    return {**score, "contamination": split_score(predictions, leaks)}
 
 
 def _is_too_long(prompt_length: int, context: int | None) -> bool:

@@ -34,8 +34,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from neuroada.config.registration import register
+from neuroada.sweeping.plugins import make_findable
 
 register()
+make_findable()
 
 @hydra.main(version_base="1.3", config_path={str(ROOT / "conf")!r}, config_name="config")
 def main(config):
@@ -101,7 +103,6 @@ def start(tmp_path: Path) -> Start:
 @pytest.fixture
 def quick_run(tmp_path: Path) -> Path:
     """A program like run.py, whose jobs take no time."""
-    (tmp_path / "hydra_plugins").symlink_to(ROOT / "hydra_plugins")
     program = tmp_path / "quick_run.py"
     program.write_text(QUICK_RUN)
     return program

@@ -57,8 +57,11 @@ def test_metrics_and_predictions_have_the_documented_form(make_run: MakeRun, tmp
     folder = tmp_path / "run"
     finetune(make_run(), folder)
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert set(metrics) == {"benchmarks", "macro", "micro"}
-    assert set(metrics["benchmarks"]["boolq"]) == {"n", "correct", "protocol", "strict", "missing_trigger"}
+    assert set(metrics) == {"benchmarks", "macro", "micro", "micro_ci95", "strict_macro"}
+    counts = {"n", "correct", "strict_correct", "disagreements", "missing_trigger", "empty", "too_long"}
+    shares = {"protocol", "ci95", "strict", "contamination"}
+    assert set(metrics["benchmarks"]["boolq"]) == counts | shares
+    assert metrics["benchmarks"]["boolq"]["contamination"]["leaked"] == 0
     assert {name: score["n"] for name, score in metrics["benchmarks"].items()} == {"boolq": 9, "AddSub": 7}
     rows = [json.loads(line) for line in (folder / "predictions" / "boolq.jsonl").read_text().splitlines()]
     assert [row["index"] for row in rows] == list(range(9))
