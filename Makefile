@@ -23,7 +23,7 @@ typecheck: $(READY)  ## mypy
 	$(BIN)/mypy
 
 pytest: $(READY)  ## The test suite without the slow tests
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
 
 format: $(READY)  ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
