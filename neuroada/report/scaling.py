@@ -5,30 +5,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from neuroada.config.errors import UserError
-from neuroada.config.schema import BudgetConfig, DataConfig, JobConfig, ModelConfig, RunConfig
 from neuroada.report import drawing
 from neuroada.training import roofline, scaling
-from neuroada.training.memory import MemoryPlan, plan
-from neuroada.training.methods import NeuroAda
 from neuroada.training.roofline import Cluster, measured_share
-from neuroada.training.scaling import LORA_RANK, Layout, Sizes
+from neuroada.training.scaling import EXAMPLE_TOKENS, LORA_RANK, MODELS, Layout, Subject, model_config
 
 _GIGA = 1e9
-_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-MODELS = {
-    "llama_7b": "yahma/llama-7b-hf",
-    "llama_13b": "yahma/llama-13b-hf",
-    "llama3_70b": "meta-llama/Meta-Llama-3-70B",
-    "llama3_405b": "meta-llama/Llama-3.1-405B",
-}
-"""Those of ``conf/model`` of the same names."""
 _GPUS = (80, 141)
 """GB of an H100 and an H200 as they are sold. Both have 6 % more, which is left to driver and allocator."""
-_EXAMPLE_TOKENS = 512
 _FIGURE_RANKS = (1, 2, 4, 8, 16, 32, 64)
 
 Rows = list[list[str]]
@@ -48,51 +35,6 @@ class Scenario:
         return [Layout(1, False), *(Layout(ranks, True) for ranks in self.ranks)]
 
 
-class Subject:
-    """A model at a budget, planned once for each size of micro-batch."""
-
-    def __init__(self, name: str, top_k: int) -> None:
-        self.name, self.top_k = name, top_k
-        self._plans: dict[tuple[int, bool], MemoryPlan] = {}
-
-    @cached_property
-    def sizes(self) -> Sizes:
-        return scaling.sizes_of(_model(self.name), self.top_k)
-
-    def planned(self, num_tokens: int, checkpointing: bool) -> MemoryPlan:
-        """Of one device, for packed examples of 512 tokens; the gradient outlives a micro-batch, as on many devices."""
-        key = (num_tokens, checkpointing)
-        if key not in self._plans:
-            run = _run(_model(self.name, checkpointing), self.top_k, num_tokens // _EXAMPLE_TOKENS)
-            self._plans[key] = plan(run, NeuroAda(), "cuda")
-        return self._plans[key]
-
-    def memory(self, layout: Layout, num_tokens: int, checkpointing: bool) -> scaling.RankMemory:
-        return scaling.rank_memory(self.planned(num_tokens, checkpointing), self.sizes, layout)
-
-    def fits(self, layout: Layout, num_tokens: int, checkpointing: bool, gpu: int) -> bool:
-        return self.memory(layout, num_tokens, checkpointing).total <= gpu * _GIGA
-
-
-def _model(name: str, checkpointing: bool = False) -> ModelConfig:
-    return ModelConfig(
-        name=name, name_or_path=MODELS[name], target_modules=_TARGETS, gradient_checkpointing=checkpointing
-    )
-
-
-def _run(model: ModelConfig, top_k: int, num_examples: int) -> RunConfig:
-    return RunConfig(
-        job=JobConfig(name="budget", function=""),
-        model=model,
-        data=DataConfig(
-            dir="", url="", batch_size=2 * num_examples, micro_batch_size=num_examples, max_length=_EXAMPLE_TOKENS
-        ),
-        budget=BudgetConfig(top_k=top_k),
-        optimizer={"_target_": "torch.optim.AdamW", "_partial_": True},
-        trainer={"devices": 1},
-    )
-
-
 def memory_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
     """GB on each rank, by layout, tokens of the micro-batch and checkpointing."""
     settings = [(tokens, checkpointing) for checkpointing in (False, True) for tokens in scenario.tokens]
@@ -110,11 +52,15 @@ def memory_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
     return markdown(heads, rows, left=(0, 2))
 
 
+def _fits(subject: Subject, layout: Layout, num_tokens: int, checkpointing: bool, gpu: int) -> bool:
+    return subject.memory(layout, num_tokens, checkpointing).total <= gpu * _GIGA
+
+
 def _best_fit(scenario: Scenario, subject: Subject, layout: Layout, gpu: int) -> str:
     """The largest micro-batch that fits, without checkpointing if that does as well."""
     for tokens in sorted(scenario.tokens, reverse=True):
         for checkpointing in (False, True):
-            if subject.fits(layout, tokens, checkpointing, gpu):
+            if _fits(subject, layout, tokens, checkpointing, gpu):
                 return f"{tokens:,}{' ckpt' if checkpointing else ''}"
     return "no"
 
@@ -144,7 +90,7 @@ def time_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
     names = [f"{name}, {tokens:,}" for tokens in scenario.tokens for name in ("compute", "send", "step")]
     heads = ["model", "k", "layout, ranks", "ckpt", *names, "tokens/s", "hidden from"]
     top_k = max(scenario.budgets)
-    rows = []
+    rows: Rows = []
     for subject in (subject for subject in subjects if subject.top_k == top_k):
         whole = [Layout(ranks, False) for ranks in (1, *scenario.ranks)]
         for layout in [*whole, *(Layout(ranks, True) for ranks in scenario.ranks)]:
@@ -155,18 +101,18 @@ def time_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
 def _time_row(scenario: Scenario, subject: Subject, layout: Layout) -> Iterator[list[str]]:
     """One row, or none where even checkpointing does not make it fit."""
     cluster, most = scenario.cluster, max(scenario.tokens)
-    ways = [way for way in (False, True) if subject.fits(layout, most, way, max(_GPUS))]
+    ways = [way for way in (False, True) if _fits(subject, layout, most, way, max(_GPUS))]
     if not ways:
         return
     cells, step = [], 0.0
     exchange = cluster.exchange_seconds(scaling.bytes_sent(subject.sizes, layout), layout.ranks)
     for tokens in scenario.tokens:
-        compute = cluster.compute_seconds(roofline.operations(subject.sizes, tokens, _EXAMPLE_TOKENS, ways[0]))
+        compute = cluster.compute_seconds(roofline.operations(subject.sizes, tokens, EXAMPLE_TOKENS, ways[0]))
         step = roofline.step_seconds(compute, exchange, layout)
         cells += [_ms(compute), _ms(exchange), _ms(step)]
-    a_token = cluster.compute_seconds(roofline.operations(subject.sizes, 1, _EXAMPLE_TOKENS, ways[0]))
+    a_token = cluster.compute_seconds(roofline.operations(subject.sizes, 1, EXAMPLE_TOKENS, ways[0]))
     hidden = f"{exchange / a_token:,.0f}" if layout.is_sharded else "-"
-    speed = f"{layout.ranks * scenario.tokens[-1] / step:,.0f}"
+    speed = f"{float(f'{layout.ranks * most / step:.3g}'):,.0f}"
     yield [subject.name, str(subject.top_k), layout.name, "yes" if ways[0] else "no", *cells, speed, hidden]
 
 
@@ -201,7 +147,7 @@ def draw(path: Path, subject: Subject, num_tokens: int) -> None:
     parts = {
         "blocks": "blocks, sharded",
         "outside": "embeddings and output head, whole",
-        "gathered": "two blocks, gathered",
+        "gathered": "whole blocks, gathered",
         "trained": "values, columns, Adam, sharded",
         "step": "activations and working memory",
     }
@@ -217,12 +163,12 @@ def draw(path: Path, subject: Subject, num_tokens: int) -> None:
         for gpu in _GPUS:
             axes.axhline(gpu, color=drawing.FAINT, linestyle=(0, (4, 3)), linewidth=1)
             where = {"xycoords": ("axes fraction", "data"), "ha": "right", "color": drawing.FAINT}
-            drawing.annotate(axes, f"{gpu} GB", (1, gpu), (0, 3), **where)
+            drawing.annotate(axes, f"{gpu} GB", (1, gpu), (0, -10), **where)
         axes.set_xticks(range(len(layouts)), [str(layout.ranks) for layout in layouts])
         axes.set_xlabel("ranks (FSDP; 1 is one GPU)")
         axes.set_ylabel("GB on each rank")
         axes.set_title(f"{subject.name}, k={subject.top_k}, {num_tokens:,} tokens, gradient checkpointing")
-        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.86))
+        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.86), reverse=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=160)
 
 
@@ -232,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         scenario = _scenario(given)
+        if given.into is not None:
+            _check_places(given.into)
         subjects = [Subject(name, top_k) for name in scenario.models for top_k in scenario.budgets]
         tables = {name: make(scenario, subjects) for name, make in TABLES.items()}
         if given.into is None:
@@ -241,16 +189,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.figure is not None:
             draw(given.figure, subjects[-1], max(scenario.tokens))
     except UserError as error:
-        parser.error(str(error))
+        parser.exit(2, f"neuroada: {error}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m neuroada.report.scaling", description=__doc__.partition("``: ")[2])
-    counts = {"type": int, "nargs": "+", "metavar": "N"}
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--top-k", **counts, default=[1, 20], help="budgets; times are of the last")
-    parser.add_argument("--ranks", **counts, default=[8, 64])
-    parser.add_argument("--tokens", **counts, default=[512, 4096], help="of a rank's micro-batch, multiples of 512")
+    parser.add_argument(
+        "--top-k", type=int, nargs="+", metavar="N", default=[1, 20], help="budgets; times are of the largest"
+    )
+    parser.add_argument("--ranks", type=int, nargs="+", metavar="N", default=[8, 64])
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        nargs="+",
+        metavar="N",
+        default=[512, 4096],
+        help="of a rank's micro-batch, multiples of 512",
+    )
     parser.add_argument("--tflops", type=float, default=989, help="peak of a GPU in bfloat16 (default: %(default)s)")
     parser.add_argument("--reached", type=float, default=0.4, help="share of it that is reached (default: %(default)s)")
     parser.add_argument("--measured", type=Path, help="benchmark.json of job=benchmark on a GPU, instead of --reached")
@@ -266,8 +222,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _scenario(given: argparse.Namespace) -> Scenario:
     for tokens in given.tokens:
-        if tokens < _EXAMPLE_TOKENS or tokens % _EXAMPLE_TOKENS:
-            raise UserError(f"--tokens {tokens}: must be a multiple of {_EXAMPLE_TOKENS}, the tokens of an example")
+        if tokens < EXAMPLE_TOKENS or tokens % EXAMPLE_TOKENS:
+            raise UserError(f"--tokens {tokens}: must be a multiple of {EXAMPLE_TOKENS}, the tokens of an example")
     for name in ("top_k", "ranks"):
         least = 1 if name == "top_k" else 2
         if min(getattr(given, name)) < least:
@@ -276,7 +232,7 @@ def _scenario(given: argparse.Namespace) -> Scenario:
         if getattr(given, name) <= 0:
             raise UserError(f"--{name} {getattr(given, name)}: must be above 0")
     peak = given.tflops * 1e12
-    known = {name: _model(name) for name in MODELS}
+    known = {name: model_config(name) for name in MODELS}
     cluster = Cluster(
         peak=peak,
         reached=given.reached if given.measured is None else measured_share(given.measured, peak, known),
@@ -284,19 +240,27 @@ def _scenario(given: argparse.Namespace) -> Scenario:
         between=given.between * _GIGA,
         links_reached=given.links,
     )
-    return Scenario(given.models, given.top_k, given.ranks, given.tokens, cluster)
+    return Scenario(given.models, sorted(given.top_k), sorted(given.ranks), sorted(given.tokens), cluster)
+
+
+def _place(name: str) -> str:
+    return rf"(<!-- table: {name} -->\n).*?(?=<!-- end -->)"
+
+
+def _check_places(page: Path) -> None:
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    for name in TABLES:
+        if re.search(_place(name), text, re.DOTALL) is None:
+            raise UserError(
+                f"{page}: has no place for the {name} table; put <!-- table: {name} --> and <!-- end --> there"
+            )
 
 
 def _write_into(page: Path, tables: dict[str, str]) -> None:
     """Replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->``."""
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():
-        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, lambda found, table=table: found[1] + table + found[2], text, flags=re.DOTALL)
-        if count != 1:
-            raise UserError(
-                f"{page}: has no place for the {name} table; put <!-- table: {name} --> and <!-- end --> there"
-            )
+        text = re.sub(_place(name), rf"\g<1>{table}", text, flags=re.DOTALL)
     page.write_text(text, encoding="utf-8")
 
 

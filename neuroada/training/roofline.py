@@ -1,0 +1,89 @@
+"""How long a training step takes on paper: a roofline. Nothing is measured; ``Cluster`` holds what is assumed."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import ModelConfig
+from neuroada.training.scaling import Layout, Sizes, sizes_of
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines, and what is assumed of them.
+
+    Attributes:
+        peak: Most operations a second of a GPU in bfloat16.
+        reached: Share of the peak that a step reaches.
+        node_size: GPUs of a node.
+        inside: Bytes a second that a GPU sends to others of its node.
+        between: Bytes a second that a GPU sends to other nodes, through a network card of its own.
+        links_reached: Share of both that a collective reaches.
+    """
+
+    peak: float = 989e12
+    reached: float = 0.4
+    node_size: int = 8
+    inside: float = 450e9
+    between: float = 50e9
+    links_reached: float = 0.8
+
+    def compute_seconds(self, operations: float) -> float:
+        return operations / (self.peak * self.reached)
+
+    def exchange_seconds(self, num_bytes: float, ranks: int) -> float:
+        """Time for each rank to send so many bytes in ring collectives.
+
+        Each GPU of a node heads a ring of its own, which leaves the node once, by that GPU's card: what a rank sends is
+        spread over all cards of its node.
+        """
+        rate = self.inside if ranks <= self.node_size else min(self.inside, self.node_size * self.between)
+        return num_bytes / (rate * self.links_reached)
+
+
+def operations(sizes: Sizes, num_tokens: int, length: int, checkpointing: bool) -> float:
+    """Of a micro-batch whose tokens all carry loss: forward, input gradients, and the values' own gradient.
+
+    A multiplication with its addition counts two. Causal attention within examples of ``length`` tokens computes half
+    of all pairs; its backward takes two and a half times as much, as flash attention's does.
+    """
+    attention = 2.0 * length * sizes.width * sizes.num_blocks
+    forward = 2.0 * sizes.in_blocks + attention
+    backward = 2.0 * sizes.in_blocks + 2.5 * attention + 2.0 * sizes.values
+    head = 4.0 * sizes.in_head
+    return num_tokens * (forward * (2 if checkpointing else 1) + backward + head)
+
+
+def step_seconds(compute: float, exchange: float, layout: Layout) -> float:
+    """FSDP gathers blocks while others compute, so the longer of the two counts; DDP's sum is taken to hide nowhere."""
+    return max(compute, exchange) if layout.is_sharded else compute + exchange
+
+
+def measured_share(path: Path, peak: float, known: Mapping[str, ModelConfig]) -> float:
+    """The share of the peak that a measured step reached: the first row of NeuroAda in a file of ``job=benchmark``.
+
+    Raises:
+        UserError: The file has no such row, of one of the known models, on a GPU.
+    """
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        of_method = [row for row in rows if row["method"] == "neuroada" and "NVIDIA" in row["device"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: not a result of job=benchmark ({type(error).__name__}); give benchmark.json"
+        ) from error
+    for row in of_method:
+        found = re.fullmatch(r"([^,]+), (\d+)x(\d+) tokens", row["shape"])
+        if found and found[1] in known:
+            sizes = sizes_of(known[found[1]], row["top_k"])
+            num_rows, length = int(found[2]), int(found[3])
+            needed = operations(sizes, num_rows * length, length, row["gradient_checkpointing"])
+            return needed / (row["step_ms"] / 1000 * peak)
+    raise UserError(
+        f"{path}: no row of neuroada on an NVIDIA GPU for one of {', '.join(known)}; "
+        "run job=benchmark benchmark.scope=model benchmark.methods=[neuroada] there"
+    )
