@@ -29,6 +29,14 @@ def test_rows_of_the_page_are_the_script_s() -> None:
     assert set(rows) <= set(rows_of_page())
 
 
+def test_figures_in_the_page_s_text_are_those_of_its_tables() -> None:
+    few, many = (
+        next(row.split(" | ")[5] for row in rows_of_page() if row.startswith(f"| llama3_70b | {top_k} | FSDP, 8 |"))
+        for top_k in (1, 20)
+    )
+    assert f"{many} GB against {few}" in PAGE.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_tables_of_the_page_are_the_script_s(tmp_path: Path) -> None:
     copy = tmp_path / "scaling.md"
