@@ -153,7 +153,16 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from not_importable(job.get("function"), "job.function")
     if name == "merge" and adapter is None:
         yield "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"
-    if adapter is not None and name not in _ADAPTER_JOBS:
+    if adapter is not None and name == "benchmark":
+        yield from _adapter_rules(adapter, _section(values, "benchmark"))
+    elif adapter is not None and name not in _ADAPTER_JOBS:
         yield f"adapter={adapter}: job={name} reads no adapter; use job=evaluate or job=merge"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
         yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")
+
+
+def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:
+    if benchmark.get("scope") != "evaluation":
+        yield f"adapter={adapter}: benchmark.scope={benchmark.get('scope')} reads no adapter; use scope evaluation"
+    elif benchmark.get("random_weights"):
+        yield f"adapter={adapter}: needs the base it was trained on; add benchmark.random_weights=false"

@@ -31,7 +31,7 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     if job == "budget":
         return {"job": job, **_sections(values, "model", "method", "budget")}
     if job == "benchmark":
-        return {"job": job, **_sections(values, "model", "task", "benchmark")}
+        return {"job": job, **_timed(values)}
     if job == "contamination":
         return {"job": job, **_compared_questions(values)}
     if job == "compare":
@@ -86,6 +86,13 @@ def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: 
         elif before != now:
             lines.append(f"{prefix}{key}: {shown(before)} there, {shown(now)} here")
     return lines
+
+
+def _timed(values: Mapping[str, Any]) -> dict[str, Any]:
+    timed = _sections(values, "model", "task", "benchmark")
+    if timed["benchmark"].get("scope") != "evaluation":
+        return timed
+    return {**timed, **_sections(values, "evaluation"), "adapter": values.get("adapter")}
 
 
 def _scoring(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -236,7 +236,8 @@ class BenchmarkConfig:
     """What ``job=benchmark`` times."""
 
     scope: str = "model"
-    """layer (single linear layers), model (one backbone, random tokens) or epoch (real examples of the task)."""
+    """Training steps of layer (single linear layers), model (one backbone, random tokens) or epoch (real examples of
+    the task), or evaluation (answers to the task's benchmarks)."""
     methods: list[str] = field(default_factory=list)
     """Contenders, see ``neuroada.training.methods.CONTENDERS``; the frozen floor always runs."""
     top_k: list[int] = field(default_factory=lambda: [1, 20])
@@ -248,14 +249,14 @@ class BenchmarkConfig:
     num_steps: int = 8
     """Steps of the slice of an epoch (scope epoch)."""
     repeats: int = 5
-    """Rounds; each method has one timed step a round, all methods in turn."""
+    """Rounds; each method has one timed step (scope evaluation: all items) a round, all methods in turn."""
     random_weights: bool = True
-    """Scope model and epoch: the architecture with random weights, or the real checkpoint."""
+    """All scopes but layer: the architecture with random weights, or the real checkpoint."""
     out: str = "benchmark.json"
     """Result file, relative to the run folder."""
 
     def __post_init__(self) -> None:
-        _require_choice("benchmark.scope", self.scope, ("layer", "model", "epoch"))
+        _require_choice("benchmark.scope", self.scope, ("layer", "model", "epoch", "evaluation"))
         for key in ("batch_size", "length", "num_steps", "repeats"):
             _require_at_least(f"benchmark.{key}", getattr(self, key), 1)
         _require(
@@ -283,7 +284,7 @@ class RunConfig:
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
     adapter: Any = None
-    """A run folder or adapter folder to evaluate or merge; to evaluate, also a list of them."""
+    """A run folder or adapter folder to evaluate, merge or time; to evaluate, also a list of them."""
     seed: int = 42
     resume: str = "auto"
     """auto (continue or report what the run folder holds), never (start over), or a run folder to continue."""

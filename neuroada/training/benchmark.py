@@ -1,5 +1,7 @@
 """``job=benchmark``: the cost of a training step, beside the frozen floor and other methods, measured in turn.
 
+Scope evaluation times no step but the answers to benchmarks; see ``neuroada.training.answering``. Of all other scopes:
+
 All contenders share one module: each is attached, warmed up, timed once and taken off again, round after round, so that
 a machine that changes its speed changes it for all. Their optimizer steps with a learning rate of zero.
 """
@@ -22,7 +24,8 @@ from rich.table import Table
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.training import models
-from neuroada.training.measurement import Measured, measure_peak, measure_step
+from neuroada.training.answering import evaluation_rows
+from neuroada.training.measurement import Measured, device_name, measure_peak, measure_step
 from neuroada.training.methods import CONTENDERS, Contender, DenseDelta
 from neuroada.training.trainer import build_trainer
 from neuroada.training.workloads import Workload, epoch_workload, layer_workloads, model_workload
@@ -47,7 +50,7 @@ def benchmark(run: RunConfig, folder: Path) -> None:
         raise UserError(f"benchmark.methods: no contender {unknown[0]!r}; choose from {', '.join(CONTENDERS)}")
     device = build_trainer(run, folder).strategy.root_device
     dtype = models.resolve_dtype(run.model.dtype, device.type)
-    rows = [row for workload in _workloads(run, device, dtype) for row in _measure(run, workload, device, dtype)]
+    rows = _rows(run, device, dtype)
     path = folder / run.benchmark.out
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -55,6 +58,12 @@ def benchmark(run: RunConfig, folder: Path) -> None:
     for shape in dict.fromkeys(row["shape"] for row in rows):
         Console().print(table([row for row in rows if row["shape"] == shape]))
     logger.info("written: %s", os.path.relpath(path))
+
+
+def _rows(run: RunConfig, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+    if run.benchmark.scope == "evaluation":
+        return evaluation_rows(run, device, dtype)
+    return [row for workload in _workloads(run, device, dtype) for row in _measure(run, workload, device, dtype)]
 
 
 def _workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:
@@ -111,7 +120,7 @@ def _measure(run: RunConfig, workload: Workload, device: torch.device, dtype: to
                 "top_k": entry.top_k,
                 "trainable": samples[0].trainable,
                 "dtype": str(dtype).removeprefix("torch."),
-                "device": _device_name(device),
+                "device": device_name(device),
                 "gradient_checkpointing": run.model.gradient_checkpointing,
                 "step_ms": round(median, 3),
                 "step_ms_min": round(min(times), 3),
@@ -124,27 +133,31 @@ def _measure(run: RunConfig, workload: Workload, device: torch.device, dtype: to
     return rows
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-_COLUMNS = ("method", "k", "trainable", "step ms", "min-max", "x floor", "tokens/s", "peak GiB")
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """Column -> text."""
     digits = 0 if row["step_ms_max"] >= 100 else 1
-    return [
-        row["method"],
-        "-" if row["top_k"] is None else str(row["top_k"]),
-        f"{row['trainable']:,}",
-        f"{row['step_ms']:.{digits}f}",
-        f"{row['step_ms_min']:.{digits}f}-{row['step_ms_max']:.{digits}f}",
-        f"{row['vs_floor']:.2f}",
-        f"{row['tokens_per_s']:,.0f}",
-        f"{row['peak_gib']:.3f}",
-    ]
+    named = {"method": row["method"], "k": "-" if row["top_k"] is None else str(row["top_k"])}
+    timed = {
+        "step ms": f"{row['step_ms']:.{digits}f}",
+        "min-max": f"{row['step_ms_min']:.{digits}f}-{row['step_ms_max']:.{digits}f}",
+    }
+    if row["scope"] == "evaluation":
+        return {
+            **named,
+            "questions/s": f"{row['questions_per_s']:.2f}",
+            "x plain": f"{row['vs_plain']:.2f}",
+            **timed,
+            "CPU ms": f"{row['cpu_ms']:.{digits}f}",
+            "identical": "yes" if row["identical"] else "no",
+        }
+    return {
+        **named,
+        "trainable": f"{row['trainable']:,}",
+        **timed,
+        "x floor": f"{row['vs_floor']:.2f}",
+        "tokens/s": f"{row['tokens_per_s']:,.0f}",
+        "peak GiB": f"{row['peak_gib']:.3f}",
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -152,14 +165,15 @@ def table(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
     title = f"{first['shape']}, {first['dtype']}, {first['device']}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
-    for column in _COLUMNS:
+    for column in _cells(first):
         shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
-        shown.add_row(*_cells(row))
+        shown.add_row(*_cells(row).values())
     return shown
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The same table in Markdown, with the shape in front."""
-    lines = [["shape", *_COLUMNS], ["---"] * (len(_COLUMNS) + 1), *([row["shape"], *_cells(row)] for row in rows)]
+    cells = [{"shape": row["shape"], **_cells(row)} for row in rows]
+    lines = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -28,10 +28,10 @@ def measure_step(workload: Workload, contender: Contender | None, top_k: int, de
     """Attach, warm up, time one step, detach. No contender is the frozen floor."""
     with _stepping(workload, contender, top_k) as (step, optimizer):
         step()
-        _synchronize(device)
+        synchronize(device)
         started = time.perf_counter()
         step()
-        _synchronize(device)
+        synchronize(device)
         step_ms = (time.perf_counter() - started) * 1000
         return Measured(step_ms, sum(parameter.numel() for parameter in _parameters(optimizer)))
 
@@ -41,7 +41,7 @@ def measure_peak(workload: Workload, contender: Contender | None, top_k: int, de
     the CPU."""
     with _stepping(workload, contender, top_k) as (step, optimizer):
         step()
-        _synchronize(device)
+        synchronize(device)
         held = 0 if device.type == "cuda" else _held_bytes(workload.module, optimizer)
         with peak_memory(device) as peak:
             step()
@@ -84,9 +84,17 @@ def _held_bytes(module: torch.nn.Module, optimizer: torch.optim.Optimizer | None
     return sum(storages.values())
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """What result rows call a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What ``job=benchmark`` runs: a module to adapt, and training steps on it, at three scopes.
+"""What ``job=benchmark`` trains: a module to adapt, and training steps on it, at three scopes.
 
 Shapes: T tokens, I inputs, O neurons, B rows.
 """
@@ -67,7 +67,7 @@ def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
 
 def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
     """One backbone under rows of random tokens that all carry loss."""
-    model = _backbone(run, device, dtype)
+    model = backbone(run, device, dtype)
     shape = (run.benchmark.batch_size, run.benchmark.length)
     generator = torch.Generator().manual_seed(run.seed)
     ids_BT = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
@@ -90,7 +90,7 @@ def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
 
 def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
     """A fixed slice of an epoch of the task: the same examples in our batches, and padded with all logits."""
-    model = _backbone(run, device, dtype)
+    model = backbone(run, device, dtype)
     ours = _slice(run, run.data.batching, device)
     padded = _slice(run, "padded", device)
     summed_loss = SummedLoss(model)
@@ -111,7 +111,8 @@ def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
     return Workload(name, model, run.model.target_modules, step, reference_step, num_tokens, _floor_of(model))
 
 
-def _backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """In training mode: the checkpoint, or the architecture with random weights."""
     if not run.benchmark.random_weights:
         return models.load_model(run.model, device).train()
     torch.manual_seed(run.seed)

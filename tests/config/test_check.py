@@ -143,6 +143,23 @@ def test_an_adapter_for_a_job_that_reads_none(checked: Checked, store_adapter: C
     assert line.endswith(f"job={job} reads no adapter; use job=evaluate or job=merge")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("benchmark.scope=model", "benchmark.scope=model reads no adapter; use scope evaluation"),
+        (
+            "benchmark.scope=evaluation",
+            "needs the base it was trained on; add benchmark.random_weights=false",
+        ),
+    ],
+)
+def test_an_adapter_for_a_benchmark_without_its_base(
+    checked: Checked, store_adapter: Callable[..., object], override: str, message: str
+) -> None:
+    (line,) = mistakes_of(checked, "job=benchmark", override, f"adapter={store_adapter()}")
+    assert line.endswith(message)
+
+
 def test_a_part_needs_all_its_arguments(checked: Checked) -> None:
     (line,) = mistakes_of(checked, "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping")
     target = "lightning.pytorch.callbacks.EarlyStopping"

@@ -122,6 +122,13 @@ def test_an_evaluation_is_named_by_its_adapter(checked: Checked) -> None:
     assert run_folder(retrained) == first
 
 
+def test_timed_answers_are_named_by_who_answers_what(checked: Checked) -> None:
+    values = dataclasses.asdict(checked("job=benchmark", "benchmark.scope=evaluation"))
+    fewer = {**values, "evaluation": {**values["evaluation"], "limit": 5}}
+    folders = {run_folder(each) for each in (values, fewer, {**values, "adapter": "outputs/a"})}
+    assert len(folders) == 3
+
+
 def test_a_stored_configuration_may_lack_groups(checked: Checked) -> None:
     values = dataclasses.asdict(checked())
     stored = {key: value for key, value in values.items() if key != "scheduler"}

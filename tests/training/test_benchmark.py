@@ -1,16 +1,20 @@
-"""``job=benchmark``: rows for every contender, and a backbone that comes back as it was."""
+"""``job=benchmark``: rows for every contender, a backbone that comes back as it was, and questions per second."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import neuroada
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.training import models
+from neuroada.training import generation, models
 from neuroada.training.benchmark import benchmark
+from neuroada.training.drafts import Drafts
+from neuroada.training.generation import Generator
 from neuroada.training.methods import CONTENDERS
 
 MakeRun = Callable[..., RunConfig]
@@ -43,6 +47,91 @@ def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, sc
     assert rows[1]["trainable"] == rows[3]["trainable"] > 0
     assert rows[0]["vs_floor"] == 1.0
     assert (tmp_path / "benchmark.md").read_text().count("\n") == len(rows) + 2
+
+
+EVALUATION = ("job=benchmark", "benchmark.scope=evaluation", "benchmark.random_weights=false", "benchmark.repeats=2")
+
+
+def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path) -> None:
+    plain, engine = evaluation_rows_of(make_run(*EVALUATION, "evaluation.limit=8"), tmp_path)
+    documented = (
+        "scope shape method top_k dtype device questions step_ms step_ms_min step_ms_max cpu_ms questions_per_s "
+        "tokens_per_s vs_plain identical"
+    )
+    assert set(plain) == set(engine) == set(documented.split())
+    assert (plain["method"], engine["method"]) == ("plain", "engine")
+    assert plain["shape"] == engine["shape"] == "tiny, items: boolq 8, AddSub 7"
+    assert plain["questions"] == 15
+    assert plain["vs_plain"] == 1.0
+    assert plain["identical"]
+    assert engine["identical"]
+    for row in (plain, engine):
+        assert row["step_ms_min"] <= row["step_ms"] <= row["step_ms_max"]
+        assert row["questions_per_s"] == pytest.approx(15_000 / row["step_ms"], rel=0.01)
+        assert row["cpu_ms"] > 0
+    lines = (tmp_path / "benchmark.md").read_text().splitlines()
+    assert [cell.strip() for cell in lines[-1].split("|")][-2] == "yes"
+
+
+def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Generator.__call__
+    monkeypatch.setattr(Generator, "__call__", lambda *arguments: answer(*arguments) + 1)
+    plain, engine = evaluation_rows_of(make_run(*EVALUATION), tmp_path)
+    assert plain["identical"]
+    assert not engine["identical"]
+
+
+def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class CountedDrafts(Drafts):
+        def __init__(self, opening: Iterable[int], end: int) -> None:
+            self.num_learnt = 0
+            super().__init__(opening, end)
+            made.append(self)
+
+        def learn(self, completion: Iterable[int]) -> None:
+            self.num_learnt += 1
+            super().learn(completion)
+
+    made: list[CountedDrafts] = []
+    monkeypatch.setattr(generation, "Drafts", CountedDrafts)
+    evaluation_rows_of(make_run(*EVALUATION, "benchmark.repeats=3", "evaluation.benchmarks=[boolq]"), tmp_path)
+    opening, items = 1, 9
+    _warm_up, *rounds = (drafts.num_learnt for drafts in made)
+    assert rounds == [opening + items] * 3
+
+
+def test_an_adapter_is_what_answers(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Generator.__call__
+    answers: list[list[list[int]]] = []
+
+    def recorded(*arguments: Any) -> torch.Tensor:
+        new_BN = answer(*arguments)
+        answers.append(new_BN.tolist())
+        return new_BN
+
+    monkeypatch.setattr(Generator, "__call__", recorded)
+    run = make_run(*EVALUATION)
+    base = evaluation_rows_of(run, tmp_path / "base")
+    of_base, answers = answers, []
+    model = models.load_model(run.model, torch.device("cpu"))
+    adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=3, target_modules=run.model.target_modules))
+    with torch.no_grad():
+        for values in adapter.parameters():
+            values.fill_(0.1)
+    adapter.save(tmp_path / "saved")
+    adapted = evaluation_rows_of(make_run(*EVALUATION, f"adapter={tmp_path / 'saved'}"), tmp_path / "adapted")
+    assert [row["top_k"] for row in base] == [None, None]
+    assert [row["top_k"] for row in adapted] == [3, 3]
+    assert adapted[0]["shape"] == "tiny with neuroada, items: boolq 9, AddSub 7"
+    assert all(row["identical"] for row in adapted)
+    assert answers != of_base
+
+
+def evaluation_rows_of(run: RunConfig, folder: Path) -> list[dict[str, Any]]:
+    """The rows that ``job=benchmark`` writes."""
+    benchmark(run, folder)
+    rows: list[dict[str, Any]] = json.loads((folder / "benchmark.json").read_text())
+    return rows
 
 
 def test_unknown_contender_is_refused(make_run: MakeRun, tmp_path: Path) -> None:

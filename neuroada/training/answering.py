@@ -1,0 +1,173 @@
+"""Scope evaluation of ``job=benchmark``: questions per second of the evaluation engine beside a plain loop.
+
+The plain loop is what reference implementations do: batches of 16 prompts in file order, padded on the left, through
+transformers' ``generate`` until the last row of a batch has ended. The engine is what ``job=evaluate`` runs. Both
+answer the same items with the same model in turn, round after round; the engine starts each round with nothing learnt.
+
+Machines are shared, so two clocks are read: the wall clock (``step_ms``, which speeds and speed-ups are made of) and
+the CPU time of this process, all its threads together (``cpu_ms``), which other work on the machine moves far less. On
+a GPU the CPU time says nothing of the GPU's.
+
+Shapes: B prompts of a batch, N new tokens.
+"""
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import neuroada
+from neuroada.config.schema import RunConfig
+from neuroada.config.sources import adapter_directory
+from neuroada.tasks.batches import PromptBatch, collate_prompts
+from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH, InstructionDataModule
+from neuroada.training import models
+from neuroada.training.generation import Decoding, Generator, generate
+from neuroada.training.measurement import device_name, synchronize
+from neuroada.training.workloads import backbone
+
+logger = logging.getLogger(__name__)
+
+PLAIN = "plain"
+ENGINE = "engine"
+PLAIN_BATCH_SIZE = 16
+
+Answers = Iterator[tuple[int, PromptBatch, Tensor]]
+"""Of each batch: the place of its benchmark, the batch, and (B, N) new tokens."""
+Written = Mapping[tuple[int, int], tuple[int, ...]]
+"""(place of the benchmark, ``Example.index``) -> new tokens, the end token included where there is one."""
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """A model and the items that it is asked."""
+
+    model: PreTrainedModel
+    data: InstructionDataModule
+    decoding: Decoding
+
+    @property
+    def num_items(self) -> int:
+        return sum(len(items.examples) for items in self.data.benchmarks)
+
+    def plain(self) -> Answers:
+        for place, (items, config) in enumerate(zip(self.data.benchmarks, self.decoding.configs, strict=True)):
+            prompts = [(example.index, ids) for example, ids in zip(items.examples, items.prompts, strict=True)]
+            assert config.pad_token_id is not None
+            assert config.max_new_tokens is not None
+            for start in range(0, len(prompts), PLAIN_BATCH_SIZE):
+                batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE], config.pad_token_id)
+                yield place, batch, generate(self.model, batch, config, config.max_new_tokens)
+
+    def engine(self) -> Answers:
+        generator = Generator(self.model, self.decoding)  # its drafts and shared starts are a round's own
+        for place, loader in enumerate(self.data.test_dataloader()):
+            for batch in loader:
+                yield place, batch, generator(batch, place)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """All items answered once."""
+
+    step_ms: float
+    cpu_ms: float
+    written: Written
+
+
+def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+    """The result rows of both methods.
+
+    Raises:
+        UserError, AdapterError: A file is missing or wrong, or the adapter belongs to another base.
+    """
+    questions = _questions(run, device, dtype)
+    methods = {PLAIN: questions.plain, ENGINE: questions.engine}
+    shape = _shape(run, questions)
+    for answers in methods.values():
+        next(answers())  # a first batch, so that no method pays for what is loaded or set up once
+    rounds: dict[str, list[_Round]] = {name: [] for name in methods}
+    for _ in track(range(run.benchmark.repeats), description=shape):
+        for name, answers in methods.items():
+            rounds[name].append(_timed(answers, questions.decoding, device))
+    shared = {
+        "scope": run.benchmark.scope,
+        "shape": shape,
+        "top_k": None if run.adapter is None else run.budget.top_k,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device_name(device),
+        "questions": questions.num_items,
+    }
+    return [shared | _row(name, done, rounds[PLAIN]) for name, done in rounds.items()]
+
+
+def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Questions:
+    default_tokens = CPU_TOKENS_PER_BATCH if device.type == "cpu" else GPU_TOKENS_PER_BATCH
+    most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
+    evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
+    tokenizer = models.load_tokenizer(run.model)
+    data = InstructionDataModule(replace(run.task, train=[]), run.data, evaluation, tokenizer, run.seed)
+    data.prepare_data()
+    data.setup()
+    decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)
+    model = backbone(run, device, dtype).eval()
+    if run.adapter is not None:
+        neuroada.load(model, adapter_directory(Path(run.adapter)))
+    return _Questions(model, data, decoding)
+
+
+def _shape(run: RunConfig, questions: _Questions) -> str:
+    adapted = "" if run.adapter is None else f" with {run.method['name']}"
+    benchmarks = ", ".join(f"{items.name} {len(items.examples)}" for items in questions.data.benchmarks)
+    return f"{run.model.name}{adapted}, items: {benchmarks}"
+
+
+def _timed(answers: Callable[[], Answers], decoding: Decoding, device: torch.device) -> _Round:
+    synchronize(device)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    batches = list(answers())
+    synchronize(device)
+    step_ms = (time.perf_counter() - started) * 1000
+    cpu_ms = (time.process_time() - cpu_started) * 1000
+    written = {}
+    for place, batch, new_BN in batches:
+        end = decoding.configs[place].eos_token_id
+        for index, ids in zip(batch["index"], new_BN.tolist(), strict=True):
+            written[place, index] = _up_to(ids, end)
+    return _Round(step_ms, cpu_ms, written)
+
+
+def _up_to(ids: list[int], end: int | None) -> tuple[int, ...]:
+    # The padding behind may be the end token once more.
+    return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def _row(name: str, rounds: list[_Round], plain: list[_Round]) -> dict[str, Any]:
+    times = [one.step_ms for one in rounds]
+    median = statistics.median(times)
+    expected = plain[0].written
+    differing = {key for one in rounds for key in expected if one.written[key] != expected[key]}
+    num_tokens = sum(map(len, rounds[0].written.values()))
+    if differing:
+        logger.warning(
+            "%s: %d of %d items have other tokens than the plain loop's", name, len(differing), len(expected)
+        )
+    return {
+        "method": name,
+        "step_ms": round(median, 1),
+        "step_ms_min": round(min(times), 1),
+        "step_ms_max": round(max(times), 1),
+        "cpu_ms": round(statistics.median(one.cpu_ms for one in rounds), 1),
+        "questions_per_s": round(len(expected) / median * 1000, 3),
+        "tokens_per_s": round(num_tokens / median * 1000, 1),
+        "vs_plain": round(statistics.median(one.step_ms for one in plain) / median, 3),
+        "identical": not differing,
+    }
