@@ -125,8 +125,11 @@ class TestPeft:
         evaluate(make_run("job=evaluate", f"model.name_or_path={tmp_path / 'merged'}"), tmp_path / "merged_run")
         evaluate(make_run("job=evaluate"), tmp_path / "base_run")
         scored, expected, base = (contents(tmp_path / f"{name}_run") for name in ("lora", "merged", "base"))
-        assert scored["predictions/boolq.jsonl"] == expected["predictions/boolq.jsonl"]
-        assert scored["predictions/boolq.jsonl"] != base["predictions/boolq.jsonl"]
+        scored_texts, expected_texts, base_texts = (
+            [json.loads(line)["generation"] for line in found["predictions/boolq.jsonl"].splitlines()]
+            for found in (scored, expected, base)
+        )
+        assert scored_texts == expected_texts != base_texts
         assert scored["result.json"]["config"]["method"]["name"] == "peft-lora"
         assert scored["result.json"]["budget"]["trainable"] == 2 * 2 * (64 + 64)  # layers x rank x (inputs + outputs)
         assert scored["result.json"]["content"]["adapter"].startswith("sha256:")
