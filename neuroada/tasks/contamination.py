@@ -4,10 +4,11 @@ Three ways to be the same question, each one wider than the one before:
 
 - ``exact``: the same text but for white space at its ends.
 - ``normalised``: the same words, where a word is a run of letters and digits in lower case. This is the rule behind
-  the published figures, the drop of ``task.clean_of`` and the clean part of a score.
-- ``near``: the same letters and digits whatever the spaces ("did n't", "didn't"), or at least NEAR_SHARE of the
-  question's runs of NEAR_WORDS words are found somewhere in the training set. Runs that more than MAX_REPEATS of a
-  benchmark's questions have are its template and are not counted. A question without any run is held to its letters.
+  the published figures and the clean part of a score.
+- ``near``: the same letters and digits whatever the spaces ("did n't", "didn't"), which is what ``task.clean_of``
+  drops; or at least NEAR_SHARE of the question's runs of NEAR_WORDS words are found somewhere in the training set. Runs
+  that more than MAX_REPEATS of a benchmark's questions have are its template and are not counted. A question without
+  any run is held to its letters.
 
 All functions here are pure.
 """
