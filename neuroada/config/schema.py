@@ -190,7 +190,7 @@ class EvaluationConfig:
     batch_size: int | None = None
     """Most prompts generated together on one rank; null leaves it to max_tokens_per_batch."""
     max_tokens_per_batch: int | None = None
-    """Most tokens generated together on one rank, prompts and longest completions; null means 1024 on a CPU and 32768
+    """Most tokens generated together on one rank, prompts and longest completions; null means 8192 on a CPU and 32768
     on a GPU. Where memory runs out, batches are cut in half."""
     max_new_tokens: int | None = None
     """Longest generation in tokens; null means the protocol's own (32 commonsense, 512 math)."""

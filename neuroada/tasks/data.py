@@ -9,7 +9,6 @@ from typing import Any
 import datasets
 import lightning
 import torch
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -32,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 LIMIT_SEED = 42
 """Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
-CPU_TOKENS_PER_BATCH = 1024
-"""Prompts and completions generated together: a core is busy with that much, and more is padded more."""
+CPU_TOKENS_PER_BATCH = 8192
+"""Prompts and completions generated together: rows enough that reading the weights once a token is shared by many."""
 GPU_TOKENS_PER_BATCH = 32_768
 """16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
 
@@ -246,7 +245,7 @@ class InstructionDataModule(lightning.LightningDataModule):
             )
 
     def _prompt_loader(self, items: BenchmarkItems, order: Sequence[int]) -> DataLoader[PromptBatch]:
-        rank, world_size = self._prompt_place()
+        rank, world_size = self._place()
         new_tokens = self.new_tokens(items)
         loader: DataLoader[Any] = DataLoader(
             PromptSet(items),
@@ -272,17 +271,11 @@ class InstructionDataModule(lightning.LightningDataModule):
             [position for position in items.longest_first if items.examples[position].index not in indices]
             for items, indices in zip(self._benchmarks, done, strict=True)
         ]
-        num_ranks = self._prompt_place()[1]
+        num_ranks = self._place()[1]
         if max(map(len, left)) < num_ranks:
             shortest = self._benchmarks[0].longest_first[-1]
             left[0] += [shortest] * (num_ranks - len(left[0]))
         return left
-
-    def _prompt_place(self) -> tuple[int, int]:
-        """(rank, world size) of generation. Ranks that hold parts of one model work on the same prompts together."""
-        if self.trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy | FSDPStrategy):
-            return 0, 1
-        return self._place()
 
     def _default_tokens(self) -> int:
         is_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
