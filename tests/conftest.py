@@ -9,6 +9,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from .runs import backbone, data_dir, make_run, overrides, start, tiny  # noqa: F401  # fixtures
+
 Row = Callable[[int], dict[str, Any]]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -1,4 +1,4 @@
-"""Imports point one way: run.py -> report -> training -> tasks, sparse; sweeping -> config. Held to by reading."""
+"""Imports point one way: run.py -> report -> costs -> training -> tasks, sparse; sweeping -> config."""
 
 import ast
 import subprocess
@@ -15,7 +15,8 @@ SOURCES = [ROOT / "run.py", *sorted((ROOT / "neuroada").rglob("*.py"))]
 ALLOWED = {
     "run": {"report", "training", "sweeping", "config"},
     "sweeping": {"config"},
-    "report": {"training", "tasks", "sparse", "config"},
+    "report": {"costs", "training", "tasks", "sparse", "config"},
+    "costs": {"training", "tasks", "sparse", "config"},
     "training": {"tasks", "sparse", "config", "bundled"},
     "tasks": {"config", "bundled"},
     "bundled": set(),
@@ -25,13 +26,14 @@ ALLOWED = {
 }
 # Who may import libraries that bring a world of their own; the Python API needs none of them.
 LIBRARIES = {
-    "transformers": {"tasks", "training", "bundled"},
-    "lightning": {"tasks", "training", "report"},
+    "transformers": {"tasks", "training", "costs", "bundled"},
+    "lightning": {"tasks", "training", "costs", "report"},
     "omegaconf": {"run", "config", "training", "sweeping"},
-    "hydra": {"run", "config", "training", "sweeping"},
+    "hydra": {"run", "config", "training", "costs", "sweeping"},
 }
-# Training composes nothing: it makes what the configuration names.
-HYDRA_IN_TRAINING = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
+# These compose nothing: they make what the configuration names.
+INSTANTIATING = {"training", "costs"}
+HYDRA_TO_INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
 SPARSE_NEEDS = {"torch", "safetensors", "triton"}
 
 
@@ -60,8 +62,8 @@ def _is_allowed(part: str, name: str) -> bool:
         return any(target == goal or target.startswith(f"{goal}.") for goal in ALLOWED[part] | own)
     if part == "sparse" and library not in SPARSE_NEEDS | sys.stdlib_module_names:
         return False
-    if part == "training" and library == "hydra":
-        return name in HYDRA_IN_TRAINING
+    if part in INSTANTIATING and library == "hydra":
+        return name in HYDRA_TO_INSTANTIATE
     return part in LIBRARIES.get(library, {part})
 
 
@@ -98,6 +100,8 @@ def test_imports_point_down(path: Path) -> None:
         ("training", "import hydra"),
         ("training", "def late():\n    from neuroada.report import summary"),
         ("training", "from ..report import summary"),
+        ("training", "from neuroada.costs.memory import plan"),
+        ("costs", "from neuroada.report.summary import show"),
         ("report", "from transformers import AutoModel"),
         ("report", "import hydra"),
         ("config", "from neuroada.tasks.catalog import lookup"),

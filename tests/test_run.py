@@ -1,22 +1,14 @@
 """``python run.py`` as people start it, in a process of its own and from a folder of its own."""
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.registration import register
 
-ROOT = Path(__file__).resolve().parents[1]
-Start = Callable[..., "subprocess.CompletedProcess[str]"]
+from .runs import CONF, Start
 
 # Trained and total parameters in percent, as published.
 SHARES = {
@@ -27,42 +19,10 @@ SHARES = {
 }
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Starts run.py in an empty folder, without a hub."""
-
-    def started(*overrides: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-        command = [sys.executable, str(ROOT / "run.py"), *overrides]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
-
-    return started
-
-
-@pytest.fixture
-def tiny(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any, choice_row: Any) -> list[str]:
-    """Overrides for a small backbone and small data that are all there."""
-    backbone = tmp_path / "backbone"
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 420, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1}
-    LlamaForCausalLM(LlamaConfig(num_attention_heads=2, **sizes)).save_pretrained(backbone)
-    tokenizer.save_pretrained(backbone)
-    write_rows("data/boolq/train.json", [choice_row(number) for number in range(8)])
-    write_rows("data/boolq/test.json", [choice_row(number) for number in range(8, 12)])
-    return [
-        "model.name_or_path=backbone",
-        "data.dir=data",
-        "task.name=small",
-        "task.train=[boolq]",
-        "task.benchmarks=[boolq]",
-        "trainer.accelerator=cpu",
-    ]
-
-
 def an_earlier_run(folder: Path, overrides: list[str]) -> None:
     """Files in the very run folder that these overrides name."""
     register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=overrides, return_hydra_config=True)
     run_folder = folder / config.hydra.run.dir
     for name in ("config.yaml", "result.json", "adapter/adapter_model.safetensors", "checkpoints/last.ckpt"):

@@ -19,10 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from neuroada.config.errors import UserError
 from neuroada.config.identity import changed_keys, identity, run_folder
 from neuroada.config.resolution import first_line, resolved
+from neuroada.config.run_files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
 from neuroada.config.schema import RunConfig
 
-CONFIG_FILE = "config.yaml"
-ADAPTER_FOLDER = "adapter"
 RESUME_MODES = ("auto", "never")
 _NO_ADAPTER_METHOD = {"_target_": "neuroada.training.methods.BareBase", "name": "none"}
 _HEADER_KEYS = ("base_model_name_or_path", "revision", "top_k", "target_modules", "selection", "seed")
@@ -257,9 +256,9 @@ def _sections_of(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
 
 def _use_trained_dtype(stored: dict[str, Any], folder: Path) -> None:
     """What trained is what is scored and merged: ``auto`` means the precision that the run had on its machine."""
-    try:
-        dtype = json.loads((folder / "result.json").read_text(encoding="utf-8"))["content"]["dtype"]
-    except (OSError, ValueError, KeyError, TypeError):
+    content = (read_outcome(folder) or {}).get("content")
+    dtype = content.get("dtype") if isinstance(content, dict) else None
+    if dtype is None:
         return  # not finished: nothing is known
     if stored.get("model", {}).get("dtype") == "auto":
         stored["model"]["dtype"] = dtype

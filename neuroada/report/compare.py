@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroada.config.errors import UserError
+from neuroada.config.run_files import RESULT_FILE
 from neuroada.config.schema import RunConfig
 from neuroada.report.document import Tests, write_report
 from neuroada.report.grids import Grid
 from neuroada.report.runs import Status, read_runs
 from neuroada.report.significance import Contest, contest, verdicts
 from neuroada.report.summary import percent
-from neuroada.training.record import RESULT_FILE
 
 MISSING = "-"
 UNBOUNDED_WIDTH = 10_000

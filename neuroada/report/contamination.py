@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroada.config.errors import UserError
+from neuroada.config.run_files import write_whole
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.report.summary import percent
 from neuroada.tasks.catalog import lookup, with_own
@@ -57,7 +57,7 @@ def contamination(run: RunConfig, folder: Path) -> None:
         "not_checked": [name for name in names if name not in found],
         "content": content_hashes([*training.files_needed, *benchmarks], data_dir),
     }
-    _write(folder / CONTAMINATION_FILE, report)
+    write_whole(folder / CONTAMINATION_FILE, json.dumps(report, indent=2) + "\n")
     console = Console(highlight=False)
     console.print(contamination_table(found, f"{run.task.name}: test questions among {len(rows):,} training rows"))
     console.print(f"items: {folder / CONTAMINATION_FILE}", soft_wrap=True)
@@ -93,10 +93,3 @@ def _fetched(files: Sequence[DataFile], data: DataConfig) -> set[Path]:
 def _entry(leaks: Leaks) -> dict[str, Any]:
     items = {rule: sorted(getattr(leaks, rule)) for rule in ("exact", "normalised", "near")}
     return {"items": leaks.num_items, **{rule: len(found) for rule, found in items.items()}, "indices": items}
-
-
-def _write(path: Path, report: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)

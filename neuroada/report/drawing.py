@@ -78,6 +78,7 @@ def style() -> Iterator[None]:
 
 
 def panels(count: int, inches: tuple[float, float] = PANEL_INCHES) -> tuple[Any, list[Any]]:
+    """A picture with axes side by side; ``inches`` is the size of each."""
     # Not pyplot's: it would keep every figure that was ever made.
     from matplotlib.figure import Figure as Canvas
 
@@ -152,10 +153,12 @@ def _mean(cell: Cell, number: str) -> float:
 
 
 def annotate(axes: Any, text: str, point: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """A text beside a point; ``offset`` is in printer's points."""
     axes.annotate(text, point, xytext=offset, textcoords="offset points", **style)
 
 
 def log_axis(axes: Any, ticks: Mapping[Any, str], label: str, limits: tuple[float, float] | None = None) -> None:
+    """A logarithmic axis with these ticks and no others; where two labels would overlap the later one is left out."""
     axes.set_xscale("log")
     shown = _apart(ticks)
     axes.set_xticks(list(shown), list(shown.values()))
@@ -175,11 +178,13 @@ def _apart(ticks: Mapping[Any, str]) -> dict[float, str]:
 
 
 def rules(axes: Any) -> None:
+    """Faint lines to read heights by, behind all that is drawn."""
     axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def shown_k(cell: Cell) -> str:
+    """``k=5``, or nothing for a method without a k."""
     return "" if cell.top_k is None else f"k={cell.top_k}"
 
 
@@ -215,6 +220,7 @@ def shades(cells: Sequence[Cell]) -> list[Any]:
 
 
 def saved(picture: Any, folder: Path, name: str, caption: str) -> Figure:
+    """Write ``<name>.svg`` and ``<name>.png``."""
     path = folder / f"{name}.svg"
     picture.savefig(path, metadata={"Date": None})
     picture.savefig(folder / f"{name}.png", dpi=_PNG_DOTS_PER_INCH)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from neuroada.config.errors import UserError
+from neuroada.config.run_files import PREDICTIONS_FOLDER
 from neuroada.tasks.scoring import Prediction
-from neuroada.training.evaluation import PREDICTIONS_FOLDER
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "index": int,

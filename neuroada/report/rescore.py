@@ -17,16 +17,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from neuroada.config.errors import UserError
+from neuroada.config.run_files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.config.schema import RunConfig
-from neuroada.report.predictions import PREDICTIONS_FOLDER, predictions_path, read_predictions, refuse_row
+from neuroada.report.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.report.runs import run_folders
 from neuroada.tasks.answers import gold_problem
 from neuroada.tasks.catalog import lookup
 from neuroada.tasks.contamination import split_score
 from neuroada.tasks.prompts import PROTOCOLS, Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
-from neuroada.training.evaluation import METRICS_FILE
-from neuroada.training.record import RESULT_FILE, read_result
+from neuroada.training.record import read_result
 
 NUM_LISTED = 10
 """Disagreements shown of each benchmark."""

@@ -10,11 +10,8 @@ from typing import Any
 
 import yaml
 
-from neuroada.config.sources import CONFIG_FILE
-from neuroada.training.record import CHECKPOINTS_FOLDER, RESULT_FILE, read_result
-
-FAILURE_FILE = "failed.json"
-"""What a sweep leaves of a job that failed or was rejected, see ``neuroada.sweeping.jobs``."""
+from neuroada.config.run_files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE
+from neuroada.training.record import read_result
 
 
 class Status(Enum):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neuroada.config.errors import UserError
+from neuroada.costs import roofline, scaling
+from neuroada.costs.roofline import Cluster, measured_share
+from neuroada.costs.scaling import EXAMPLE_TOKENS, LORA_RANK, MODELS, Layout, Subject, model_config
 from neuroada.report import drawing
-from neuroada.training import roofline, scaling
-from neuroada.training.roofline import Cluster, measured_share
-from neuroada.training.scaling import EXAMPLE_TOKENS, LORA_RANK, MODELS, Layout, Subject, model_config
 
 _GIGA = 1e9
 _GPUS = (80, 141)
@@ -124,6 +124,7 @@ TABLES: dict[str, Callable[[Scenario, Sequence[Subject]], str]] = {
 
 
 def markdown(heads: Sequence[str], rows: Rows, left: Sequence[int] = (0,)) -> str:
+    """A Markdown table; the columns at the places in ``left`` are aligned to the left, the others to the right."""
     marks = ["---" if index in left else "--:" for index in range(len(heads))]
     return "".join("| " + " | ".join(line) + " |\n" for line in [list(heads), marks, *rows])
 

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from neuroada.config.run_files import RESULT_FILE
 from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from neuroada.tasks.scoring import interval
-from neuroada.training.record import RESULT_FILE, read_result
+from neuroada.training.record import read_result
 
 MANY_MISSING = 0.1
 """Share of a benchmark's items without a trigger above which its score says little of what the model knows."""

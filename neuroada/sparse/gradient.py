@@ -17,10 +17,10 @@ from neuroada.sparse.errors import AdapterError
 
 # Rows of the dense gradient are made in blocks of about this many entries (16 MiB in fp32), gathered, and dropped:
 # a dense gradient of the whole layer never exists.
-_BLOCK_ENTRIES = 1 << 22
+BLOCK_ENTRIES = 1 << 22
 # The sampled product transposes its operands; in chunks of 512 tokens the copies stay small and in the cache. On one
 # core of an EPYC with AVX-512, 2048 tokens, 1024x2048, k=64: 28.6 ms in chunks of 512, 30.6 of 1024, 52.8 at once.
-_CHUNK_TOKENS = 512
+CHUNK_TOKENS = 512
 
 AUTO = "auto"
 
@@ -28,7 +28,7 @@ AUTO = "auto"
 def by_gemm(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
     """Dense product in blocks of rows, then a gather: any device and dtype, best where k is a large part of I."""
     input_TI = input_TI.to(grad_TO.dtype)
-    rows_per_block = max(1, _BLOCK_ENTRIES // input_TI.shape[1])
+    rows_per_block = max(1, BLOCK_ENTRIES // input_TI.shape[1])
     out_OK = torch.empty(columns_OK.shape, dtype=dtype, device=grad_TO.device)
     for start in range(0, columns_OK.shape[0], rows_per_block):
         rows = slice(start, start + rows_per_block)
@@ -53,7 +53,7 @@ def by_sampling(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: to
         check_invariants=False,
     )
     total = torch.zeros(columns_OK.shape, dtype=dtype, device=columns_OK.device)
-    for grad_chunk, input_chunk in zip(grad_TO.split(_CHUNK_TOKENS), input_TI.split(_CHUNK_TOKENS), strict=True):
+    for grad_chunk, input_chunk in zip(grad_TO.split(CHUNK_TOKENS), input_TI.split(CHUNK_TOKENS), strict=True):
         product = torch.sparse.sampled_addmm(pattern, grad_chunk.to(dtype).T, input_chunk.to(dtype), beta=0)
         total += product.values().view_as(total)
     return total

@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from neuroada.sweeping.jobs import LOG_FILE, Job, State
+from neuroada.config.run_files import LOG_FILE
+from neuroada.sweeping.jobs import Job, State
 from neuroada.sweeping.objective import held_out_loss
 
 _STYLES = {

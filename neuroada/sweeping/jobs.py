@@ -20,11 +20,8 @@ from neuroada.config.errors import UserError
 from neuroada.config.identity import identity
 from neuroada.config.registration import REJECTED, without_hydra
 from neuroada.config.resolution import first_line, resolved
+from neuroada.config.run_files import FAILURE_FILE, read_outcome
 from neuroada.config.sources import settle
-
-FAILURE_FILE = "failed.json"
-LOG_FILE = "job.log"
-RESULT_FILE = "result.json"
 
 
 class State(Enum):
@@ -133,15 +130,6 @@ def _compare_with_earlier(job: Job, jobs: Sequence[Job]) -> None:
         job.state, job.message = State.SKIPPED, f"the same run as #{twin}"
     else:
         job.reject(f"hydra.sweep: {job.folder} is the folder of #{twin} already; leave hydra.sweep.subdir as it is")
-
-
-def read_outcome(folder: Path) -> dict[str, Any] | None:
-    """The ``result.json`` of a run folder, None if it holds no whole one."""
-    try:
-        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return result if isinstance(result, dict) else None
 
 
 def _composed(loader: ConfigLoader, config: DictConfig, overrides: list[str], label: str) -> Job:

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from neuroada.config.lifetime import end_with_parent
-from neuroada.sweeping.jobs import LOG_FILE, Job, State
+from neuroada.config.run_files import LOG_FILE
+from neuroada.sweeping.jobs import Job, State
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ was stopped is read again and left out of the test loaders.
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from neuroada.config.run_files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.tasks.batches import PromptBatch
 from neuroada.tasks.contamination import split_score
 from neuroada.tasks.data import InstructionDataModule
@@ -28,9 +28,6 @@ from neuroada.training.module import NeuroAdaModule
 from neuroada.training.partial import PartialPredictions
 
 logger = logging.getLogger(__name__)
-
-METRICS_FILE = "metrics.json"
-PREDICTIONS_FOLDER = "predictions"
 
 
 class BenchmarkScoring(Callback):
@@ -127,7 +124,7 @@ class BenchmarkScoring(Callback):
             self._finish(trainer)
 
     def _finish(self, trainer: lightning.Trainer) -> None:
-        _write(self._folder / METRICS_FILE, json.dumps(self.metrics, indent=2) + "\n")
+        write_whole(self._folder / METRICS_FILE, json.dumps(self.metrics, indent=2) + "\n")
         for partial in self._partials:
             partial.remove()
         for sink in trainer.loggers:
@@ -229,15 +226,7 @@ def _united(shares: list[dict[int, Prediction]]) -> dict[int, Prediction]:
 
 
 def _write_predictions(path: Path, predictions: list[Prediction]) -> None:
-    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a killed run leaves no half file behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
 
 
 def _log(sink: Logger, metrics: dict[str, Any], step: int) -> None:

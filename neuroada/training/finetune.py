@@ -8,12 +8,12 @@ from typing import Any
 
 from lightning import seed_everything
 
+from neuroada.config.run_files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import ADAPTER_FOLDER
-from neuroada.training.cost import FitCost
+from neuroada.training.fit_cost import FitCost
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.preparation import Preparation, directory_hash, prepare
-from neuroada.training.record import CHECKPOINTS_FOLDER, RunRecord
+from neuroada.training.record import RunRecord
 from neuroada.training.validation import HeldOutLoss
 
 logger = logging.getLogger(__name__)

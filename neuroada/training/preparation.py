@@ -11,8 +11,9 @@ from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.config.resolution import resolved
+from neuroada.config.run_files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.config.schema import RunConfig, TaskConfig
-from neuroada.config.sources import ADAPTER_FOLDER, CONFIG_FILE, read_config
+from neuroada.config.sources import read_config
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
 from neuroada.tasks.catalog import with_own

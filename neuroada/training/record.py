@@ -9,7 +9,6 @@ import datetime
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import shutil
 import subprocess
@@ -21,13 +20,19 @@ from omegaconf import OmegaConf
 
 from neuroada.config.errors import UserError
 from neuroada.config.identity import changed_keys, identity
+from neuroada.config.run_files import (
+    ADAPTER_FOLDER,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FOLDER,
+    RESULT_FILE,
+    write_whole,
+)
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 
-RESULT_FILE = "result.json"
-CHECKPOINTS_FOLDER = "checkpoints"
 _PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
 
 
@@ -87,9 +92,7 @@ class RunRecord:
             "git": _git_commit(),
             **outcome,
         }
-        partial = self.folder / f"{RESULT_FILE}.partial"
-        partial.write_text(json.dumps(result, indent=2, default=str) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / RESULT_FILE)
+        write_whole(self.folder / RESULT_FILE, json.dumps(result, indent=2, default=str) + "\n")
 
     def _refuse_other_config(self) -> None:
         path = self.folder / CONFIG_FILE
@@ -113,9 +116,9 @@ class RunRecord:
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._starts_over:
-            for name in (CHECKPOINTS_FOLDER, "adapter", "predictions", "merged", "logs"):
+            for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", "logs"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (RESULT_FILE, "metrics.json"):
+        for name in (RESULT_FILE, METRICS_FILE):
             (self.folder / name).unlink(missing_ok=True)
         OmegaConf.save(OmegaConf.create(self._values), self.folder / CONFIG_FILE)
 

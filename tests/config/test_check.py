@@ -58,7 +58,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ),
         ("optimizer._target_=torch.optim", "optimizer._target_=torch.optim: "),
         ("optimizer._target_=''", "optimizer._target_=: Empty module name; give a class or function by its full name"),
-        ("job.function=neuroada.training.budget.budgt", "job.function=neuroada.training.budget.budgt: "),
+        ("job.function=neuroada.costs.budget.budgt", "job.function=neuroada.costs.budget.budgt: "),
         # Values of optimizers.
         ("optimizer.lr=fast", "optimizer.lr=fast: must be a number above 0"),
         ("optimizer.lr=-1", "optimizer.lr=-1: must be a number above 0"),

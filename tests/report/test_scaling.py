@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from neuroada.costs.roofline import Cluster
+from neuroada.costs.scaling import MODELS, Subject
 from neuroada.report.scaling import TABLES, Scenario, main
-from neuroada.training.roofline import Cluster
-from neuroada.training.scaling import MODELS, Subject
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scaling.md"
 

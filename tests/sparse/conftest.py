@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -13,30 +13,42 @@ from transformers import LlamaConfig, LlamaForCausalLM
 VOCABULARY = 97
 
 
+def make_llama(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> LlamaForCausalLM:
+    """A Llama of two layers, the same one for the same arguments; keywords go to its config."""
+    torch.manual_seed(seed)
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 45,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": False,
+        "initializer_range": 0.2,
+    }
+    # Made in its dtype, as from_pretrained does; a cast would round the rotary frequencies too.
+    model = LlamaForCausalLM._from_config(LlamaConfig(**(settings | overrides)), dtype=dtype)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # they start at zero, which would hide a forgotten one
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.train()
+
+
+def bits(model: nn.Module) -> dict[str, bytes]:
+    """Every byte of a model's state."""
+    return {name: tensor.view(torch.uint8).numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+def logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """What the model makes of a batch, without gradients."""
+    with torch.no_grad():
+        return model(**batch).logits
+
+
 @pytest.fixture
 def tiny_llama() -> Callable[..., LlamaForCausalLM]:
-    """Make a Llama of two layers, the same one for the same arguments; keywords go to its config."""
-
-    def make(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> LlamaForCausalLM:
-        torch.manual_seed(seed)
-        settings = {
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 45,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "tie_word_embeddings": False,
-            "initializer_range": 0.2,
-        }
-        # Made in its dtype, as from_pretrained does; a cast would round the rotary frequencies too.
-        model = LlamaForCausalLM._from_config(LlamaConfig(**(settings | overrides)), dtype=dtype)
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # they start at zero, which would hide a forgotten one
-                torch.nn.init.normal_(parameter, std=0.2)
-        return model.train()
-
-    return make
+    """``make_llama``."""
+    return make_llama
 
 
 @pytest.fixture

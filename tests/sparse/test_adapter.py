@@ -20,20 +20,13 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 import neuroada
 from neuroada.sparse.errors import AdapterError
 
+from .conftest import bits, logits
+
 TARGETS = ["q_proj", "o_proj", "up_proj", "down_proj"]
 CONFIG = neuroada.NeuroAdaConfig(3, TARGETS)
 
 MakeLlama = Callable[..., LlamaForCausalLM]
 Batch = dict[str, Tensor]
-
-
-def bits(model: nn.Module) -> dict[str, bytes]:
-    return {name: tensor.view(torch.uint8).numpy().tobytes() for name, tensor in model.state_dict().items()}
-
-
-def logits(model: nn.Module, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        return model(**batch).logits
 
 
 def train(model: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, num_steps: int = 3) -> None:

@@ -15,6 +15,8 @@ import neuroada
 from neuroada.sparse import checkpoint
 from neuroada.sparse.errors import AdapterError
 
+from .conftest import bits
+
 CONFIG = neuroada.NeuroAdaConfig(3, ["q_proj", "down_proj"])
 
 MakeLlama = Callable[..., LlamaForCausalLM]
@@ -28,10 +30,6 @@ def fill(adapter: neuroada.Adapter) -> neuroada.Adapter:
             values.copy_(torch.randn(values.shape, generator=generator) / 10)
     adapter.sync()
     return adapter
-
-
-def bits(model: nn.Module) -> dict[str, bytes]:
-    return {name: tensor.view(torch.uint8).numpy().tobytes() for name, tensor in model.state_dict().items()}
 
 
 def logits(model: nn.Module) -> Tensor:

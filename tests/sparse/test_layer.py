@@ -266,7 +266,7 @@ def test_nor_does_the_gradient_of_the_values_from_inside(
     way: str, limit: int, largest_result: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Operators of our own are opaque to the mode above, so what they run is looked at by itself.
-    monkeypatch.setattr(gradient, "_BLOCK_ENTRIES", 12_000)
+    monkeypatch.setattr(gradient, "BLOCK_ENTRIES", 12_000)
     columns = make_layer(300, 400, 5).columns
     grad, x = torch.randn(16, 400), torch.randn(16, 300)
     with largest_result() as largest:

@@ -11,6 +11,8 @@ from neuroada.sparse.layer import BypassedLinear, bypass_linear
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.selection import select_columns
 
+from .conftest import LargestResult
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
 
@@ -65,5 +67,7 @@ def test_a_stale_graph_of_any_layer_raises() -> None:
             loss.backward()
 
 
-def test_no_layers_is_no_work() -> None:
-    write_values([])
+def test_no_layers_is_no_work(largest_result: type[LargestResult]) -> None:
+    with largest_result() as seen:
+        write_values([])
+    assert seen.num_entries == 0

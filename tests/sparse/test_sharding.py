@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 import neuroada
+
+from .conftest import make_llama
 
 RANKS = Path(__file__).parent / "sharded_ranks.py"
 FP32_CASES = ("k1", "k5", "k1_checkpointing", "k5_checkpointing")
@@ -19,18 +21,7 @@ FP32_CASES = ("k1", "k5", "k1_checkpointing", "k5_checkpointing")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks left, see sharded_ranks.py. The down projections have 45 inputs, gate and up 45 rows."""
     folder = tmp_path_factory.mktemp("sharded")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=32,
-        intermediate_size=45,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "llama")
+    make_llama().save_pretrained(folder / "llama")
     given = neuroada.attach(backbone(folder), neuroada.NeuroAdaConfig(top_k=3))
     with torch.no_grad():
         for values in given.parameters():

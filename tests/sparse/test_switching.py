@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 import neuroada
 from neuroada.sparse import checkpoint
 from neuroada.sparse.errors import AdapterError
+
+from .conftest import bits, logits
 
 TARGETS = ["q_proj", "down_proj"]
 CONFIGS = {
@@ -25,15 +27,6 @@ NAMES = [name for name in CONFIGS if name != "first"]
 
 MakeLlama = Callable[..., LlamaForCausalLM]
 Batch = dict[str, Tensor]
-
-
-def bits(model: nn.Module) -> dict[str, bytes]:
-    return {name: tensor.view(torch.uint8).numpy().tobytes() for name, tensor in model.state_dict().items()}
-
-
-def logits(model: nn.Module, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        return model(**batch).logits
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=str)

@@ -1,6 +1,5 @@
 """A grid from files and from what is typed, and what it does with a list that is no list."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from neuroada.sweeping.grid import combinations, sweep
 
-Start = Callable[..., "subprocess.CompletedProcess[str]"]
+from ..runs import Start
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_the_paper_s_table_is_four_models_with_two_budgets(
 
 
 def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick_run: Path, tmp_path: Path) -> None:
-    first = start(quick_run, "sweep=topk", "budget.top_k=13,5,5,0", "hydra.launcher.n_jobs=2")
+    first = start("sweep=topk", "budget.top_k=13,5,5,0", "hydra.launcher.n_jobs=2", program=quick_run)
     assert first.returncode == 1
     said = first.stderr.splitlines()
     assert said[0] == "neuroada: 2 of 4 jobs did not finish:"
@@ -70,7 +69,7 @@ def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick
     assert contents == [["failed.json", "job.log"], ["job.log", "result.json"]]
     assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == ["finetune", "multirun.yaml", "rejected"]
 
-    again = start(quick_run, "sweep=topk", "budget.top_k=5,5")
+    again = start("sweep=topk", "budget.top_k=5,5", program=quick_run)
     assert (again.returncode, again.stderr) == (0, "")
     assert "(accuracy 5.0 %; loss 0.0130; finished on today)" in again.stdout
 

@@ -8,7 +8,8 @@ import pytest
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from neuroada.sweeping.jobs import Job, State, plan, read_outcome
+from neuroada.config.run_files import read_outcome
+from neuroada.sweeping.jobs import Job, State, plan
 
 Composed = Callable[..., DictConfig]
 Plan = Callable[..., list[Job]]

@@ -1,7 +1,6 @@
 """One process for each job: what it is started with, and what an optimising sweep gets back."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +20,9 @@ from neuroada.sweeping.launching import JobProcesses
 from neuroada.sweeping.objective import as_exception_of_a_job, held_out_loss, objective
 from neuroada.sweeping.queues import launch_elsewhere
 
+from ..runs import Start
+
 Composed = Callable[..., DictConfig]
-Start = Callable[..., "subprocess.CompletedProcess[str]"]
 MULTIRUN = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweeper": {"direction": "minimize"}})
 RUN = OmegaConf.create({"mode": RunMode.RUN, "sweeper": {}})
 
@@ -85,7 +85,7 @@ def test_a_job_on_several_devices_is_not_put_on_one_gpu(processes: Callable[...,
 
 @pytest.mark.slow
 def test_optuna_minimises_the_held_out_loss(start: Start, quick_run: Path, tmp_path: Path) -> None:
-    ended = start(quick_run, "sweep=learning_rate_optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
+    ended = start("sweep=learning_rate_optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", program=quick_run)
     assert ended.returncode == 0, ended.stderr
     best = OmegaConf.load(tmp_path / "outputs" / "optimization_results.yaml")
     assert best.best_value == pytest.approx(abs(best.best_params["optimizer.lr"] - 0.002))

@@ -6,29 +6,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-Start = Callable[..., "subprocess.CompletedProcess[str]"]
+from ..runs import ROOT, Start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture
-def start_run(start: Start) -> Start:
-    """Starts run.py with overrides."""
-    return lambda *overrides: start(ROOT / "run.py", *overrides)
 
 
 def run_folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob("config.yaml") if "outputs" in path.parts)
 
 
-def test_two_by_two_runs_of_two_ranks(start_run: Start, tiny: list[str], tmp_path: Path) -> None:
-    ended = start_run("-m", *tiny, "budget=top1,top2", "seed=1,2", "trainer=ddp", "trainer.devices=2")
+def test_two_by_two_runs_of_two_ranks(start: Start, tiny: list[str], tmp_path: Path) -> None:
+    ended = start("-m", *tiny, "budget=top1,top2", "seed=1,2", "trainer=ddp", "trainer.devices=2")
     assert ended.returncode == 0, ended.stderr
     outputs = tmp_path / "outputs"
     folders = run_folders(tmp_path)
@@ -45,7 +37,7 @@ def test_two_by_two_runs_of_two_ranks(start_run: Start, tiny: list[str], tmp_pat
         assert (folder / "result.json").is_file()
 
 
-def test_the_same_through_a_queue(start_run: Start, tiny: list[str], tmp_path: Path) -> None:
+def test_the_same_through_a_queue(start: Start, tiny: list[str], tmp_path: Path) -> None:
     """Two runs that finish, one whose data is missing, one that is rejected: each its own outcome."""
     sweep = (
         "-m",
@@ -55,7 +47,7 @@ def test_the_same_through_a_queue(start_run: Start, tiny: list[str], tmp_path: P
         "task.train=[boolq],[nowhere]",
         "seed=1,2",
     )
-    ended = start_run(*sweep)
+    ended = start(*sweep)
     assert ended.returncode == 1
     assert "8 jobs: 2 finished, 2 failed, 4 rejected" in ended.stdout
     assert ended.stderr.startswith("neuroada: 6 of 8 jobs did not finish:\n")
@@ -64,7 +56,7 @@ def test_the_same_through_a_queue(start_run: Start, tiny: list[str], tmp_path: P
     assert [folder.name for folder in finished] == ["s1", "s2"]
 
 
-def test_only_the_killed_job_runs_again_and_it_resumes(start_run: Start, tiny: list[str], tmp_path: Path) -> None:
+def test_only_the_killed_job_runs_again_and_it_resumes(start: Start, tiny: list[str], tmp_path: Path) -> None:
     sweep = ("-m", *tiny, "seed=1,2", "trainer.max_epochs=150", "callbacks.checkpoint.every_n_train_steps=20")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *sweep], cwd=tmp_path, env=environment)
@@ -75,7 +67,7 @@ def test_only_the_killed_job_runs_again_and_it_resumes(start_run: Start, tiny: l
     assert first.wait() == 1
     assert "ended by SIGKILL" in json.loads((log.parent / "failed.json").read_text())["message"]
 
-    again = start_run(*sweep)
+    again = start(*sweep)
     assert again.returncode == 0, again.stderr
     assert "2 jobs: 1 finished, 1 skipped" in again.stdout
     assert "continuing from" in log.read_text()

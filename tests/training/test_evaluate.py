@@ -14,7 +14,7 @@ from neuroada.training.evaluate import evaluate
 from neuroada.training.finetune import finetune
 from neuroada.training.merge import merge
 
-from .conftest import compose_run, save_llama
+from ..runs import compose_run, save_llama
 
 MakeRun = Callable[..., RunConfig]
 

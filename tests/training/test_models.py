@@ -9,7 +9,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 from neuroada.training import models
 
-from .conftest import save_llama
+from ..runs import save_llama
 
 CPU = torch.device("cpu")
 

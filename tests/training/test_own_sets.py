@@ -17,7 +17,7 @@ from neuroada.config.sources import settle
 from neuroada.training.evaluate import evaluate
 from neuroada.training.finetune import finetune
 
-from .conftest import CONF, compose_run
+from ..runs import CONF, compose_run
 
 MakeRun = Callable[..., RunConfig]
 OWN = ("+data.sets={riddles: commonsense, sums: math}", "task.train=[riddles,sums]", "task.benchmarks=[riddles,boolq]")

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from neuroada.config.errors import UserError
-from neuroada.training.probes import logits_are_plain, require_separate_examples
+from neuroada.training.probes import keeps_examples_apart, logits_are_plain, require_separate_examples
 
 SIZES: dict[str, Any] = {
     "vocab_size": 90,
@@ -52,7 +52,9 @@ def model_of(config: PreTrainedConfig, **options: Any) -> Any:
 def test_models_that_keep_packed_examples_apart_pass(
     config: PreTrainedConfig, attention: str, dtype: torch.dtype
 ) -> None:
-    require_separate_examples(model_of(config, attn_implementation=attention, dtype=dtype))
+    model = model_of(config, attn_implementation=attention, dtype=dtype)
+    require_separate_examples(model)
+    assert keeps_examples_apart(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -7,7 +7,7 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.training.budget import budget
+from neuroada.costs.budget import budget
 
 MakeRun = Callable[..., RunConfig]
 

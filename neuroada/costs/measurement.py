@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from neuroada.costs.workloads import Workload
 from neuroada.training.methods import Contender
-from neuroada.training.workloads import Workload
 
 
 @dataclass(frozen=True)

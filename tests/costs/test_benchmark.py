@@ -11,8 +11,8 @@ import torch
 import neuroada
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.costs.benchmark import benchmark
 from neuroada.training import generation, models
-from neuroada.training.benchmark import benchmark
 from neuroada.training.drafts import Drafts
 from neuroada.training.generation import Generator
 from neuroada.training.methods import CONTENDERS

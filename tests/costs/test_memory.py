@@ -12,13 +12,13 @@ from hydra.utils import instantiate
 from transformers import AutoModelForCausalLM
 
 from neuroada.config.schema import RunConfig
+from neuroada.costs.measurement import measure_peak
+from neuroada.costs.memory import NotPredictable, plan, worst_batch
+from neuroada.costs.workloads import Workload
 from neuroada.training import models
 from neuroada.training.attention import attend_by_example
 from neuroada.training.loss import SummedLoss
-from neuroada.training.measurement import measure_peak
-from neuroada.training.memory import NotPredictable, plan, worst_batch
 from neuroada.training.methods import Method
-from neuroada.training.workloads import Workload
 
 MakeRun = Callable[..., RunConfig]
 CPU = torch.device("cpu")
@@ -92,7 +92,7 @@ def test_a_plan_comes_within_a_twentieth_of_the_measured_peak(
 def test_two_blocks_and_three_tell_the_rest(planned_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = planned_run()
     in_a_straight_line = planned_bytes(run)
-    monkeypatch.setattr("neuroada.training.memory._equal_blocks", lambda model: None)
+    monkeypatch.setattr("neuroada.costs.memory._equal_blocks", lambda model: None)
     assert planned_bytes(run) == in_a_straight_line
 
 

@@ -20,13 +20,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import neuroada
 from neuroada.config.errors import UserError
+from neuroada.costs.memory import MemoryPlan
+from neuroada.costs.roofline import Cluster, measured_share, operations, step_seconds
+from neuroada.costs.scaling import MODELS, Layout, Sizes, bytes_sent, model_config, rank_memory, sizes_of
 from neuroada.sparse.sharding import local_rows
 from neuroada.tasks.batches import TrainingBatch
 from neuroada.training import models
 from neuroada.training.loss import SummedLoss
-from neuroada.training.memory import MemoryPlan
-from neuroada.training.roofline import Cluster, measured_share, operations, step_seconds
-from neuroada.training.scaling import MODELS, Layout, Sizes, bytes_sent, model_config, rank_memory, sizes_of
 
 NUM_BLOCKS = 8
 TOP_K = 20

@@ -12,9 +12,9 @@ from functools import cached_property
 from torch import nn
 
 from neuroada.config.schema import BudgetConfig, DataConfig, JobConfig, ModelConfig, RunConfig
+from neuroada.costs.memory import MemoryPlan, plan
 from neuroada.sparse.targets import match_targets
 from neuroada.training import models
-from neuroada.training.memory import MemoryPlan, plan
 from neuroada.training.methods import NeuroAda
 
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -201,6 +201,7 @@ class Subject:
 
 
 def model_config(name: str, checkpointing: bool = False) -> ModelConfig:
+    """The configuration of a backbone in ``MODELS``, every projection adapted."""
     return ModelConfig(
         name=name, name_or_path=MODELS[name], target_modules=_TARGETS, gradient_checkpointing=checkpointing
     )

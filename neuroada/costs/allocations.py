@@ -15,10 +15,6 @@ from torch.utils._pytree import tree_iter
 
 from neuroada.sparse import gradient
 
-_GEMM_BLOCK_ENTRIES = 1 << 22
-_SAMPLING_CHUNK_TOKENS = 512
-"""As in ``neuroada.sparse.gradient``."""
-
 
 class AllocationCounter(TorchDispatchMode):
     """Bytes of the storages that operators make inside the block and that somebody still holds.
@@ -90,12 +86,12 @@ def _gradient_workspace(
     if way == gradient.AUTO:
         way = gradient.best_way(num_inputs, columns_OK.shape[1], grad_TO.dtype, device_type)
     if way == "gemm":
-        entries = min(_GEMM_BLOCK_ENTRIES, num_outputs * num_inputs)
+        entries = min(gradient.BLOCK_ENTRIES, num_outputs * num_inputs)
         return entries * grad_TO.element_size() + math.prod(columns_OK.shape) * 8
     if way == "sampled":
         # Each chunk is transposed, and before that widened if it is in half precision. The pattern and the product
         # come to about seven numbers a value.
         copies = 1 if grad_TO.dtype == dtype else 2
-        chunk = min(num_tokens, _SAMPLING_CHUNK_TOKENS) * (num_outputs + num_inputs) * dtype.itemsize
+        chunk = min(num_tokens, gradient.CHUNK_TOKENS) * (num_outputs + num_inputs) * dtype.itemsize
         return copies * chunk + 7 * math.prod(columns_OK.shape) * dtype.itemsize
     return 0

@@ -1,5 +1,8 @@
-"""A tiny real backbone in a folder, small real data files, and runs composed from the shipped configuration."""
+"""A tiny real backbone in a folder, small real data files, and runs on them: composed here, or started as people do."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ from neuroada.config.registration import register
 from neuroada.config.schema import RunConfig
 from neuroada.config.sources import settle
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
 MakeRun = Callable[..., RunConfig]
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +93,37 @@ def compose_run(overrides: list[str]) -> RunConfig:
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return check(settle(compose("config", overrides), overrides))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts run.py, or another program, in an empty folder and without a hub."""
+
+    def started(*overrides: str, program: Path = ROOT / "run.py") -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+        command = [sys.executable, str(program), *overrides]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800)
+
+    return started
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any, choice_row: Any) -> list[str]:
+    """Overrides for a small backbone and small data that are all there, in the folder that ``start`` starts in."""
+    save_llama(tmp_path / "backbone", seed=0)
+    tokenizer.save_pretrained(tmp_path / "backbone")
+    write_rows("data/boolq/train.json", [choice_row(number) for number in range(8)])
+    write_rows("data/boolq/test.json", [choice_row(number) for number in range(8, 12)])
+    return [
+        "model.name_or_path=backbone",
+        "model.name=tiny",
+        "data.dir=data",
+        "data.batch_size=4",
+        "data.micro_batch_size=2",
+        "task.name=small",
+        "task.train=[boolq]",
+        "task.benchmarks=[boolq]",
+        "trainer.accelerator=cpu",
+        "trainer.max_epochs=1",
+        "evaluation.max_new_tokens=4",
+    ]

@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 import neuroada
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, RunConfig
+from neuroada.costs.allocations import AllocationCounter
 from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import TrainingBatch, collate_packed, collate_padded
 from neuroada.tasks.encoding import Encoded
 from neuroada.training import models
-from neuroada.training.allocations import AllocationCounter
 from neuroada.training.attention import attend_by_example
 from neuroada.training.loss import SummedLoss
 from neuroada.training.methods import Attached, Method, NeuroAda

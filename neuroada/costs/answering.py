@@ -27,12 +27,12 @@ from transformers import PreTrainedModel
 import neuroada
 from neuroada.config.schema import RunConfig
 from neuroada.config.sources import adapter_directory
+from neuroada.costs.measurement import device_name, synchronize
+from neuroada.costs.workloads import backbone
 from neuroada.tasks.batches import PromptBatch, collate_prompts
 from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH, InstructionDataModule
 from neuroada.training import models
 from neuroada.training.generation import Decoding, Generator, generate
-from neuroada.training.measurement import device_name, synchronize
-from neuroada.training.workloads import backbone
 
 logger = logging.getLogger(__name__)
 

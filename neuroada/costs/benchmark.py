@@ -1,6 +1,6 @@
 """``job=benchmark``: the cost of a training step, beside the frozen floor and other methods, measured in turn.
 
-Scope evaluation times no step but the answers to benchmarks; see ``neuroada.training.answering``. Of all other scopes:
+Scope evaluation times no step but the answers to benchmarks; see ``neuroada.costs.answering``. Of all other scopes:
 
 All contenders share one module: each is attached, warmed up, timed once and taken off again, round after round, so that
 a machine that changes its speed changes it for all. Their optimizer steps with a learning rate of zero.
@@ -23,12 +23,12 @@ from rich.table import Table
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.costs.answering import evaluation_rows
+from neuroada.costs.measurement import Measured, device_name, measure_peak, measure_step
+from neuroada.costs.workloads import Workload, epoch_workload, layer_workloads, model_workload
 from neuroada.training import models
-from neuroada.training.answering import evaluation_rows
-from neuroada.training.measurement import Measured, device_name, measure_peak, measure_step
 from neuroada.training.methods import CONTENDERS, Contender, DenseDelta
 from neuroada.training.trainer import build_trainer
-from neuroada.training.workloads import Workload, epoch_workload, layer_workloads, model_workload
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroada.config.schema import RunConfig
+from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
 from neuroada.sparse.budget import Budget
 from neuroada.training import models
-from neuroada.training.memory import MemoryPlan, NotPredictable, plan
 from neuroada.training.methods import Method
 
 _USABLE = 0.95

@@ -1,0 +1,1 @@
+"""What training and scoring cost: measured side by side, predicted before a run, and estimated for many GPUs."""
