@@ -4,13 +4,13 @@ Groups whose choice is a class (``method``, ``optimizer``, ``trainer``, ``callba
 ``neuroada.config.check`` compares them with the signature of the class they name.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-from neuroada.config.errors import UserError, shown
+from neuroada.config.errors import shown
+from neuroada.config.requirements import require, require_at_least, require_choice, require_name
 
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
@@ -18,24 +18,6 @@ LOSS_REDUCTIONS = ("step", "micro_batch")
 DECODINGS = ("auto", "verified", "plain")
 BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
-
-
-def _require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    _require(value in choices, f"{key}={value}: choose one of {', '.join(choices)}")
-
-
-def _require_at_least(key: str, value: int | None, least: int) -> None:
-    _require(value is None or value >= least, f"{key}={value}: must be at least {least}")
-
-
-def _require_name(key: str, name: str) -> None:
-    # Names become folders.
-    _require(re.fullmatch(r"[\w.+-]*\w", name) is not None, f"{key}={name}: use letters, digits, '_', '-', '+' and '.'")
 
 
 @dataclass
@@ -54,7 +36,7 @@ class JobConfig:
     """Memory of the GPU that job=budget plans for; null means that of this machine's."""
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.device_memory_gib is None or self.device_memory_gib > 0,
             f"job.device_memory_gib={self.device_memory_gib}: must be above 0",
         )
@@ -80,14 +62,14 @@ class ModelConfig:
     """Fused kernels of the liger-kernel package for norms, rotary embeddings and MLPs; GPU only."""
 
     def __post_init__(self) -> None:
-        _require_name("model.name", self.name)
-        _require_choice("model.dtype", self.dtype, DTYPES)
+        require_name("model.name", self.name)
+        require_choice("model.dtype", self.dtype, DTYPES)
         targets = self.target_modules
         is_names = (
             isinstance(targets, list) and bool(targets) and all(isinstance(name, str) and name for name in targets)
         )
         is_pattern = isinstance(targets, str) and bool(targets)
-        _require(
+        require(
             is_names or is_pattern,
             f"model.target_modules={shown(targets)}: "
             "give a list of module names, one regular expression, or all-linear",
@@ -111,10 +93,10 @@ class TaskConfig:
     """Benchmarks whose test questions are dropped from the training sets."""
 
     def __post_init__(self) -> None:
-        _require_name("task.name", self.name)
-        _require(bool(self.benchmarks), f"task.benchmarks={self.benchmarks}: give at least one")
-        _require_choice("task.loss_on", self.loss_on, LOSS_ON)
-        _require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
+        require_name("task.name", self.name)
+        require(bool(self.benchmarks), f"task.benchmarks={self.benchmarks}: give at least one")
+        require_choice("task.loss_on", self.loss_on, LOSS_ON)
+        require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
 
 
 @dataclass
@@ -142,13 +124,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name in self.sets:
-            _require_name("data.sets", name)
+            require_name("data.sets", name)
         for key in ("batch_size", "micro_batch_size"):
-            _require_at_least(f"data.{key}", getattr(self, key), 1)
-        _require_at_least("data.max_length", self.max_length, 2)
-        _require_choice("data.split", self.split, ("test", "validation"))
-        _require_choice("data.batching", self.batching, BATCHINGS)
-        _require(
+            require_at_least(f"data.{key}", getattr(self, key), 1)
+        require_at_least("data.max_length", self.max_length, 2)
+        require_choice("data.split", self.split, ("test", "validation"))
+        require_choice("data.batching", self.batching, BATCHINGS)
+        require(
             self.batch_size % self.micro_batch_size == 0,
             f"data.batch_size={self.batch_size}: must be a multiple of data.micro_batch_size={self.micro_batch_size}",
         )
@@ -162,7 +144,7 @@ class BudgetConfig:
     """Trained inputs per neuron; more than a layer has means all of them."""
 
     def __post_init__(self) -> None:
-        _require_at_least("budget.top_k", self.top_k, 1)
+        require_at_least("budget.top_k", self.top_k, 1)
 
 
 @dataclass
@@ -175,8 +157,8 @@ class SchedulerConfig:
     """Share of all steps over which the learning rate rises from zero."""
 
     def __post_init__(self) -> None:
-        _require_choice("scheduler.name", self.name, SCHEDULES)
-        _require(0 <= self.warmup_ratio <= 1, f"scheduler.warmup_ratio={self.warmup_ratio}: must lie in [0, 1]")
+        require_choice("scheduler.name", self.name, SCHEDULES)
+        require(0 <= self.warmup_ratio <= 1, f"scheduler.warmup_ratio={self.warmup_ratio}: must lie in [0, 1]")
 
 
 @dataclass
@@ -201,13 +183,13 @@ class EvaluationConfig:
     token with transformers; auto is verified where decoding is greedy."""
 
     def __post_init__(self) -> None:
-        _require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
-        _require_choice("evaluation.decoding", self.decoding, DECODINGS)
+        require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
+        require_choice("evaluation.decoding", self.decoding, DECODINGS)
         for key in ("batch_size", "max_tokens_per_batch"):
-            _require_at_least(f"evaluation.{key}", getattr(self, key), 1)
-        _require_at_least("evaluation.limit", self.limit, 1)
-        _require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
-        _require_at_least("evaluation.generation.num_beams", self.generation.get("num_beams"), 1)
+            require_at_least(f"evaluation.{key}", getattr(self, key), 1)
+        require_at_least("evaluation.limit", self.limit, 1)
+        require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
+        require_at_least("evaluation.generation.num_beams", self.generation.get("num_beams"), 1)
 
 
 @dataclass
@@ -223,9 +205,9 @@ class ValidationConfig:
     """Whether the adapter with the lowest loss is saved and scored instead of the last one."""
 
     def __post_init__(self) -> None:
-        _require_at_least("validation.every_n_steps", self.every_n_steps, 1)
-        _require_at_least("validation.num_rows", self.num_rows, 1)
-        _require(
+        require_at_least("validation.every_n_steps", self.every_n_steps, 1)
+        require_at_least("validation.num_rows", self.num_rows, 1)
+        require(
             not self.keep_best or self.every_n_steps is not None,
             "validation.keep_best=true: needs a loss to go by; set validation.every_n_steps too",
         )
@@ -256,10 +238,10 @@ class BenchmarkConfig:
     """Result file, relative to the run folder."""
 
     def __post_init__(self) -> None:
-        _require_choice("benchmark.scope", self.scope, ("layer", "model", "epoch", "evaluation"))
+        require_choice("benchmark.scope", self.scope, ("layer", "model", "epoch", "evaluation"))
         for key in ("batch_size", "length", "num_steps", "repeats"):
-            _require_at_least(f"benchmark.{key}", getattr(self, key), 1)
-        _require(
+            require_at_least(f"benchmark.{key}", getattr(self, key), 1)
+        require(
             bool(self.top_k) and all(top_k >= 1 for top_k in self.top_k),
             f"benchmark.top_k={self.top_k}: give a list of numbers of at least 1",
         )
@@ -294,7 +276,7 @@ class RunConfig:
     """The run below ``runs`` that ``job=compare`` tests the others against; null means the first."""
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**32, f"seed={self.seed}: must lie in [0, 2**32)")
+        require(0 <= self.seed < 2**32, f"seed={self.seed}: must lie in [0, 2**32)")
         paths = self.adapter if isinstance(self.adapter, list) else [self.adapter or ""]
         is_paths = all(isinstance(path, str) for path in paths)
-        _require(is_paths, f"adapter={shown(self.adapter)}: give a folder, or a list of them")
+        require(is_paths, f"adapter={shown(self.adapter)}: give a folder, or a list of them")

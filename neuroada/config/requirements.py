@@ -1,0 +1,25 @@
+"""Checks of single values of the configuration; each raises UserError with the key, the value and the rule."""
+
+import re
+
+from neuroada.config.errors import UserError
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises UserError with the message unless the condition holds."""
+    if not condition:
+        raise UserError(message)
+
+
+def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    require(value in choices, f"{key}={value}: choose one of {', '.join(choices)}")
+
+
+def require_at_least(key: str, value: int | None, least: int) -> None:
+    """None passes: it leaves the value open."""
+    require(value is None or value >= least, f"{key}={value}: must be at least {least}")
+
+
+def require_name(key: str, name: str) -> None:
+    """A name that becomes a folder."""
+    require(re.fullmatch(r"[\w.+-]*\w", name) is not None, f"{key}={name}: use letters, digits, '_', '-', '+' and '.'")
