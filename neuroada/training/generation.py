@@ -18,8 +18,9 @@ from neuroada.config.errors import UserError, suggest
 from neuroada.config.schema import EvaluationConfig
 from neuroada.tasks.batches import PromptBatch, collate_prompts, pad_token_id
 from neuroada.tasks.loading import BenchmarkItems
+from neuroada.training.decoding_cache import can_verify
 from neuroada.training.drafts import Drafts
-from neuroada.training.verified import VerifiedDecoder, can_verify
+from neuroada.training.verified import CPU_TOKENS_PER_PASS, GPU_TOKENS_PER_PASS, VerifiedDecoder
 
 logger = logging.getLogger(__name__)
 
@@ -110,9 +111,7 @@ class Generator:
         self._most_rows: int | None = None
         verifies = decoding.is_verified and can_verify(model)
         self._decoders = [
-            VerifiedDecoder(model, _end(config), Drafts(opening, _end(config)) if opening else None)
-            if verifies and config.eos_token_id is not None
-            else None
+            self._decoder(_end(config), opening) if verifies and config.eos_token_id is not None else None
             for config, opening in zip(decoding.configs, decoding.openings, strict=True)
         ]
 
@@ -133,6 +132,10 @@ class Generator:
         for row, ids in zip(going, written, strict=True):
             new_BN[row, : len(ids)] = torch.tensor(ids)
         return new_BN
+
+    def _decoder(self, end: int, opening: Sequence[int]) -> VerifiedDecoder:
+        tokens_per_pass = CPU_TOKENS_PER_PASS if self._model.device.type == "cpu" else GPU_TOKENS_PER_PASS
+        return VerifiedDecoder(self._model, end, Drafts(opening, end) if opening else None, tokens_per_pass)
 
     def _limit(self, prompt_length: int, config: GenerationConfig) -> int:
         most = config.max_new_tokens

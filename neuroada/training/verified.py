@@ -7,17 +7,21 @@ fewer passes; with no draft it is greedy decoding. Rows leave the batch as they 
 Shapes: B rows that go on, S slots of the cache, W tokens read in a pass, K last places of a pass that have logits.
 """
 
-import inspect
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
 
+from neuroada.tasks.sampling import BudgetBatches
+from neuroada.training.decoding_cache import SharedStart, joined
 from neuroada.training.drafts import Drafts
+
+CPU_TOKENS_PER_PASS = 1024
+"""Prompts read together: enough to keep the arithmetic units busy; more only adds padding."""
+GPU_TOKENS_PER_PASS = 16_384
 
 
 @dataclass
@@ -55,13 +59,17 @@ class VerifiedDecoder:
         model: In evaluation mode; ``can_verify`` holds for it.
         end: Token that ends a completion.
         drafts: Guesses, which learn from what is written; None never guesses.
+        tokens_per_pass: Most tokens of prompts that are read together, padding included; one prompt always is.
     """
 
-    def __init__(self, model: PreTrainedModel, end: int, drafts: Drafts | None) -> None:
+    def __init__(
+        self, model: PreTrainedModel, end: int, drafts: Drafts | None, tokens_per_pass: int = CPU_TOKENS_PER_PASS
+    ) -> None:
         self._model = model
         self._end = end
         self._drafts = drafts
-        self._start = _SharedStart(model)
+        self._tokens_per_pass = tokens_per_pass
+        self._start = SharedStart(model)
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
         """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
@@ -72,20 +80,38 @@ class VerifiedDecoder:
             _Row(limit, unread=list(prompt[num_shared:]), num_read=num_shared)
             for prompt, limit in zip(prompts, limits, strict=True)
         ]
-        going = rows
-        batch = _Batch(self._model, self._start.cache_of(len(rows)), len(rows), num_shared)
+        batch = self._read_prompts(rows)
+        going = self._lasting(rows, batch)
         while going:
             for row in going:
                 row.draft = self._draft(row)
             batch.read(going)
-            lasting = [index for index, row in enumerate(going) if not self._has_ended(row)]
-            if len(lasting) < len(going):
-                going = [going[index] for index in lasting]
-                batch.keep(lasting)
+            going = self._lasting(going, batch)
         if self._drafts is not None:
             for row in rows:
                 self._drafts.learn(row.written)
         return [row.written for row in rows]
+
+    def _read_prompts(self, rows: Sequence[_Row]) -> "_Batch":
+        """The first pass, over a few rows of like length at a time, for padding costs what tokens cost."""
+        for row in rows:
+            row.draft = self._draft(row)
+        lengths = [len(row.unread) + len(row.draft) for row in rows]
+        parts = []
+        for indices in BudgetBatches(range(len(rows)), lengths, self._tokens_per_pass):
+            part = [rows[index] for index in indices]
+            mask_BS = torch.ones((len(part), part[0].num_read), dtype=torch.int64)
+            batch = _Batch(self._model, self._start.cache_of(len(part)), mask_BS)
+            batch.read(part)
+            parts.append(batch)
+        return _Batch.joined(parts)
+
+    def _lasting(self, rows: list[_Row], batch: "_Batch") -> list[_Row]:
+        """The rows that go on; the others leave the batch."""
+        lasting = [index for index, row in enumerate(rows) if not self._has_ended(row)]
+        if len(lasting) < len(rows):
+            batch.keep(lasting)
+        return [rows[index] for index in lasting]
 
     def _draft(self, row: _Row) -> list[int]:
         if self._drafts is None:
@@ -96,46 +122,23 @@ class VerifiedDecoder:
         return row.written[-1] == self._end or len(row.written) == row.limit
 
 
-class _SharedStart:
-    """The tokens that all prompts so far begin with: read once, and fewer as other prompts come."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
-        self._tokens: Sequence[int] | None = None
-        self._cache = DynamicCache(config=model.config)
-
-    def shared_with(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Tokens at the start of these prompts, and of all before, that are the same; one of each is left over."""
-        if self._tokens is None and len(prompts) == 1:
-            return 0
-        known = [] if self._tokens is None else [self._tokens]
-        shared = _common_start([*known, *(prompt[:-1] for prompt in prompts)])
-        if self._tokens is None and shared:
-            ids = torch.tensor([shared], device=self._model.device)
-            self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
-        self._tokens = shared
-        return len(shared)
-
-    def cache_of(self, num_rows: int) -> DynamicCache:
-        """A cache that holds them for each row."""
-        cache = DynamicCache(config=self._model.config)
-        length = len(self._tokens or ())
-        for index, layer in enumerate(self._cache.layers if length else ()):
-            assert isinstance(layer, DynamicLayer), "can_verify"
-            assert layer.keys is not None
-            assert layer.values is not None
-            keys, values = (part[:, :, :length].expand(num_rows, -1, -1, -1) for part in (layer.keys, layer.values))
-            cache.update(keys, values, index)
-        return cache
-
-
 class _Batch:
     """The rows that go on. Slots of padding and of wrong drafts stay in the cache, masked."""
 
-    def __init__(self, model: PreTrainedModel, cache: DynamicCache, num_rows: int, num_read: int) -> None:
+    def __init__(self, model: PreTrainedModel, cache: DynamicCache, mask_BS: Tensor) -> None:
         self._model = model
         self._cache = cache
-        self._mask_BS = torch.ones((num_rows, num_read), dtype=torch.int64)
+        self._mask_BS = mask_BS
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Batch"]) -> "_Batch":
+        """One batch of all rows, padded on the left; takes the parts' caches away."""
+        if len(parts) == 1:
+            return parts[0]
+        width = max(part._mask_BS.shape[1] for part in parts)
+        masks = [pad(part._mask_BS, (width - part._mask_BS.shape[1], 0)) for part in parts]
+        model = parts[0]._model
+        return cls(model, joined([part._cache for part in parts], model), torch.cat(masks))
 
     def read(self, rows: Sequence[_Row]) -> None:
         """One forward pass over what each row has not read and its draft."""
@@ -177,19 +180,3 @@ class _Batch:
         )
         logits_BKV: Tensor = output.logits
         return logits_BKV.argmax(dim=-1)
-
-
-def _common_start(sequences: Sequence[Sequence[int]]) -> list[int]:
-    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False))
-    return [column[0] for column in columns]
-
-
-def can_verify(model: PreTrainedModel) -> bool:
-    """Whether a model can go on from a cache with masked slots, and leave out logits that are not needed.
-
-    A sliding window counts masked slots, and a recurrent state cannot forget a wrong draft.
-    """
-    keywords = inspect.signature(model.forward).parameters
-    layers = DynamicCache(config=model.config).layers
-    has_keywords = "position_ids" in keywords and "logits_to_keep" in keywords
-    return has_keywords and all(type(layer) is DynamicLayer for layer in layers)

@@ -21,8 +21,9 @@ from transformers import (
 
 import neuroada.bundled
 from neuroada.tasks.prompts import COMMONSENSE
+from neuroada.training.decoding_cache import can_verify
 from neuroada.training.drafts import Drafts
-from neuroada.training.verified import VerifiedDecoder, can_verify
+from neuroada.training.verified import VerifiedDecoder
 
 END = 1
 MOST = 16
@@ -100,6 +101,25 @@ def test_tokens_are_those_of_greedy_decoding(
     decoder = VerifiedDecoder(model, END, drafts)
     assert decode(decoder, prompts, batch_size) == greedy
     assert decode(decoder, prompts[::-1], batch_size) == greedy[::-1], "after it has learnt what is written"
+
+
+@pytest.mark.parametrize("tokens_per_pass", [1, 40, 90])
+@pytest.mark.parametrize("is_drafted", [True, False])
+def test_prompts_read_a_few_at_a_time_go_on_together(
+    model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]], tokens_per_pass: int, is_drafted: bool
+) -> None:
+    drafts = Drafts(greedy[0], END) if is_drafted else None
+    assert decode(VerifiedDecoder(model, END, drafts, tokens_per_pass), prompts, len(prompts)) == greedy
+
+
+@pytest.mark.parametrize(("tokens_per_pass", "num_parts"), [(1, 24), (10_000, 1)])
+def test_only_the_first_pass_is_in_parts(
+    model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]], tokens_per_pass: int, num_parts: int
+) -> None:
+    decoder = VerifiedDecoder(model, END, None, tokens_per_pass)
+    num_passes = counted(model, lambda: decode(decoder, prompts, len(prompts)))
+    shared_start = 1
+    assert num_passes == shared_start + num_parts + max(map(len, greedy)) - 1
 
 
 def test_rows_have_limits_of_their_own(

@@ -1,0 +1,89 @@
+"""The key-value caches that verified decoding goes on from: made once, cut, widened and joined.
+
+Shapes: B rows, H key-value heads, S slots, D head size.
+"""
+
+import inspect
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+
+def can_verify(model: PreTrainedModel) -> bool:
+    """Whether a model can go on from a cache with masked slots, and leave out logits that are not needed.
+
+    A sliding window counts masked slots, and a recurrent state cannot forget a wrong draft.
+    """
+    keywords = inspect.signature(model.forward).parameters
+    layers = DynamicCache(config=model.config).layers
+    has_keywords = "position_ids" in keywords and "logits_to_keep" in keywords
+    return has_keywords and all(type(layer) is DynamicLayer for layer in layers)
+
+
+class SharedStart:
+    """The tokens that all prompts so far begin with: read once, and fewer as other prompts come."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._tokens: Sequence[int] | None = None
+        self._cache = DynamicCache(config=model.config)
+
+    def shared_with(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Tokens at the start of these prompts, and of all before, that are the same; one of each is left over."""
+        if self._tokens is None and len(prompts) == 1:
+            return 0
+        known = [] if self._tokens is None else [self._tokens]
+        shared = _common_start([*known, *(prompt[:-1] for prompt in prompts)])
+        if self._tokens is None and shared:
+            ids = torch.tensor([shared], device=self._model.device)
+            self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self._tokens = shared
+        return len(shared)
+
+    def cache_of(self, num_rows: int) -> DynamicCache:
+        """A cache that holds them for each row."""
+        cache = DynamicCache(config=self._model.config)
+        length = len(self._tokens or ())
+        for index in range(len(self._cache.layers) if length else 0):
+            parts = _keys_and_values(self._cache, index)
+            keys, values = (part[:, :, :length].expand(num_rows, -1, -1, -1) for part in parts)
+            cache.update(keys, values, index)
+        return cache
+
+
+def joined(parts: Sequence[DynamicCache], model: PreTrainedModel) -> DynamicCache:
+    """One cache of all rows, the shorter ones padded on the left; the parts are empty afterwards."""
+    cache = DynamicCache(config=model.config)
+    width = max(part.get_seq_length() for part in parts)
+    for index in range(len(parts[0].layers)):
+        taken = [_taken(part, index, width) for part in parts]
+        keys, values = (torch.cat(of_parts) for of_parts in zip(*taken, strict=True))
+        cache.update(keys, values, index)
+    return cache
+
+
+def _taken(cache: DynamicCache, index: int, width: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of a layer in ``width`` slots; the cache keeps them no longer, for two would fill the memory."""
+    keys, values = _keys_and_values(cache, index)
+    cache.layers[index] = DynamicLayer()
+    padding = (0, 0, width - keys.shape[2], 0)
+    return pad(keys, padding), pad(values, padding)
+
+
+def _keys_and_values(cache: DynamicCache, index: int) -> tuple[Tensor, Tensor]:
+    """(B, H, S, D) each."""
+    layer = cache.layers[index]
+    assert isinstance(layer, DynamicLayer), "can_verify"
+    assert layer.keys is not None
+    assert layer.values is not None
+    return layer.keys, layer.values
+
+
+def _common_start(sequences: Sequence[Sequence[int]]) -> list[int]:
+    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False))
+    return [column[0] for column in columns]
