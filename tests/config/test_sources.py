@@ -32,7 +32,7 @@ class TestResume:
             "budget.top_k=5",
             "model=bundled",
             "trainer=default",
-            "optimizer.lr=0.015",
+            "optimizer.lr=0.01",
             "evaluation.limit=null",
             "hydra.job.name=other",
         ],
@@ -46,7 +46,7 @@ class TestResume:
         [
             ("seed=8", "seed: 7 there, 8 here"),
             ("budget=top1", "budget.top_k: 5 there, 1 here"),
-            ("optimizer.lr=0.1", "optimizer.lr: 0.015 there, 0.1 here"),
+            ("optimizer.lr=0.1", "optimizer.lr: 0.01 there, 0.1 here"),
             ("evaluation.limit=3", "evaluation.limit: null there, 3 here"),
             ("data.dir=/other", "data.dir: data there, /other here"),
             ("job=evaluate", "job.name: finetune there, evaluate here"),
