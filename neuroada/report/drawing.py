@@ -42,6 +42,8 @@ _STYLE: dict[str, Any] = {
 }
 _PNG_DOTS_PER_INCH = 160
 PANEL_INCHES = (4.0, 3.1)
+WIDE_PANEL_INCHES = (5.6, 3.1)
+"""Two of them beside each other on a page."""
 WIDEST_INCHES = 12.4
 _MARGIN_PERCENT = 1.5
 _LEAST_GAP = 0.07
@@ -103,7 +105,7 @@ def lines(
         ends[name] = (*_last_point(placed, number), colour)
         if note is not None:
             for x, cell in placed.items():
-                annotate(axes, note(cell), (x, _mean(cell, number)), (5, -9), fontsize=7.5)
+                annotate(axes, note(cell), (x, _lowest(cell, number)), (2, -11), fontsize=7.5)
     base = group.base.estimate(number) if group.base else None
     if base is not None:
         axes.axhline(base.mean, color=BASE_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
@@ -152,6 +154,13 @@ def _mean(cell: Cell, number: str) -> float:
     return estimate.mean
 
 
+def _lowest(cell: Cell, number: str) -> float:
+    """Where the drawing of a cell ends below: the lowest seed or the foot of the error bar."""
+    estimate = cell.estimate(number)
+    assert estimate is not None, f"{cell.label} has no {number}"
+    return min(*estimate.values, estimate.mean - (estimate.std or 0))
+
+
 def annotate(axes: Any, text: str, point: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
     """A text beside a point; ``offset`` is in printer's points."""
     axes.annotate(text, point, xytext=offset, textcoords="offset points", **style)
@@ -175,6 +184,13 @@ def _apart(ticks: Mapping[Any, str]) -> dict[float, str]:
         if not kept or place > gap * max(kept):
             kept[place] = ticks[place]
     return kept
+
+
+def decades_axis(axes: Any) -> None:
+    """A logarithmic axis of heights with plain numbers: 0.01, 0.1, 1."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_yticks([], minor=True)
 
 
 def rules(axes: Any) -> None:

@@ -11,9 +11,11 @@ from neuroada.report.drawing import (
     FAINT,
     INK,
     PANEL_INCHES,
+    WIDE_PANEL_INCHES,
     WIDEST_INCHES,
     Figure,
     annotate,
+    decades_axis,
     lines,
     log_axis,
     panels,
@@ -23,6 +25,11 @@ from neuroada.report.drawing import (
     shown_k,
     style,
 )
+
+_LETTER_INCHES = 0.07
+"""Width of a letter of a benchmark's name, with its share of the room around the name."""
+_LOSS_RATIO_FOR_LOG = 20
+"""Where losses differ by more, a linear axis would lay the smaller ones on each other."""
 
 
 def draw(group: Group, folder: Path) -> list[Figure]:
@@ -82,9 +89,14 @@ def _numbers(group: Group) -> list[str]:
     return [number for number in ("macro", "held-out loss") if group.has(number)]
 
 
+def _inches(group: Group) -> tuple[float, float]:
+    """Of a panel; three of them, one for the held-out loss, fill a line of the page, or two wide ones."""
+    return PANEL_INCHES if group.has("held-out loss") else WIDE_PANEL_INCHES
+
+
 def _accuracy_over_k(group: Group) -> Any:
     numbers = _numbers(group)
-    figure, parts = panels(len(numbers))
+    figure, parts = panels(len(numbers), inches=_inches(group))
     for axes, number in zip(parts, numbers, strict=True):
         lines(axes, group, number, lambda cell: cell.top_k)
         ticks = {cell.top_k: cell.percent for cell in group.trained if cell.top_k is not None}
@@ -113,7 +125,7 @@ def _accuracy_over_lr(group: Group) -> Any:
 
 
 def _accuracy_over_parameters(group: Group) -> Any:
-    figure, [axes] = panels(1)
+    figure, [axes] = panels(1, inches=_inches(group))
     lines(axes, group, "macro", lambda cell: cell.trainable or None, note=lambda cell: shown_k(cell))
     counts = {cell.trainable: _short(cell.trainable) for cell in group.trained if cell.trainable}
     log_axis(axes, counts, "trained parameters")
@@ -125,9 +137,12 @@ def _benchmarks(group: Group) -> Any:
     cells = [cell for cell in group.cells if any(cell.estimate(name) for name in names)]
     width = 0.84 / len(cells)
     labels = [_name(cell, group) for cell in cells]
+    names_inches = _LETTER_INCHES * max(map(len, names)) * len(names)
     bars_inches = max(2.6, 0.55 * len(names), 0.13 * len(names) * (len(cells) + 2))
     legend_inches = 1 + 0.07 * max(map(len, labels))
-    is_crowded = len(names) > 5 or max(map(len, names)) * 0.08 > bars_inches / len(names)
+    is_crowded = len(names) > 5 or names_inches > PANEL_INCHES[0]
+    if not is_crowded:
+        bars_inches = max(bars_inches, names_inches)
     figure, [axes] = panels(1, inches=(min(bars_inches + legend_inches, WIDEST_INCHES), PANEL_INCHES[1]))
     for number, (cell, colour) in enumerate(zip(cells, shades(cells), strict=True)):
         found = {place: cell.estimate(name) for place, name in enumerate(names)}
@@ -146,7 +161,8 @@ def _benchmarks(group: Group) -> Any:
 
 
 def _training_loss(group: Group, curves: dict[Cell, list[dict[int, float]]]) -> Any:
-    figure, [axes] = panels(1, inches=(5.6, 3.1))
+    figure, [axes] = panels(1, inches=WIDE_PANEL_INCHES)
+    drawn: list[float] = []
     for (cell, found), colour in zip(curves.items(), shades(list(curves)), strict=True):
         shared = sorted(set.intersection(*(set(curve) for curve in found)))
         means = [sum(curve[step] for curve in found) / len(found) for step in shared]
@@ -154,7 +170,12 @@ def _training_loss(group: Group, curves: dict[Cell, list[dict[int, float]]]) -> 
             for curve in found:
                 axes.plot(list(curve), list(curve.values()), color=colour, alpha=0.25, linewidth=0.7)
         axes.plot(shared, means, color=colour, label=_name(cell, group), linewidth=1.3)
-    axes.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
+        drawn += means
+    if drawn and max(drawn) > _LOSS_RATIO_FOR_LOG * min(drawn) > 0:
+        decades_axis(axes)
+    else:
+        axes.set_ylim(0, None)
+    axes.set(xlabel="optimizer step", ylabel="training loss")
     rules(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

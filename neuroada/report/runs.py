@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -103,10 +104,15 @@ class Run:
 def run_folders(root: Path) -> Iterator[Path]:
     """Folders below ``root`` that hold a run, in order; what loggers write inside a run is not searched."""
     for directory, subdirectories, files in os.walk(root):
-        subdirectories.sort()
+        subdirectories.sort(key=_numbers_by_size)
         if not {CONFIG_FILE, RESULT_FILE, FAILURE_FILE}.isdisjoint(files):
             subdirectories.clear()
             yield Path(directory)
+
+
+def _numbers_by_size(name: str) -> list[str | int]:
+    """A sort key that puts ``k2`` before ``k10``."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def read_runs(root: Path) -> list[Run]:

@@ -41,6 +41,11 @@ def test_finished_failed_rejected_and_unfinished_runs_are_told_apart(store_sweep
     assert (found["finetune/stopped"].model, found["finetune/stopped"].setting("seed")) == ("m", 3)
 
 
+def test_runs_stand_in_the_order_of_their_budgets(store_sweep: StoreSweep) -> None:
+    root = store_sweep(top_ks=[10, 50, 2, 1], seeds=[1])
+    assert [run.top_k for run in read_runs(root)] == [None, 1, 2, 10, 50]
+
+
 def test_a_run_that_was_done_again_by_hand_is_finished(store_sweep: StoreSweep) -> None:
     """The record of the failure stays; only a sweep removes it."""
     root = store_sweep(top_ks=[], seeds=[])
