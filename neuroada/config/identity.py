@@ -51,7 +51,8 @@ def identity(values: Mapping[str, Any]) -> dict[str, Any]:
     trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
     validation = values.get("validation") or {}
     if validation.get("every_n_steps") is not None:
-        trained["validation"] = validation
+        asks = validation.get("accuracy_rows") is not None  # else as where there was no such key yet
+        trained["validation"] = validation if asks else _without(validation, {"accuracy_rows"})
     return {"job": job, **trained}
 
 

@@ -194,19 +194,27 @@ class EvaluationConfig:
 
 @dataclass
 class ValidationConfig:
-    """The loss on held-out rows during training."""
+    """The loss on held-out rows, and the accuracy of answers to some of them, during training."""
 
     every_n_steps: int | None = None
     """Optimizer steps between two measurements; null trains on all rows and measures nothing."""
     num_rows: int | None = 256
     """Rows of each training set: a sample of its ``validation.json`` (null means all of it) where it has one, else
     taken out of its ``train.json``."""
+    accuracy_rows: int | None = None
+    """Most held-out rows of each training set whose answers are generated, greedily, and judged before training, after
+    each epoch and at the end; null generates nothing."""
     keep_best: bool = False
     """Whether the adapter with the lowest loss is saved and scored instead of the last one."""
 
     def __post_init__(self) -> None:
         require_at_least("validation.every_n_steps", self.every_n_steps, 1)
         require_at_least("validation.num_rows", self.num_rows, 1)
+        require_at_least("validation.accuracy_rows", self.accuracy_rows, 1)
+        require(
+            self.accuracy_rows is None or self.every_n_steps is not None,
+            f"validation.accuracy_rows={self.accuracy_rows}: needs held-out rows; set validation.every_n_steps too",
+        )
         require(
             not self.keep_best or self.every_n_steps is not None,
             "validation.keep_best=true: needs a loss to go by; set validation.every_n_steps too",

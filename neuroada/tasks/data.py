@@ -1,7 +1,6 @@
 """The Lightning data module: files in, loaders out, resumable at any optimizer step."""
 
 import functools
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,13 @@ from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.catalog import lookup, with_own
 from neuroada.tasks.download import DataFile, content_hashes, ensure
 from neuroada.tasks.encoding import Encoded, encode_prompts
-from neuroada.tasks.held_out import HELD_OUT_SEED, HeldOutSets
+from neuroada.tasks.held_out import HELD_OUT_SEED, HeldOut, HeldOutPart, HeldOutSets
 from neuroada.tasks.loading import BenchmarkItems, EpochBoundaryResume, PromptSet, ResumableLoader, TrainingSet
 from neuroada.tasks.prompts import PROTOCOLS, Example
 from neuroada.tasks.rows import read_rows
 from neuroada.tasks.sampling import BudgetBatches, StepBatchSampler, accumulation
-from neuroada.tasks.tokenised import Recipe, TokenisedRows, tokenised
+from neuroada.tasks.tokenised import Recipe, TokenisedRows, report_lost_completions, tokenised
 from neuroada.tasks.training_sets import TrainingSets
-
-logger = logging.getLogger(__name__)
 
 LIMIT_SEED = 42
 """Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
@@ -69,7 +66,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._held_out_sets = HeldOutSets(validation or ValidationConfig(), self._training.files, self._dir)
         self._held_out_sets.refuse_as_benchmarks(self._benchmark_files)
         self._rows: TokenisedRows | None = None
-        self._held_out: TokenisedRows | None = None
+        self._held_out: HeldOut | None = None
         self._benchmarks: list[BenchmarkItems] = []
         self._done: dict[str, frozenset[int]] = {}
         # A benchmark may have fewer items left than there are ranks.
@@ -128,7 +125,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         benchmarks = [self._select(file, self._read(file)) for file in self._benchmark_files]
         if self._training.files:
             self._read_training_rows()
-            self._report_lost_completions(self._training_rows)
+            report_lost_completions(self._training_rows, self._data.max_length)
         self._benchmarks = benchmarks
 
     def train_dataloader(self) -> ResumableLoader:
@@ -145,18 +142,24 @@ class InstructionDataModule(lightning.LightningDataModule):
         return ResumableLoader(TrainingSet(self._training_rows, self._collate()), sampler)
 
     @property
-    def num_held_out_tokens(self) -> int:
-        """Labelled tokens of all held-out rows."""
-        return int(self._held_out_rows.num_labels.sum())
+    def held_out(self) -> HeldOut:
+        """What validation reads; read by ``setup``."""
+        if self._held_out is None:
+            raise RuntimeError("no held-out rows: set validation.every_n_steps and call setup() first")
+        return self._held_out
 
     def held_out_dataloader(self) -> DataLoader[TrainingBatch]:
         """This rank's micro-batches of the held-out rows: as many on each, no row on two, always in one order."""
         rank, world_size = self._place()
-        rows = self._held_out_rows
+        rows = self.held_out.rows
         sampler = StepBatchSampler(
             len(rows), self._data.batch_size, self._data.micro_batch_size, HELD_OUT_SEED, rank, world_size
         )
         return DataLoader(TrainingSet(rows, self._collate()), sampler=sampler, batch_size=None)
+
+    def question_dataloaders(self) -> list[DataLoader[PromptBatch]]:
+        """One for each of ``held_out.questions``: this rank's share, longest prompts first; it may be empty."""
+        return [self._prompt_loader(items, items.longest_first) for items in self.held_out.questions]
 
     def test_dataloader(self) -> list[DataLoader[PromptBatch]]:
         """One loader for each benchmark: this rank's share of what is left, longest prompts first."""
@@ -185,21 +188,20 @@ class InstructionDataModule(lightning.LightningDataModule):
             raise RuntimeError("no training rows: call setup() first, with a task that has training sets")
         return self._rows
 
-    @property
-    def _held_out_rows(self) -> TokenisedRows:
-        if self._held_out is None:
-            raise RuntimeError("no held-out rows: set validation.every_n_steps and call setup() first")
-        return self._held_out
-
     def _read_training_rows(self) -> None:
         parts = [self._tokenised(file) for file in self._training.files]
         if self._held_out_sets.is_wanted:
             own = {file.dataset.name: self._tokenised(file) for file in self._held_out_sets.files}
             parts, drawn = self._held_out_sets.apart(parts, own)
-            self._held_out = TokenisedRows(drawn)
-            if self.num_held_out_tokens == 0:
+            questions = [self._questions(part) for part in drawn] if self._held_out_sets.asks else []
+            self._held_out = HeldOut(TokenisedRows([part.rows for part in drawn]), questions)
+            if self._held_out.num_tokens == 0:
                 raise UserError(f"data.max_length={self._data.max_length}: no held-out row keeps a label; raise it")
         self._rows = TokenisedRows(parts)
+
+    def _questions(self, part: HeldOutPart) -> BenchmarkItems:
+        examples = self._training.examples(part.file)
+        return self._items(part.file, [examples[row] for row in self._held_out_sets.asked(part)])
 
     def _collate(self) -> Callable[[Sequence[Encoded], int], TrainingBatch]:
         if self._data.batching == "packed":
@@ -218,6 +220,9 @@ class InstructionDataModule(lightning.LightningDataModule):
         if limit is not None and limit < len(examples):
             drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(LIMIT_SEED))[:limit]
             examples = [examples[index] for index in sorted(drawn.tolist())]
+        return self._items(file, examples)
+
+    def _items(self, file: DataFile, examples: list[Example]) -> BenchmarkItems:
         protocol = PROTOCOLS[file.dataset.protocol]
         prompts = encode_prompts(examples, protocol, self._tokenizer)
         return BenchmarkItems(file.dataset, file.split, protocol, examples, prompts)
@@ -228,21 +233,6 @@ class InstructionDataModule(lightning.LightningDataModule):
         recipe = Recipe(protocol, self._tokenizer, self._data.max_length, self._task.loss_on, cleaned_of)
         read = functools.partial(self._training.examples, file)
         return tokenised(file.dataset.name, file.sha256(self._dir), recipe, read)
-
-    def _report_lost_completions(self, rows: TokenisedRows) -> None:
-        num_lost = int((rows.num_labels == 0).sum())
-        if num_lost == len(rows):
-            raise UserError(
-                f"data.max_length={self._data.max_length}: cuts every completion off, so there is nothing to train "
-                "on; raise it"
-            )
-        if num_lost:
-            logger.warning(
-                "%d of %d training rows carry no loss: their prompts fill all of data.max_length=%d tokens",
-                num_lost,
-                len(rows),
-                self._data.max_length,
-            )
 
     def _prompt_loader(self, items: BenchmarkItems, order: Sequence[int]) -> DataLoader[PromptBatch]:
         rank, world_size = self._place()

@@ -1,7 +1,8 @@
-"""Held-out rows of training sets, for the validation loss: those a set brings along, or a drawn part of its own."""
+"""Held-out rows of training sets, for validation: those a set brings along, or a drawn part of its own."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -10,11 +11,39 @@ import torch
 from neuroada.config.errors import UserError, shown
 from neuroada.config.schema import ValidationConfig
 from neuroada.tasks.download import DataFile
+from neuroada.tasks.loading import BenchmarkItems
+from neuroada.tasks.tokenised import TokenisedRows
 
 logger = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 42
 """Draws the rows; a constant, so that the losses of runs with different seeds are over the same rows."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows of all training sets of a run."""
+
+    rows: TokenisedRows
+    """Whose loss is measured."""
+    questions: Sequence[BenchmarkItems]
+    """Whose answers are judged: a sample of the rows of each training set; empty where none are asked."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Labelled tokens of all rows."""
+        return int(self.rows.num_labels.sum())
+
+
+@dataclass(frozen=True)
+class HeldOutPart:
+    """The held-out rows of one training set."""
+
+    file: DataFile
+    """Where they come from: its ``validation.json``, or its ``train.json``."""
+    indices: Sequence[int]
+    """Their places among the rows of the file."""
+    rows: datasets.Dataset
 
 
 class HeldOutSets:
@@ -27,11 +56,13 @@ class HeldOutSets:
 
     Attributes:
         is_wanted: Whether anything is held out.
+        asks: Whether answers to some of it are wanted.
         files: The ``validation.json`` of each training set that has one.
     """
 
     def __init__(self, config: ValidationConfig, training: Sequence[DataFile], data_dir: Path) -> None:
         self.is_wanted = config.every_n_steps is not None
+        self.asks = config.accuracy_rows is not None
         self._config = config
         self._training = training
         candidates = [DataFile(file.dataset, "validation") for file in training if self.is_wanted]
@@ -48,7 +79,7 @@ class HeldOutSets:
 
     def apart(
         self, training: Sequence[datasets.Dataset], validation: Mapping[str, datasets.Dataset]
-    ) -> tuple[list[datasets.Dataset], list[datasets.Dataset]]:
+    ) -> tuple[list[datasets.Dataset], list[HeldOutPart]]:
         """The rows to train on, and the held-out ones, of each training set in order.
 
         Args:
@@ -61,18 +92,23 @@ class HeldOutSets:
         rest, held_out = [], []
         for file, rows in zip(self._training, training, strict=True):
             own = validation.get(file.dataset.name)
-            kept, drawn = self._divided(rows, file.dataset.name) if own is None else (rows, self._sample(own, file))
+            kept, part = self._divided(rows, file) if own is None else (rows, self._sample(own, file))
             rest.append(kept)
-            held_out.append(drawn)
+            held_out.append(part)
         return rest, held_out
 
-    def _sample(self, rows: datasets.Dataset, file: DataFile) -> datasets.Dataset:
+    def asked(self, part: HeldOutPart) -> list[int]:
+        """Places, among the rows of its file, of those to answer: a sample of the held-out ones."""
+        num_all = len(part.indices)
+        return [part.indices[place] for place in _drawn(num_all, self._config.accuracy_rows or num_all)]
+
+    def _sample(self, rows: datasets.Dataset, file: DataFile) -> HeldOutPart:
         kept = _drawn(len(rows), self._config.num_rows or len(rows))
         logger.info("validation on %d of %d rows of %s/validation", len(kept), len(rows), file.dataset.name)
-        return _part(rows, kept)
+        return HeldOutPart(DataFile(file.dataset, "validation"), kept, _part(rows, kept))
 
-    def _divided(self, rows: datasets.Dataset, name: str) -> tuple[datasets.Dataset, datasets.Dataset]:
-        num_rows = self._config.num_rows
+    def _divided(self, rows: datasets.Dataset, file: DataFile) -> tuple[datasets.Dataset, HeldOutPart]:
+        name, num_rows = file.dataset.name, self._config.num_rows
         if num_rows is None or num_rows >= len(rows):
             raise UserError(
                 f"validation.num_rows={shown(num_rows)}: {name} has no validation.json and {len(rows)} rows in all; "
@@ -81,7 +117,8 @@ class HeldOutSets:
         drawn = _drawn(len(rows), num_rows)
         logger.info("validation on %d rows held out of the %d of %s/train", num_rows, len(rows), name)
         gone = set(drawn)
-        return _part(rows, [index for index in range(len(rows)) if index not in gone]), _part(rows, drawn)
+        rest = _part(rows, [index for index in range(len(rows)) if index not in gone])
+        return rest, HeldOutPart(file, drawn, _part(rows, drawn))
 
 
 def _is_there(file: DataFile, data_dir: Path) -> bool:

@@ -65,6 +65,22 @@ class TokenisedRows:
         ]
 
 
+def report_lost_completions(rows: TokenisedRows, max_length: int) -> None:
+    """Warn of training rows without a label; raises UserError where none has one."""
+    num_lost = int((rows.num_labels == 0).sum())
+    if num_lost == len(rows):
+        raise UserError(
+            f"data.max_length={max_length}: cuts every completion off, so there is nothing to train on; raise it"
+        )
+    if num_lost:
+        logger.warning(
+            "%d of %d training rows carry no loss: their prompts fill all of data.max_length=%d tokens",
+            num_lost,
+            len(rows),
+            max_length,
+        )
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a training file becomes tokens."""

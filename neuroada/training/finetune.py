@@ -14,6 +14,7 @@ from neuroada.training.fit_cost import FitCost
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.preparation import Preparation, directory_hash, prepare
 from neuroada.training.record import RunRecord
+from neuroada.training.sampled_accuracy import SampledAccuracy
 from neuroada.training.validation import HeldOutLoss
 
 logger = logging.getLogger(__name__)
@@ -64,12 +65,13 @@ def describe_budget(preparation: Preparation) -> dict[str, Any]:
 
 
 def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    """Fit the adapter and save it; returns what ``result.json`` says of its held-out loss and its cost."""
-    trainer = preparation.trainer
-    cost, held_out = FitCost(), HeldOutLoss(preparation.run.validation)
-    trainer.callbacks[:0] = [cost, held_out]  # type: ignore[attr-defined]  # set dynamically
+    """Fit the adapter and save it; returns what ``result.json`` says of its validation and its cost."""
+    trainer, run = preparation.trainer, preparation.run
+    cost, held_out = FitCost(), HeldOutLoss(run.validation)
+    answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer)
+    trainer.callbacks[:0] = [cost, held_out, answers]  # type: ignore[attr-defined]  # set dynamically
     for sink in trainer.loggers:
-        sink.log_hyperparams(dataclasses.asdict(preparation.run))
+        sink.log_hyperparams(dataclasses.asdict(run))
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
     trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
     if checkpoint is not None or trainer.checkpoint_callback is not None:
@@ -81,4 +83,4 @@ def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpo
         module.adapter.save(folder / ADAPTER_FOLDER)
     trainer.strategy.barrier("adapter saved")
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
-    return {**held_out.outcome(), **costs}
+    return {**held_out.outcome(answers.measurements), **costs}

@@ -14,12 +14,12 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import SchedulerConfig
 from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
-from neuroada.tasks.data import InstructionDataModule
 from neuroada.training.attention import attend_by_example, attend_by_row
 from neuroada.training.generation import Decoding, Generator
 from neuroada.training.loss import SummedLoss
 from neuroada.training.probes import require_separate_examples
 from neuroada.training.sharding import ShardedStrategy
+from neuroada.training.steps import planned_steps
 
 CHECKPOINT_KEY = "neuroada"
 _ADAPTER_MARK = ".bypass."
@@ -145,28 +145,3 @@ class NeuroAdaModule(lightning.LightningModule):
                 "the checkpoint in the run folder was made from other data or another base model than those read "
                 "now; use resume=never to start over, or another hydra.run.dir"
             )
-
-
-def planned_steps(trainer: lightning.Trainer) -> int:
-    """Optimizer steps of the whole fit, for the learning-rate schedule.
-
-    Lightning's ``estimated_stepping_batches`` would make the training loader before a checkpoint is restored, and the
-    loader's place in its epoch would then not be (2.6).
-
-    Raises:
-        UserError: Neither epochs nor steps are limited.
-    """
-    data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
-    assert isinstance(data, InstructionDataModule)
-    num_batches = data.num_steps_per_epoch * trainer.accumulate_grad_batches
-    limit = trainer.limit_train_batches
-    kept = min(limit, num_batches) if isinstance(limit, int) else int(limit * num_batches)
-    steps_per_epoch = math.ceil(kept / trainer.accumulate_grad_batches)
-    limits = []
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        limits.append(trainer.max_epochs * steps_per_epoch)
-    if trainer.max_steps >= 0:
-        limits.append(trainer.max_steps)
-    if not limits:
-        raise UserError("trainer: set trainer.max_epochs or trainer.max_steps; the schedule needs an end")
-    return min(limits)

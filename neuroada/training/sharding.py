@@ -1,6 +1,7 @@
 """FSDP2 as a Lightning strategy: a backbone that does not fit one device, sharded with its adapter over all ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -114,6 +115,19 @@ class Lockstep(Callback):
 
     on_validation_start = on_test_start
     on_validation_epoch_end = on_test_epoch_end
+
+
+@contextmanager
+def in_lockstep(trainer: lightning.Trainer, module: lightning.LightningModule) -> Iterator[None]:
+    """What ``Lockstep`` does for a test loop, for what is generated outside of one; a model that no ranks share needs
+    none of it."""
+    if not isinstance(trainer.strategy, ShardedStrategy):
+        yield
+        return
+    lockstep = Lockstep()
+    lockstep.on_test_start(trainer, module)
+    yield
+    lockstep.on_test_epoch_end(trainer, module)
 
 
 def loading_device(strategy: Strategy) -> torch.device:

@@ -6,6 +6,7 @@ skips it (2.6), so a run would forget its best adapter. This one runs before, an
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import lightning
@@ -18,6 +19,7 @@ from neuroada.sparse.sharding import all_rows, rows_as
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training.loss import SummedLoss
 from neuroada.training.module import NeuroAdaModule
+from neuroada.training.steps import planned_steps
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +60,14 @@ class HeldOutLoss(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        if self._every_n_steps is not None and trainer.global_step % self._every_n_steps == 0:
+        if self._every_n_steps is None:
+            return
+        step = trainer.global_step
+        if step % self._every_n_steps == 0 or step == planned_steps(trainer):
             self._measure_once(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._every_n_steps is not None:
+        if self._every_n_steps is not None:  # where a callback ended training early
             self._measure_once(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,14 +90,19 @@ class HeldOutLoss(Callback):
         module.adapter.sync()
         logger.info("kept the adapter of step %d, held-out loss %.4f", self.best["step"], self.best["loss"])
 
-    def outcome(self) -> dict[str, Any]:
-        """What ``result.json`` says of it: the loss of the adapter that is scored."""
+    def outcome(self, answers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What ``result.json`` says of it: the loss of the adapter that is scored.
+
+        Args:
+            answers: Accuracies that were measured on the way.
+        """
         kept = self.best if self._keeps_best else self.last
         if kept is None:
             return {}
-        best = {"best_step": kept["step"], "validation_loss": kept["loss"]} if self._keeps_best else {}
         base = {} if self.first is None else {"base_loss": self.first["loss"]}
-        return {"validation": {**kept, **base}, **best}
+        asked = {"answers": list(answers)} if answers else {}
+        best = {"best_step": kept["step"], "validation_loss": kept["loss"]} if self._keeps_best else {}
+        return {"validation": {**kept, **base, **asked}, **best}
 
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
@@ -101,7 +111,7 @@ class HeldOutLoss(Callback):
         if self.last is not None and self.last["step"] == step:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
-        num_tokens = data.num_held_out_tokens
+        num_tokens = data.held_out.num_tokens
         loss = _summed_loss(trainer, module, data) / num_tokens
         self.last = Measurement(loss=loss, num_tokens=num_tokens, step=step)
         logger.info("step %d: held-out loss %.4f", step, self.last["loss"])

@@ -44,7 +44,7 @@ def test_the_same_values_give_the_same_folder(folder_of: Callable[..., str]) -> 
         "data.batch_size=32",
         "data.max_length=128",
         "data.split=validation",
-        "trainer.max_epochs=2",
+        "trainer.max_epochs=7",
         "trainer.max_steps=5",
         "trainer.gradient_clip_val=0.5",
         "evaluation.limit=10",
@@ -85,7 +85,7 @@ def test_what_moves_no_number_keeps_the_folder(folder_of: Callable[..., str], ov
         "budget=top20",
         "optimizer.lr=0.1",
         "scheduler=cosine",
-        "trainer.max_epochs=2",
+        "trainer.max_epochs=7",
         "data.batch_size=32",
         "data.max_length=64",
         "task.loss_on=all",
@@ -172,3 +172,10 @@ def test_validation_counts_only_where_there_is_one(folder_of: Callable[..., str]
     assert folder_of("validation.num_rows=7") == folder_of()
     others = [folder_of(option) for option in ("validation=held_out", "validation=keep_best")]
     assert len({folder_of(), *others, folder_of("validation=held_out", "validation.num_rows=7")}) == 4
+    assert folder_of("validation=held_out", "validation.accuracy_rows=8") not in others
+
+
+def test_runs_from_before_answers_were_asked_for_keep_their_folder(checked: Checked) -> None:
+    present = dataclasses.asdict(checked("validation=held_out"))
+    earlier = {key: value for key, value in present["validation"].items() if key != "accuracy_rows"}
+    assert run_folder({**present, "validation": earlier}) == run_folder(present)

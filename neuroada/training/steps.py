@@ -1,0 +1,37 @@
+"""How many optimizer steps a fit takes, known before its first."""
+
+import math
+
+import lightning
+
+from neuroada.config.errors import UserError
+from neuroada.tasks.data import InstructionDataModule
+
+
+def steps_per_epoch(trainer: lightning.Trainer) -> int:
+    """Optimizer steps of a whole epoch, as ``limit_train_batches`` leaves it."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
+    assert isinstance(data, InstructionDataModule)
+    num_batches = data.num_steps_per_epoch * trainer.accumulate_grad_batches
+    limit = trainer.limit_train_batches
+    kept = min(limit, num_batches) if isinstance(limit, int) else int(limit * num_batches)
+    return math.ceil(kept / trainer.accumulate_grad_batches)
+
+
+def planned_steps(trainer: lightning.Trainer) -> int:
+    """Optimizer steps of the whole fit.
+
+    Lightning's ``estimated_stepping_batches`` would make the training loader before a checkpoint is restored, and the
+    loader's place in its epoch would then not be (2.6).
+
+    Raises:
+        UserError: Neither epochs nor steps are limited.
+    """
+    limits = []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        limits.append(trainer.max_epochs * steps_per_epoch(trainer))
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    if not limits:
+        raise UserError("trainer: set trainer.max_epochs or trainer.max_steps; the schedule needs an end")
+    return min(limits)
