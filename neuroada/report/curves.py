@@ -1,12 +1,18 @@
-"""Loss curves of runs as a picture and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
+"""Curves of runs as a picture and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
 
 import argparse
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from neuroada.config.errors import UserError, reported_in_one_line
 from neuroada.report.drawing import panels, style
 from neuroada.training.record import read_result
+
+Curves = dict[str, dict[int, float]]
+"""Run -> optimizer step -> number."""
+
+_AXES = {"loss": "training loss", "held_out_accuracy": "share of held-out questions answered correctly"}
 
 
 def logged_losses(folder: Path) -> dict[int, float]:
@@ -14,12 +20,15 @@ def logged_losses(folder: Path) -> dict[int, float]:
 
     Nothing where the run logged none to a CSV.
     """
-    found = {}
-    for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=_attempt):
-        with path.open(encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            found.update({int(row["step"]) + 1: float(row["train/loss"]) for row in rows if row.get("train/loss")})
-    return dict(sorted(found.items()))
+    return {step + 1: loss for step, loss in _logged(folder, "train/loss").items()}
+
+
+def logged_accuracies(folder: Path) -> dict[int, float]:
+    """Share of the sampled held-out questions answered correctly, by optimizer steps taken, 0 for the base.
+
+    Nothing where none were asked.
+    """
+    return _logged(folder, "val/accuracy")
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -35,30 +44,52 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 def write(out: Path, folders: list[Path]) -> None:
-    """Write ``<out>.csv`` and ``<out>.svg``.
+    """Write ``<out>.csv`` and ``<out>.svg``: training losses, and held-out accuracies where some were measured.
 
     Raises:
         UserError: A folder holds no finished run, or matplotlib is not installed.
     """
-    curves = {f"{read_result(folder)['config']['task']['name']}": losses(folder) for folder in folders}
+    names = [f"{read_result(folder)['config']['task']['name']}" for folder in folders]
+    curves = {"loss": {name: losses(folder) for name, folder in zip(names, folders, strict=True)}}
+    accuracies = {name: logged_accuracies(folder) for name, folder in zip(names, folders, strict=True)}
+    if any(accuracies.values()):
+        curves["held_out_accuracy"] = accuracies
     with out.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["run", "step", "loss"])
-        table.writerows([name, step, round(loss, 4)] for name, curve in curves.items() for step, loss in curve.items())
+        table.writerow(["run", "step", *curves])
+        table.writerows(_rows(curves))
     _draw(out.with_suffix(".svg"), curves)
 
 
-def _draw(path: Path, curves: dict[str, dict[int, float]]) -> None:
+def _rows(curves: dict[str, Curves]) -> Iterator[list[str | int | float]]:
+    """A row for each run and step; a cell is empty where that number was not logged."""
+    for name in curves["loss"]:
+        of_run = [numbers[name] for numbers in curves.values()]
+        for step in sorted(set().union(*of_run)):
+            yield [name, step, *(round(curve[step], 4) if step in curve else "" for curve in of_run)]
+
+
+def _draw(path: Path, curves: dict[str, Curves]) -> None:
     try:
         with style():
-            figure, [axes] = panels(1, inches=(6.4, 3.6))
-            for name, curve in curves.items():
-                axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
-            axes.set(xlabel="optimizer step", ylabel="training loss", ylim=(0, None))
-            axes.legend()
+            figure, places = panels(len(curves), inches=(6.4, 3.6))
+            for axes, (number, of_runs) in zip(places, curves.items(), strict=True):
+                for name, curve in of_runs.items():
+                    axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
+                axes.set(xlabel="optimizer step", ylabel=_AXES[number], ylim=(0, None))
+                axes.legend()
             figure.savefig(path, metadata={"Date": None})
     except ImportError as error:
         raise UserError("curves need matplotlib; pip install 'neuroada[plots]'") from error
+
+
+def _logged(folder: Path, key: str) -> dict[int, float]:
+    """What was logged under a key, by the step it was logged with; a later attempt's word counts."""
+    found = {}
+    for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=_attempt):
+        with path.open(encoding="utf-8") as file:
+            found.update({int(row["step"]): float(row[key]) for row in csv.DictReader(file) if row.get(key)})
+    return dict(sorted(found.items()))
 
 
 def _attempt(path: Path) -> int:

@@ -78,6 +78,19 @@ def remarks(result: dict[str, Any]) -> Iterator[str]:
     found = _counts(leaked, "leaked")
     if found:
         yield f"clean: without the items whose question the training set holds ({found})"
+    yield from _validation(result.get("validation", {}))
+
+
+def _validation(found: dict[str, Any]) -> Iterator[str]:
+    """What held-out rows say of training: the loss of the kept adapter, and the first and last answers."""
+    if "loss" not in found:
+        return
+    base = f" ({found['base_loss']:.4f} before training)" if "base_loss" in found else ""
+    yield f"held-out loss {found['loss']:.4f} at step {found['step']}{base}"
+    if found.get("answers"):
+        first, last = found["answers"][0], found["answers"][-1]
+        shares = [f"{percent(asked['accuracy'])} % at step {asked['step']}" for asked in (first, last)]
+        yield f"held-out accuracy on {last['n']} questions: {', '.join(shares)}"
 
 
 def percent(fraction: float) -> str:

@@ -1,4 +1,4 @@
-"""Loss curves from the CSV logs of runs."""
+"""Curves from the CSV logs of runs."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.report.curves import losses, write
+from neuroada.report.curves import logged_accuracies, losses, write
 
 
 @pytest.fixture
@@ -35,3 +35,15 @@ def test_picture_and_table_are_written_the_same_every_time(run_folder: Path, tmp
     write(tmp_path / "two", [run_folder])
     assert (tmp_path / "one.csv").read_text().splitlines() == ["run,step,loss", "t,1,3.0", "t,2,2.0", "t,3,1.5"]
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_accuracies_on_held_out_questions_stand_beside_the_losses(run_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert logged_accuracies(run_folder) == {}
+    log = run_folder / "logs" / "version_1" / "metrics.csv"
+    log.write_text("step,train/loss,val/accuracy\n0,,0.0\n1,2.0,\n2,1.5,\n3,,0.25\n")
+    assert logged_accuracies(run_folder) == {0: 0.0, 3: 0.25}
+    write(tmp_path / "out", [run_folder])
+    rows = ["run,step,loss,held_out_accuracy", "t,0,,0.0", "t,1,3.0,", "t,2,2.0,", "t,3,1.5,0.25"]
+    assert (tmp_path / "out.csv").read_text().splitlines() == rows
+    assert "held-out questions" in (tmp_path / "out.svg").read_text()

@@ -52,6 +52,17 @@ def test_what_went_wrong_is_counted_below_the_table(make_result: MakeResult) -> 
     ]
 
 
+def test_held_out_rows_are_told_of_below_the_table(make_result: MakeResult) -> None:
+    result = make_result(boolq=(30, 40))
+    result["validation"] = {"loss": 0.5, "num_tokens": 400, "step": 100, "base_loss": 2.25}
+    assert list(remarks(result)) == ["held-out loss 0.5000 at step 100 (2.2500 before training)"]
+    shares = {0: 0, 60: 24, 120: 32}
+    result["validation"]["answers"] = [
+        {"step": step, "n": 64, "correct": correct, "accuracy": correct / 64} for step, correct in shares.items()
+    ]
+    assert list(remarks(result))[1:] == ["held-out accuracy on 64 questions: 0.0 % at step 0, 50.0 % at step 120"]
+
+
 def test_accuracy_on_clean_items_is_a_column_where_it_is_known(make_result: MakeResult) -> None:
     result = make_result(MultiArith=(10, 40), AddSub=(5, 40), gsm8k=(5, 40))
     scores = result["metrics"]["benchmarks"]
