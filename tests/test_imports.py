@@ -1,4 +1,4 @@
-"""Imports point one way: run.py -> report -> costs -> training -> tasks, sparse; sweeping -> config."""
+"""Imports point one way: run.py -> report -> costs -> training -> decoding -> tasks; training -> sparse."""
 
 import ast
 import subprocess
@@ -16,8 +16,9 @@ ALLOWED = {
     "run": {"report", "training", "sweeping", "config"},
     "sweeping": {"config"},
     "report": {"costs", "training", "tasks", "sparse", "config"},
-    "costs": {"training", "tasks", "sparse", "config"},
-    "training": {"tasks", "sparse", "config", "bundled"},
+    "costs": {"training", "decoding", "tasks", "sparse", "config"},
+    "training": {"decoding", "tasks", "sparse", "config", "bundled"},
+    "decoding": {"tasks", "config"},
     "tasks": {"config", "bundled"},
     "bundled": set(),
     "config": {"sparse.errors"},
@@ -26,7 +27,7 @@ ALLOWED = {
 }
 # Who may import libraries that bring a world of their own; the Python API needs none of them.
 LIBRARIES = {
-    "transformers": {"tasks", "training", "costs", "bundled"},
+    "transformers": {"tasks", "decoding", "training", "costs", "bundled"},
     "lightning": {"tasks", "training", "costs", "report"},
     "omegaconf": {"run", "config", "training", "sweeping"},
     "hydra": {"run", "config", "training", "costs", "sweeping"},
@@ -89,6 +90,9 @@ def test_imports_point_down(path: Path) -> None:
         ("sparse", "import numpy"),
         ("tasks", "from neuroada.training import models"),
         ("tasks", "from neuroada import training"),
+        ("tasks", "from neuroada.decoding.drafts import Drafts"),
+        ("decoding", "from neuroada.training.module import NeuroAdaModule"),
+        ("decoding", "from neuroada.sparse.adapter import Adapter"),
         ("tasks", "from neuroada.sparse.errors import AdapterError"),
         ("tasks", "import neuroada"),
         ("tasks", "from neuroada import attach"),

@@ -121,6 +121,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from wrong_rates(_section(values, "optimizer"))
     yield from _trainer_rules(_section(values, "trainer"))
     yield from _job_rules(values)
+    yield from _decoding_rules(values)
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -166,3 +167,21 @@ def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:
         yield f"adapter={adapter}: benchmark.scope={benchmark.get('scope')} reads no adapter; use scope evaluation"
     elif benchmark.get("random_weights"):
         yield f"adapter={adapter}: needs the base it was trained on; add benchmark.random_weights=false"
+
+
+def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """Engines of other libraries run the whole model in one process, and vLLM reads its weights from the checkpoint."""
+    decoding, trainer = _section(values, "evaluation").get("decoding"), _section(values, "trainer")
+    if decoding not in ("continuous", "vllm"):
+        return
+    if str(_section(trainer, "strategy").get("_target_")).endswith(".ShardedStrategy"):
+        yield f"evaluation.decoding={decoding}: cannot run on a sharded model; use evaluation.decoding=auto"
+    if decoding == "continuous":
+        return
+    if values.get("adapter") is not None or _section(values, "job").get("name") == "finetune":
+        yield (
+            "evaluation.decoding=vllm: scores a checkpoint as it lies there; use job=merge adapter=<run folder>, then "
+            "job=evaluate model.name_or_path=<run folder>/merged"
+        )
+    if trainer.get("devices") not in (1, "1", "auto") or trainer.get("num_nodes", 1) != 1:
+        yield f"evaluation.decoding=vllm: runs in one process, not on trainer.devices={trainer.get('devices')}; use 1"

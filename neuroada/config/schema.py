@@ -15,7 +15,7 @@ from neuroada.config.requirements import require, require_at_least, require_choi
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
 LOSS_REDUCTIONS = ("step", "micro_batch")
-DECODINGS = ("auto", "verified", "plain")
+DECODINGS = ("auto", "verified", "plain", "continuous", "vllm")
 BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 
@@ -179,8 +179,9 @@ class EvaluationConfig:
     generation: dict[str, Any] = field(default_factory=dict)
     """Keywords for ``generate``: the decoding strategy."""
     decoding: str = "auto"
-    """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain generates token by
-    token with transformers; auto is verified where decoding is greedy."""
+    """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain is transformers'
+    loop, continuous its continuous batching; vllm scores a merged checkpoint with vLLM; auto is verified where decoding
+    is greedy, else plain."""
 
     def __post_init__(self) -> None:
         require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")

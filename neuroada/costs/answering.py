@@ -29,10 +29,12 @@ from neuroada.config.schema import RunConfig
 from neuroada.config.sources import adapter_directory
 from neuroada.costs.measurement import device_name, synchronize
 from neuroada.costs.workloads import backbone
+from neuroada.decoding.generator import Generator
+from neuroada.decoding.plain import generate
+from neuroada.decoding.settings import Decoding
 from neuroada.tasks.batches import PromptBatch, collate_prompts
-from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH, InstructionDataModule
+from neuroada.tasks.data import InstructionDataModule, default_tokens_per_batch
 from neuroada.training import models
-from neuroada.training.generation import Decoding, Generator, generate
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +64,9 @@ class _Questions:
         for place, (items, config) in enumerate(zip(self.data.benchmarks, self.decoding.configs, strict=True)):
             prompts = [(example.index, ids) for example, ids in zip(items.examples, items.prompts, strict=True)]
             assert config.pad_token_id is not None
-            assert config.max_new_tokens is not None
             for start in range(0, len(prompts), PLAIN_BATCH_SIZE):
                 batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE], config.pad_token_id)
-                yield place, batch, generate(self.model, batch, config, config.max_new_tokens)
+                yield place, batch, generate(self.model, batch, config)
 
     def engine(self) -> Answers:
         generator = Generator(self.model, self.decoding)  # its drafts and shared starts are a round's own
@@ -105,12 +106,13 @@ def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
         "dtype": str(dtype).removeprefix("torch."),
         "device": device_name(device),
         "questions": questions.num_items,
+        "decoding": questions.decoding.engine,
     }
     return [shared | _row(name, done, rounds[PLAIN]) for name, done in rounds.items()]
 
 
 def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Questions:
-    default_tokens = CPU_TOKENS_PER_BATCH if device.type == "cpu" else GPU_TOKENS_PER_BATCH
+    default_tokens = default_tokens_per_batch(run.evaluation.decoding, device.type)
     most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
     evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
     tokenizer = models.load_tokenizer(run.model)

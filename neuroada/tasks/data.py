@@ -32,6 +32,8 @@ CPU_TOKENS_PER_BATCH = 8192
 """Prompts and completions generated together: rows enough that reading the weights once a token is shared by many."""
 GPU_TOKENS_PER_BATCH = 32_768
 """16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
+ENGINE_TOKENS_PER_BATCH = 1_048_576
+"""Prompts handed to an engine that makes its own batches; what it answers together is kept together if a run stops."""
 
 
 class InstructionDataModule(lightning.LightningDataModule):
@@ -268,14 +270,21 @@ class InstructionDataModule(lightning.LightningDataModule):
         return left
 
     def _default_tokens(self) -> int:
-        is_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
-        return CPU_TOKENS_PER_BATCH if is_cpu else GPU_TOKENS_PER_BATCH
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
+        return default_tokens_per_batch(self._evaluation.decoding, device)
 
     def _place(self) -> tuple[int, int]:
         """(rank, world size)."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
+
+
+def default_tokens_per_batch(decoding: str, device_type: str) -> int:
+    """What ``evaluation.max_tokens_per_batch=null`` means."""
+    if decoding in ("continuous", "vllm"):
+        return ENGINE_TOKENS_PER_BATCH
+    return CPU_TOKENS_PER_BATCH if device_type == "cpu" else GPU_TOKENS_PER_BATCH
 
 
 def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback]) -> None:

@@ -18,12 +18,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.run_files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
+from neuroada.decoding.generator import context_length
 from neuroada.tasks.batches import PromptBatch
 from neuroada.tasks.contamination import split_score
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.tasks.loading import BenchmarkItems
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
-from neuroada.training.generation import context_length
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.partial import PartialPredictions
 

@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, get_scheduler
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import SchedulerConfig
+from neuroada.decoding.generator import Generator
+from neuroada.decoding.settings import Decoding
 from neuroada.sparse.adapter import Adapter
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.training.attention import attend_by_example, attend_by_row
-from neuroada.training.generation import Decoding, Generator
 from neuroada.training.loss import SummedLoss
 from neuroada.training.probes import require_separate_examples
 from neuroada.training.sharding import ShardedStrategy

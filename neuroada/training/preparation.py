@@ -14,13 +14,13 @@ from neuroada.config.resolution import resolved
 from neuroada.config.run_files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.config.schema import RunConfig, TaskConfig
 from neuroada.config.sources import read_config
+from neuroada.decoding.settings import Decoding
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
 from neuroada.tasks.catalog import with_own
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training import models
 from neuroada.training.evaluation import BenchmarkScoring
-from neuroada.training.generation import Decoding
 from neuroada.training.methods import Method
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.sharding import loading_device

@@ -14,9 +14,10 @@ from lightning.pytorch.callbacks import Callback
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.schema import EvaluationConfig, ValidationConfig
+from neuroada.decoding.generator import Generator
+from neuroada.decoding.settings import Decoding
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.tasks.scoring import judge
-from neuroada.training.generation import Decoding, Generator
 from neuroada.training.module import NeuroAdaModule
 from neuroada.training.sharding import in_lockstep
 from neuroada.training.steps import planned_steps, steps_per_epoch
@@ -57,7 +58,9 @@ class SampledAccuracy(Callback):
     ) -> None:
         self.measurements: list[Answered] = []
         self._is_wanted = validation.accuracy_rows is not None
-        self._evaluation = dataclasses.replace(evaluation, generation={})
+        # Engines with a cache or a process of their own are for scoring; a model in training shares its memory.
+        decoding = "plain" if evaluation.decoding == "plain" else "auto"
+        self._evaluation = dataclasses.replace(evaluation, generation={}, decoding=decoding)
         self._tokenizer = tokenizer
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -160,6 +160,26 @@ def test_an_adapter_for_a_benchmark_without_its_base(
     assert line.endswith(message)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("evaluation.decoding=continuous", "trainer=fsdp"), "cannot run on a sharded model; use"),
+        (("evaluation.decoding=vllm",), "scores a checkpoint as it lies there; use job=merge"),
+        (("job=evaluate", "evaluation.decoding=vllm", "trainer.devices=2"), "runs in one process, not on"),
+    ],
+)
+def test_engines_are_refused_where_they_cannot_run(checked: Checked, overrides: tuple[str, ...], message: str) -> None:
+    (line,) = mistakes_of(checked, *overrides)
+    assert line.startswith(f"{next(key for key in overrides if 'decoding' in key)}: {message}")
+
+
+@pytest.mark.parametrize(
+    "overrides", [("evaluation.decoding=continuous",), ("job=evaluate", "evaluation.decoding=vllm")]
+)
+def test_engines_are_free_to_run_elsewhere(checked: Checked, overrides: tuple[str, ...]) -> None:
+    assert checked(*overrides).evaluation.decoding in overrides[-1]
+
+
 def test_a_part_needs_all_its_arguments(checked: Checked) -> None:
     (line,) = mistakes_of(checked, "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping")
     target = "lightning.pytorch.callbacks.EarlyStopping"

@@ -12,9 +12,10 @@ import neuroada
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.costs.benchmark import benchmark
-from neuroada.training import generation, models
-from neuroada.training.drafts import Drafts
-from neuroada.training.generation import Generator
+from neuroada.decoding import decoders
+from neuroada.decoding.drafts import Drafts
+from neuroada.decoding.generator import Generator
+from neuroada.training import models
 from neuroada.training.methods import CONTENDERS
 
 MakeRun = Callable[..., RunConfig]
@@ -93,7 +94,7 @@ def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, m
             super().learn(completion)
 
     made: list[CountedDrafts] = []
-    monkeypatch.setattr(generation, "Drafts", CountedDrafts)
+    monkeypatch.setattr(decoders, "Drafts", CountedDrafts)
     evaluation_rows_of(make_run(*EVALUATION, "benchmark.repeats=3", "evaluation.benchmarks=[boolq]"), tmp_path)
     opening, items = 1, 9
     _warm_up, *rounds = (drafts.num_learnt for drafts in made)

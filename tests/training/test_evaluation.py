@@ -14,9 +14,9 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.decoding.verified import VerifiedDecoder
 from neuroada.training.evaluate import evaluate
 from neuroada.training.evaluation import BenchmarkScoring
-from neuroada.training.verified import VerifiedDecoder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MakeRun = Callable[..., RunConfig]

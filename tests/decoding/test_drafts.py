@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.training.drafts import Drafts
+from neuroada.decoding.drafts import Drafts
 
 END = 1
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
@@ -61,18 +60,20 @@ def joined(parts: Sequence[DynamicCache], model: PreTrainedModel) -> DynamicCach
     cache = DynamicCache(config=model.config)
     width = max(part.get_seq_length() for part in parts)
     for index in range(len(parts[0].layers)):
-        taken = [_taken(part, index, width) for part in parts]
-        keys, values = (torch.cat(of_parts) for of_parts in zip(*taken, strict=True))
-        cache.update(keys, values, index)
+        keys, values = zip(*(_keys_and_values(part, index) for part in parts), strict=True)
+        cache.update(_padded(keys, width), _padded(values, width), index)
+        for part in parts:  # layer by layer, for memory may not hold everything twice
+            part.layers[index] = DynamicLayer()
     return cache
 
 
-def _taken(cache: DynamicCache, index: int, width: int) -> tuple[Tensor, Tensor]:
-    """Keys and values of a layer in ``width`` slots; the cache keeps them no longer, for two would fill the memory."""
-    keys, values = _keys_and_values(cache, index)
-    cache.layers[index] = DynamicLayer()
-    padding = (0, 0, width - keys.shape[2], 0)
-    return pad(keys, padding), pad(values, padding)
+def _padded(parts: Sequence[Tensor], width: int) -> Tensor:
+    """The rows of all parts, (B, H, S, D) each, in ``width`` slots."""
+    num_rows = sum(map(len, parts))
+    whole = parts[0].new_zeros((num_rows, parts[0].shape[1], width, parts[0].shape[3]))
+    for rows, part in zip(whole.split([len(part) for part in parts]), parts, strict=True):
+        rows[:, :, width - part.shape[2] :] = part
+    return whole
 
 
 def _keys_and_values(cache: DynamicCache, index: int) -> tuple[Tensor, Tensor]:

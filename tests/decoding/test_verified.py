@@ -20,10 +20,10 @@ from transformers import (
 )
 
 import neuroada.bundled
+from neuroada.decoding.cache import can_verify
+from neuroada.decoding.drafts import Drafts
+from neuroada.decoding.verified import VerifiedDecoder
 from neuroada.tasks.prompts import COMMONSENSE
-from neuroada.training.decoding_cache import can_verify
-from neuroada.training.drafts import Drafts
-from neuroada.training.verified import VerifiedDecoder
 
 END = 1
 MOST = 16

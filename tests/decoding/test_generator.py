@@ -13,10 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
+from neuroada.decoding.generator import Generator, context_length
+from neuroada.decoding.settings import Decoding
+from neuroada.decoding.verified import VerifiedDecoder
 from neuroada.tasks.batches import PromptBatch, collate_prompts
 from neuroada.tasks.prompts import COMMONSENSE, MATH
-from neuroada.training.generation import Decoding, Generator, context_length
-from neuroada.training.verified import VerifiedDecoder
 
 GREEDY = {"do_sample": False, "num_beams": 1}
 

@@ -1,0 +1,83 @@
+"""Batches of a test loop in, new tokens out: contexts and memory are kept within their limits here.
+
+Shapes: B prompts of a batch, T tokens of a prompt, N new tokens.
+"""
+
+import logging
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
+
+from neuroada.config.errors import UserError
+from neuroada.decoding.decoders import decoders
+from neuroada.decoding.settings import Decoding
+from neuroada.tasks.batches import PromptBatch
+
+logger = logging.getLogger(__name__)
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most tokens a sequence may have, prompt and completion together; None where the model sets no limit."""
+    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) else None
+
+
+class Generator:
+    """Generates the completions of a test loop's batches.
+
+    Args:
+        model: The backbone, adapted in place; its weights must stay as they are.
+        decoding: How each benchmark is generated.
+    """
+
+    def __init__(self, model: PreTrainedModel, decoding: Decoding) -> None:
+        self._model = model
+        self._decoding = decoding
+        self._context = context_length(model)
+        self._most_rows: int | None = None
+        self._decoders = decoders(model, decoding)
+
+    def __call__(self, batch: PromptBatch, benchmark: int) -> Tensor:
+        """(B, N) new tokens; rows that end early are filled with the pad token.
+
+        A row stops where the model's context ends; one whose prompt fills the context is all padding.
+        """
+        prompts = [
+            ids[mask].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
+        ]
+        config = self._decoding.configs[benchmark]
+        pad = config.pad_token_id
+        assert isinstance(pad, int), "pad_token_id always finds one"
+        limits = [self._limit(len(prompt), config) for prompt in prompts]
+        going = [row for row, limit in enumerate(limits) if limit > 0]
+        with torch.inference_mode():
+            written = self._fitting([prompts[row] for row in going], [limits[row] for row in going], benchmark)
+        new_BN = torch.full((len(prompts), max(map(len, written), default=1)), pad, dtype=torch.int64)
+        for row, ids in zip(going, written, strict=True):
+            new_BN[row, : len(ids)] = torch.tensor(ids)
+        return new_BN
+
+    def _limit(self, prompt_length: int, config: GenerationConfig) -> int:
+        most = config.max_new_tokens
+        assert most is not None
+        return most if self._context is None else min(most, self._context - prompt_length)
+
+    def _fitting(self, prompts: list[list[int]], limits: list[int], benchmark: int) -> list[list[int]]:
+        """The new tokens of each prompt, decoded in parts that fit into memory."""
+        most = self._most_rows or len(prompts)
+        written: list[list[int]] = []
+        while len(written) < len(prompts):
+            part = slice(len(written), len(written) + most)
+            try:
+                written += self._decoders[benchmark].decode(prompts[part], limits[part])
+            except torch.OutOfMemoryError:
+                if most == 1:
+                    raise UserError(
+                        f"a prompt of {len(prompts[part][0])} tokens does not fit into the memory of "
+                        f"{self._model.device} by itself; lower evaluation.max_new_tokens, or use model.dtype=bfloat16"
+                    ) from None
+                self._most_rows = most = -(-min(most, len(prompts)) // 2)
+                torch.cuda.empty_cache()  # does nothing where there is no GPU
+                logger.warning("out of memory: generating at most %d prompts together from here on", most)
+        return written

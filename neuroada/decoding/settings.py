@@ -1,0 +1,91 @@
+"""How completions are decoded: the configuration's words made into generation configs, and refused where they clash."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from neuroada.config.errors import UserError, suggest
+from neuroada.config.schema import EvaluationConfig
+from neuroada.tasks.batches import pad_token_id
+from neuroada.tasks.loading import BenchmarkItems
+
+_KEYWORDS = frozenset(vars(GenerationConfig()))
+# What leaves greedy decoding greedy, whatever its value is.
+_GREEDY_KEYWORDS = {"do_sample", "num_beams", "use_cache"}
+_GREEDY_ENGINES = {"verified", "vllm"}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How each benchmark is generated, in the order of the test loaders."""
+
+    configs: Sequence[GenerationConfig]
+    openings: Sequence[Sequence[int]]
+    """Token ids that a completion of each benchmark is expected to begin with; may be empty."""
+    engine: str
+    """verified (where the model allows it, else plain), plain, continuous or vllm."""
+
+    @classmethod
+    def make(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        benchmarks: Sequence[BenchmarkItems],
+        evaluation: EvaluationConfig,
+    ) -> "Decoding":
+        """As the configuration wants it.
+
+        Raises:
+            UserError: A keyword is not one of ``generate``'s, has a value it refuses, or asks too much of a decoder.
+        """
+        keywords = evaluation.generation
+        for key in sorted(keywords.keys() - _KEYWORDS):
+            raise UserError(f"evaluation.generation.{key}: generate has no such keyword; {suggest(key, _KEYWORDS)}")
+        lengths = [evaluation.max_new_tokens or items.protocol.max_new_tokens for items in benchmarks]
+        try:
+            configs = [_config(tokenizer, length, keywords) for length in lengths]
+        except ValueError as error:
+            raise UserError(f"evaluation.generation: {str(error).splitlines()[0]}") from error
+        openings = [_opening(tokenizer, items.protocol.trigger) for items in benchmarks]
+        return cls(configs, openings, _engine(evaluation))
+
+
+def _engine(evaluation: EvaluationConfig) -> str:
+    keywords, asked = evaluation.generation, evaluation.decoding
+    if asked == "auto":
+        return "verified" if _is_greedy(keywords) else "plain"
+    if asked in _GREEDY_ENGINES and not _is_greedy(keywords):
+        raise UserError(
+            f"evaluation.decoding={asked}: only plain greedy decoding can be done so; use evaluation=greedy, or "
+            "evaluation.decoding=auto"
+        )
+    if asked == "continuous" and _num_beams(keywords) > 1:
+        raise UserError(
+            "evaluation.decoding=continuous: has no beams; use evaluation=greedy, or evaluation.decoding=auto"
+        )
+    return asked
+
+
+def _config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, keywords: Mapping[str, Any]) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad_token_id(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        **keywords,
+    )
+
+
+def _is_greedy(keywords: Mapping[str, Any]) -> bool:
+    others = {key for key, value in keywords.items() if value is not None} - _GREEDY_KEYWORDS
+    return not others and not keywords.get("do_sample") and _num_beams(keywords) == 1
+
+
+def _num_beams(keywords: Mapping[str, Any]) -> int:
+    return keywords.get("num_beams") or 1
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, trigger: str) -> list[int]:
+    # The space that ends a trigger is most tokenizers' first character of the answer's token.
+    return tokenizer.encode(trigger.rstrip(), add_special_tokens=False)

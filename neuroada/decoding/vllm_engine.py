@@ -1,0 +1,67 @@
+"""vLLM on the checkpoint that a model was loaded from; it reads the weights itself, so what is scored must be merged.
+
+vLLM brings its own torch and transformers and is best installed into an environment of its own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from neuroada.config.errors import UserError
+
+SHARE_OF_FREE_MEMORY = 0.85
+"""Of a GPU, for vLLM's weights and cache; the rest is room for what it does not count."""
+
+
+def start_engine(model: PreTrainedModel) -> Any:
+    """A ``vllm.LLM`` of the model's checkpoint, in the model's precision, greedy decoding's kernels and all.
+
+    Raises:
+        UserError: vLLM is not installed, or cannot serve this checkpoint.
+    """
+    try:
+        import vllm
+    except ImportError as error:
+        raise UserError(
+            f"evaluation.decoding=vllm: {error}; install vllm into an environment of its own, or use "
+            "evaluation.decoding=auto"
+        ) from error
+    try:
+        return vllm.LLM(
+            model=model.name_or_path,
+            revision=getattr(model.config, "_commit_hash", None),
+            dtype=str(model.dtype).removeprefix("torch."),
+            **_memory(model.device),
+        )
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"evaluation.decoding=vllm: {model.name_or_path}: {str(error).splitlines()[0]}") from error
+
+
+def _memory(device: torch.device) -> dict[str, float]:
+    """What is free is the engine's: the backbone that Lightning holds lies on the same GPU."""
+    if device.type != "cuda":
+        return {}
+    free, total = torch.cuda.mem_get_info(device)
+    return {"gpu_memory_utilization": SHARE_OF_FREE_MEMORY * free / total}
+
+
+class VllmDecoder:
+    """Greedy decoding of the prompts of one benchmark."""
+
+    def __init__(self, engine: Any, config: GenerationConfig) -> None:
+        self._engine = engine
+        self._end = config.eos_token_id
+
+    def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
+        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        from vllm import SamplingParams
+
+        ends = [] if self._end is None else [self._end]
+        settings = [
+            SamplingParams(temperature=0.0, max_tokens=limit, stop_token_ids=ends, detokenize=False) for limit in limits
+        ]
+        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        outputs = self._engine.generate(asked, settings, use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs]

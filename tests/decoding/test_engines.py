@@ -1,0 +1,90 @@
+"""Decoding by engines of other libraries: the same greedy tokens, and refusals of what they cannot do."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import EvaluationConfig
+from neuroada.decoding.decoders import decoders
+from neuroada.decoding.generator import Generator
+from neuroada.decoding.settings import Decoding
+from neuroada.tasks.batches import PromptBatch, collate_prompts
+from neuroada.tasks.prompts import COMMONSENSE
+
+
+@pytest.fixture
+def model(backbone: Path) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(backbone)
+    return model.eval()
+
+
+@pytest.fixture
+def small_tokenizer(backbone: Path) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(backbone)
+    return tokenizer
+
+
+def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:
+    benchmarks: Any = [SimpleNamespace(protocol=COMMONSENSE)]
+    return Decoding.make(
+        tokenizer, benchmarks, EvaluationConfig(max_new_tokens=8, decoding=decoding, generation=generation)
+    )
+
+
+def prompts() -> PromptBatch:
+    """Four, of which one leaves only three tokens of the context."""
+    ids = torch.randint(2, 400, (509,), generator=torch.Generator().manual_seed(0)).tolist()
+    return collate_prompts([(index, ids[:length]) for index, length in enumerate([509, 30, 12, 3])], pad_id=1)
+
+
+@pytest.mark.parametrize("engine", ["continuous", "vllm"])
+def test_tokens_are_those_of_the_plain_loop(
+    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, engine: str
+) -> None:
+    if engine == "vllm":
+        pytest.importorskip("vllm", reason="vllm is not installed")
+    expected = Generator(model, make(small_tokenizer, "plain"))(prompts(), 0)
+    assert torch.equal(Generator(model, make(small_tokenizer, engine))(prompts(), 0), expected)
+
+
+def test_a_prompt_that_is_given_up_is_an_error(
+    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_batch = model.generate_batch
+
+    def losing_one(*arguments: Any, **keywords: Any) -> dict[str, Any]:
+        outputs = generate_batch(*arguments, **keywords)
+        outputs.popitem()
+        return outputs
+
+    monkeypatch.setattr(model, "generate_batch", losing_one)
+    with pytest.raises(UserError, match="transformers gave up 1 of 3 prompts; use"):
+        decoders(model, make(small_tokenizer, "continuous"))[0].decode([[5, 6], [7], [8]], [2, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("engine", "generation", "message"),
+    [
+        ("continuous", {"num_beams": 4}, "evaluation.decoding=continuous: has no beams"),
+        ("vllm", {"do_sample": True}, "evaluation.decoding=vllm: only plain greedy decoding"),
+    ],
+)
+def test_strategies_that_an_engine_lacks_are_refused(
+    small_tokenizer: PreTrainedTokenizerBase, engine: str, generation: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make(small_tokenizer, engine, **generation)
+
+
+def test_an_engine_that_is_not_installed_is_named(
+    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match=r"evaluation\.decoding=vllm: .*vllm.*environment of its own"):
+        decoders(model, make(small_tokenizer, "vllm"))
