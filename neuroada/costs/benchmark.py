@@ -148,7 +148,9 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
             "x plain": f"{row['vs_plain']:.2f}",
             **timed,
             "CPU ms": f"{row['cpu_ms']:.{digits}f}",
-            "identical": "yes" if row["identical"] else "no",
+            "x plain, CPU": f"{row['vs_plain_cpu']:.2f}",
+            "differing": str(row["differing"]),
+            "unlike alone": str(row["unlike_alone"]),
         }
     return {
         **named,

@@ -57,29 +57,28 @@ def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path)
     plain, engine = evaluation_rows_of(make_run(*EVALUATION, "evaluation.limit=8"), tmp_path)
     documented = (
         "scope shape method top_k dtype device questions step_ms step_ms_min step_ms_max cpu_ms questions_per_s "
-        "tokens_per_s vs_plain identical"
+        "tokens_per_s vs_plain vs_plain_cpu decoding differing unlike_alone"
     )
     assert set(plain) == set(engine) == set(documented.split())
     assert (plain["method"], engine["method"]) == ("plain", "engine")
     assert plain["shape"] == engine["shape"] == "tiny, items: boolq 8, AddSub 7"
     assert plain["questions"] == 15
     assert plain["vs_plain"] == 1.0
-    assert plain["identical"]
-    assert engine["identical"]
     for row in (plain, engine):
         assert row["step_ms_min"] <= row["step_ms"] <= row["step_ms_max"]
         assert row["questions_per_s"] == pytest.approx(15_000 / row["step_ms"], rel=0.01)
         assert row["cpu_ms"] > 0
-    lines = (tmp_path / "benchmark.md").read_text().splitlines()
-    assert [cell.strip() for cell in lines[-1].split("|")][-2] == "yes"
+        assert row["differing"] == row["unlike_alone"] == 0
 
 
 def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Generator.__call__
     monkeypatch.setattr(Generator, "__call__", lambda *arguments: answer(*arguments) + 1)
     plain, engine = evaluation_rows_of(make_run(*EVALUATION), tmp_path)
-    assert plain["identical"]
-    assert not engine["identical"]
+    assert (plain["differing"], plain["unlike_alone"]) == (0, 0)
+    assert (engine["differing"], engine["unlike_alone"]) == (engine["questions"], engine["questions"])
+    lines = (tmp_path / "benchmark.md").read_text().splitlines()
+    assert [cell.strip() for cell in lines[-1].split("|")][-3:-1] == [str(engine["questions"])] * 2
 
 
 def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +123,7 @@ def test_an_adapter_is_what_answers(make_run: MakeRun, tmp_path: Path, monkeypat
     assert [row["top_k"] for row in base] == [None, None]
     assert [row["top_k"] for row in adapted] == [3, 3]
     assert adapted[0]["shape"] == "tiny with neuroada, items: boolq 9, AddSub 7"
-    assert all(row["identical"] for row in adapted)
+    assert all(row["differing"] == 0 for row in adapted)
     assert answers != of_base
 
 
