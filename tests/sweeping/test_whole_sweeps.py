@@ -76,6 +76,16 @@ def test_only_the_killed_job_runs_again_and_it_resumes(start: Start, tiny: list[
     assert [result["timings"]["optimizer_steps"] for result in results] == [300, 300]
 
 
+def test_fifty_inputs_per_neuron_do_better_than_one(start: Start, tmp_path: Path) -> None:
+    """Ends of the shipped sweep, on the bundled model and data with the bundled recipe."""
+    ended = start("sweep=topk", "budget.top_k=1,50", "seed=1", "trainer.accelerator=cpu")
+    assert ended.returncode == 0, ended.stderr
+    results = [json.loads((folder / "result.json").read_text()) for folder in run_folders(tmp_path)]
+    accuracies = {result["config"]["budget"]["top_k"]: result["metrics"]["macro"] for result in results}
+    assert accuracies.keys() == {1, 50}
+    assert accuracies[50] >= accuracies[1] + 0.10
+
+
 def process_that_writes(path: Path) -> int:
     for process in Path("/proc").iterdir():
         try:
