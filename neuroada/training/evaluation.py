@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.run_files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.decoding.generator import context_length
+from neuroada.sparse.sharding import all_rows
 from neuroada.tasks.batches import PromptBatch
 from neuroada.tasks.contamination import split_score
 from neuroada.tasks.data import InstructionDataModule
@@ -199,9 +200,10 @@ def _adapter_hash(module: NeuroAdaModule) -> str | None:
     if module.adapter is None:
         return None
     digest = hashlib.sha256()
-    for values in module.adapter.parameters():
-        whole = values.full_tensor() if hasattr(values, "full_tensor") else values  # of a sharded model
-        digest.update(whole.detach().float().cpu().numpy().tobytes())
+    for name, layer in module.adapter.layers.items():
+        digest.update(name.encode())
+        for part in (layer.columns, layer.values):
+            digest.update(all_rows(part.detach()).cpu().numpy().tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 
