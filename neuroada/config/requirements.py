@@ -12,6 +12,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """One of the choices."""
     require(value in choices, f"{key}={value}: choose one of {', '.join(choices)}")
 
 

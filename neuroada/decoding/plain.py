@@ -60,6 +60,7 @@ def of_one_limit(limits: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
 
 
 def with_limit(config: GenerationConfig, max_new_tokens: int) -> GenerationConfig:
+    """A copy that ends earlier."""
     limited = copy.deepcopy(config)
     limited.max_new_tokens = max_new_tokens
     return limited
