@@ -18,7 +18,8 @@ from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saving import limit_saved_inputs
 from neuroada.sparse.selection import layer_seed, select_columns
-from neuroada.sparse.sharding import all_rows, is_sharded, reshard, shard_model
+from neuroada.sparse.sharded_rows import all_rows, is_sharded
+from neuroada.sparse.sharding import reshard, shard_model
 from neuroada.sparse.switching import PreparedAdapter, prepare
 from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
 

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
-from neuroada.sparse.sharding import all_rows, joined_rows, local_rows
+from neuroada.sparse.sharded_rows import all_rows, joined_rows, local_rows
 
 
 class _EffectiveLinear(torch.autograd.Function):

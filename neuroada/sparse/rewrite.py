@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neuroada.sparse.layer import BypassedLinear
-from neuroada.sparse.sharding import local_rows
+from neuroada.sparse.sharded_rows import local_rows
 
 # Layers are taken together up to about this many values, so that the sums stay small (16 MiB in fp32).
 _GROUP_VALUES = 1 << 22

@@ -12,18 +12,18 @@ have to be there from the forward's start to the backward's end.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
+
+from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.sharded_rows import is_sharded, rows_as
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import DTensor
-
-    from neuroada.sparse.layer import BypassedLinear
 
 
-def shard_model(model: nn.Module, layers: Sequence["BypassedLinear"], mesh: "DeviceMesh") -> None:
+def shard_model(model: nn.Module, layers: Sequence[BypassedLinear], mesh: "DeviceMesh") -> None:
     """Shard each block of layers by rows over a one-dimensional mesh, and move the rest to the device. In place.
 
     Args:
@@ -61,46 +61,6 @@ def reshard(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
-
-
-def local_rows(tensor: Tensor) -> Tensor:
-    """This rank's rows of a sharded tensor, in the same memory; any other tensor as it is."""
-    return tensor.to_local() if is_sharded(tensor) else tensor
-
-
-def all_rows(tensor: Tensor) -> Tensor:
-    """All rows of a sharded tensor, for which every rank has to ask at once; any other tensor as it is."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor
-
-
-def rows_as(tensor: Tensor, example: Tensor) -> Tensor:
-    """A tensor that every rank holds whole, sharded as the example is, if it is; no rank sends anything."""
-    if not is_sharded(example):
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    mesh: Any = example.device_mesh
-    return distribute_tensor(tensor.to(example.device), mesh, example.placements, src_data_rank=None)
-
-
-def joined_rows(rows: Tensor, example: Tensor) -> Tensor:
-    """One tensor of the rows that each rank has, sharded as the example is, if it is."""
-    if not is_sharded(example):
-        return rows
-    from torch.distributed.tensor import DTensor
-
-    return DTensor.from_local(
-        rows, example.device_mesh, example.placements, shape=example.shape, stride=example.stride()
-    )
-
-
-def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether a tensor is spread over ranks."""
-    if type(tensor) in (Tensor, nn.Parameter):  # nearly always; the import below takes more than a second
-        return False
-    from torch.distributed.tensor import DTensor
-
-    return isinstance(tensor, DTensor)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.run_files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.decoding.generator import context_length
-from neuroada.sparse.sharding import all_rows
+from neuroada.sparse.sharded_rows import all_rows
 from neuroada.tasks.batches import PromptBatch
 from neuroada.tasks.contamination import split_score
 from neuroada.tasks.data import InstructionDataModule

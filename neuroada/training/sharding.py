@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 from neuroada.config.errors import UserError
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.layer import BypassedLinear
-from neuroada.sparse.sharding import all_rows, is_sharded, rows_as, shard_model
+from neuroada.sparse.sharded_rows import all_rows, is_sharded, rows_as
+from neuroada.sparse.sharding import shard_model
 
 
 class ShardedStrategy(ModelParallelStrategy):

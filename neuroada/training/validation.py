@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from neuroada.config.schema import ValidationConfig
-from neuroada.sparse.sharding import all_rows, rows_as
+from neuroada.sparse.sharded_rows import all_rows, rows_as
 from neuroada.tasks.data import InstructionDataModule
 from neuroada.training.loss import SummedLoss
 from neuroada.training.module import NeuroAdaModule

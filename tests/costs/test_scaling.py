@@ -23,7 +23,7 @@ from neuroada.config.errors import UserError
 from neuroada.costs.memory import MemoryPlan
 from neuroada.costs.roofline import Cluster, measured_share, operations, step_seconds
 from neuroada.costs.scaling import MODELS, Layout, Sizes, bytes_sent, model_config, rank_memory, sizes_of
-from neuroada.sparse.sharding import local_rows
+from neuroada.sparse.sharded_rows import local_rows
 from neuroada.tasks.batches import TrainingBatch
 from neuroada.training import models
 from neuroada.training.loss import SummedLoss

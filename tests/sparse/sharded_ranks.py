@@ -27,7 +27,7 @@ from transformers import (
 )
 
 import neuroada
-from neuroada.sparse.sharding import all_rows, rows_as
+from neuroada.sparse.sharded_rows import all_rows, rows_as
 
 NUM_STEPS = 10
 
