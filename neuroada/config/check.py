@@ -158,6 +158,8 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield from _adapter_rules(adapter, _section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:
         yield f"adapter={adapter}: job={name} reads no adapter; use job=evaluate or job=merge"
+    if isinstance(adapter, list) and len(adapter) > 1 and _shards(_section(values, "trainer")):
+        yield "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
         yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")
 
@@ -169,12 +171,16 @@ def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:
         yield f"adapter={adapter}: needs the base it was trained on; add benchmark.random_weights=false"
 
 
+def _shards(trainer: Mapping[str, Any]) -> bool:
+    return str(_section(trainer, "strategy").get("_target_")).endswith(".ShardedStrategy")
+
+
 def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:
     """Engines of other libraries run the whole model in one process, and vLLM reads its weights from the checkpoint."""
     decoding, trainer = _section(values, "evaluation").get("decoding"), _section(values, "trainer")
     if decoding not in ("continuous", "vllm"):
         return
-    if str(_section(trainer, "strategy").get("_target_")).endswith(".ShardedStrategy"):
+    if _shards(trainer):
         yield f"evaluation.decoding={decoding}: cannot run on a sharded model; use evaluation.decoding=auto"
     if decoding == "continuous":
         return

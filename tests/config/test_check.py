@@ -160,6 +160,16 @@ def test_an_adapter_for_a_benchmark_without_its_base(
     assert line.endswith(message)
 
 
+def test_a_sharded_model_has_one_adapter(
+    checked: Checked, store_adapter: Callable[..., object], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    adapters = f"adapter=[{store_adapter()},{store_adapter(other)}]"
+    (line,) = mistakes_of(checked, "job=evaluate", "trainer=fsdp", adapters)
+    assert line == "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -1,4 +1,4 @@
-"""What a scored model was trained on: found by its adapter's run folder."""
+"""The parts of a run: what a scored model was trained on, and what only a training run has to fit."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.training.preparation import prepare, prepare_evaluation
 
@@ -65,3 +66,10 @@ def test_dropped_rows_are_part_of_a_run_s_content(make_run: MakeRun, leaky: Path
     content = prepare(make_run("task.clean_of=[boolq]"), tmp_path / "clean").content
     assert content["dropped_rows"] == {"boolq": 1}
     assert "dropped_rows" not in prepare(make_run(), tmp_path / "published").content
+
+
+def test_only_training_batches_are_divided_over_the_ranks(make_run: MakeRun, leaky: Path, tmp_path: Path) -> None:
+    sizes = ("data.batch_size=4", "data.micro_batch_size=4", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert prepare_evaluation(make_run("job=evaluate", *sizes), tmp_path).trainer.world_size == 2
+    with pytest.raises(UserError, match=r"data\.batch_size=4: must be a multiple of .*4 x 2 processes"):
+        prepare(make_run(*sizes), tmp_path)
