@@ -16,7 +16,7 @@ Shapes: B prompts of a batch, N new tokens.
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,26 @@ class _Questions:
                 batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE], config.pad_token_id)
                 yield place, batch, generate(self.model, batch, config)
 
+    def _prompt(self, place: int, index: int) -> list[int]:
+        items = self.data.benchmarks[place]
+        position = next(position for position, example in enumerate(items.examples) if example.index == index)
+        return items.prompts[position]
+
     def alone(self, place: int, index: int) -> tuple[int, ...]:
         """The new tokens of one item that nothing else is answered with."""
-        items, config = self.data.benchmarks[place], self.decoding.configs[place]
-        position = next(position for position, example in enumerate(items.examples) if example.index == index)
+        config = self.decoding.configs[place]
         assert config.pad_token_id is not None
-        batch = collate_prompts([(index, items.prompts[position])], config.pad_token_id)
+        batch = collate_prompts([(index, self._prompt(place, index))], config.pad_token_id)
         return _up_to(generate(self.model, batch, config)[0].tolist(), config.eos_token_id)
+
+    def gap(self, place: int, index: int, best: Sequence[int], other: Sequence[int]) -> float:
+        """By how much the first token that differs is likelier in ``best``, as a difference of logits."""
+        # Neither begins with the other, for what ends a completion is a token of it.
+        same = next(step for step, (ours, theirs) in enumerate(zip(best, other, strict=False)) if ours != theirs)
+        ids = [*self._prompt(place, index), *best[:same]]
+        with torch.inference_mode():
+            logits_V = self.model(torch.tensor([ids], device=self.model.device)).logits[0, -1].double()
+        return float(logits_V[best[same]] - logits_V[other[same]])
 
     def engine(self) -> Answers:
         generator = Generator(self.model, self.decoding)  # its drafts and shared starts are a round's own
@@ -121,7 +134,7 @@ def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
     differing = {name: _differing(done, rounds[PLAIN][0].written) for name, done in rounds.items()}
     alone = {key: questions.alone(*key) for key in sorted(frozenset().union(*differing.values()))}
     return [
-        shared | _row(done, rounds[PLAIN]) | {"method": name} | _disputed(done, differing[name], alone)
+        shared | _row(done, rounds[PLAIN]) | {"method": name} | _disputed(questions, done, differing[name], alone)
         for name, done in rounds.items()
     ]
 
@@ -172,12 +185,18 @@ def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, 
     return frozenset(key for one in rounds for key in expected if one.written[key] != expected[key])
 
 
-def _disputed(rounds: list[_Round], differing: frozenset[tuple[int, int]], alone: Written) -> dict[str, int]:
-    """How many have other tokens than the plain loop's, and how many disputed ones other tokens than alone."""
-    wrong = {key for one in rounds for key, ids in alone.items() if one.written[key] != ids}
+def _disputed(
+    questions: _Questions, rounds: list[_Round], differing: frozenset[tuple[int, int]], alone: Written
+) -> dict[str, Any]:
+    """How many items have other tokens than the plain loop's, and how many disputed ones other tokens than alone.
+
+    ``largest_gap`` tells ties from mistakes: the largest difference of logits against which these last were decided.
+    """
+    wrong = {key: one.written[key] for one in rounds for key, ids in alone.items() if one.written[key] != ids}
+    gaps = [questions.gap(*key, alone[key], ids) for key, ids in wrong.items()]
     if differing:
         logger.warning("%d items have other tokens than the plain loop's", len(differing))
-    return {"differing": len(differing), "unlike_alone": len(wrong)}
+    return {"differing": len(differing), "unlike_alone": len(wrong), "largest_gap": max(gaps, default=None)}
 
 
 def _row(rounds: list[_Round], plain: list[_Round]) -> dict[str, Any]:

@@ -151,6 +151,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
             "x plain, CPU": f"{row['vs_plain_cpu']:.2f}",
             "differing": str(row["differing"]),
             "unlike alone": str(row["unlike_alone"]),
+            "by logits": "-" if row["largest_gap"] is None else f"{row['largest_gap']:.1e}",
         }
     return {
         **named,

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuroada.config.run_files import RESULT_FILE
-from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
+from neuroada.tasks.data import ENGINES, default_tokens_per_batch
 from neuroada.tasks.scoring import interval
 from neuroada.training.record import read_result
 
@@ -126,7 +126,10 @@ def conditions(result: dict[str, Any]) -> str:
 def _batches(result: dict[str, Any]) -> str:
     """What bounds an evaluation batch; results of earlier versions know no bound on tokens."""
     evaluation = result["config"]["evaluation"]
-    default = CPU_TOKENS_PER_BATCH if result["device"].startswith("cpu") else GPU_TOKENS_PER_BATCH
+    decoding = evaluation.get("decoding", "auto")
+    if decoding in ENGINES:
+        return f"answered by {ENGINES[decoding]}"
+    default = default_tokens_per_batch(decoding, result["device"].partition(":")[0])
     limits = [f"{evaluation['batch_size']} prompts"] if evaluation["batch_size"] else []
     if "max_tokens_per_batch" in evaluation:
         limits.append(f"{evaluation['max_tokens_per_batch'] or default:,} tokens")

@@ -32,6 +32,8 @@ CPU_TOKENS_PER_BATCH = 8192
 """Prompts and completions generated together: rows enough that reading the weights once a token is shared by many."""
 GPU_TOKENS_PER_BATCH = 32_768
 """16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
+ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
+"""Values of ``evaluation.decoding`` that make batches of their own."""
 ENGINE_TOKENS_PER_BATCH = 1_048_576
 """Prompts handed to an engine that makes its own batches; what it answers together is kept together if a run stops."""
 
@@ -282,7 +284,7 @@ class InstructionDataModule(lightning.LightningDataModule):
 
 def default_tokens_per_batch(decoding: str, device_type: str) -> int:
     """What ``evaluation.max_tokens_per_batch=null`` means."""
-    if decoding in ("continuous", "vllm"):
+    if decoding in ENGINES:
         return ENGINE_TOKENS_PER_BATCH
     return CPU_TOKENS_PER_BATCH if device_type == "cpu" else GPU_TOKENS_PER_BATCH
 

@@ -38,7 +38,7 @@ class TestResume:
         ],
     )
     def test_what_is_stored_may_be_repeated(self, checked: Checked, store_run: StoreRun, override: str) -> None:
-        folder = store_run("budget=top5", "seed=7")
+        folder = store_run("budget=top5", "seed=7", "optimizer.lr=0.01")
         assert checked(f"resume={folder}", override).seed == 7
 
     @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ class TestResume:
         self, checked: Checked, store_run: StoreRun, override: str, change: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delenv("NEUROADA_DATA", raising=False)
-        folder = store_run("budget=top5", "seed=7")
+        folder = store_run("budget=top5", "seed=7", "optimizer.lr=0.01")
         with pytest.raises(UserError) as caught:
             checked(f"resume={folder}", override)
         assert str(caught.value).startswith(f"resume={folder}: a resumed run keeps its configuration, but ")

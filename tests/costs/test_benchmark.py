@@ -57,7 +57,7 @@ def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path)
     plain, engine = evaluation_rows_of(make_run(*EVALUATION, "evaluation.limit=8"), tmp_path)
     documented = (
         "scope shape method top_k dtype device questions step_ms step_ms_min step_ms_max cpu_ms questions_per_s "
-        "tokens_per_s vs_plain vs_plain_cpu decoding differing unlike_alone"
+        "tokens_per_s vs_plain vs_plain_cpu decoding differing unlike_alone largest_gap"
     )
     assert set(plain) == set(engine) == set(documented.split())
     assert (plain["method"], engine["method"]) == ("plain", "engine")
@@ -68,7 +68,7 @@ def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path)
         assert row["step_ms_min"] <= row["step_ms"] <= row["step_ms_max"]
         assert row["questions_per_s"] == pytest.approx(15_000 / row["step_ms"], rel=0.01)
         assert row["cpu_ms"] > 0
-        assert row["differing"] == row["unlike_alone"] == 0
+        assert (row["differing"], row["unlike_alone"], row["largest_gap"]) == (0, 0, None)
 
 
 def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,8 @@ def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: p
     assert (plain["differing"], plain["unlike_alone"]) == (0, 0)
     assert (engine["differing"], engine["unlike_alone"]) == (engine["questions"], engine["questions"])
     lines = (tmp_path / "benchmark.md").read_text().splitlines()
-    assert [cell.strip() for cell in lines[-1].split("|")][-3:-1] == [str(engine["questions"])] * 2
+    assert [cell.strip() for cell in lines[-1].split("|")][-4:-2] == [str(engine["questions"])] * 2
+    assert engine["largest_gap"] > 0
 
 
 def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

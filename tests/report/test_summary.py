@@ -166,3 +166,15 @@ def test_a_damaged_result_is_one_message(tmp_path: Path, content: str) -> None:
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(UserError, match=r"result\.json is (damaged|not a result).*delete it to run again"):
         read_result(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("decoding", "text"),
+    [("vllm", "answered by vLLM"), ("continuous", "answered by transformers' continuous batching")],
+)
+def test_conditions_name_an_engine_that_makes_its_own_batches(
+    make_result: MakeResult, decoding: str, text: str
+) -> None:
+    result = make_result(boolq=(1, 2))
+    result["config"]["evaluation"] = {"batch_size": None, "max_tokens_per_batch": None, "decoding": decoding}
+    assert conditions(result).endswith(f", {text}")
