@@ -106,6 +106,13 @@ class Group:
         return tuple(cell for cell in self.cells if not cell.is_base)
 
     @property
+    def base_loss(self) -> float | None:
+        """The base's held-out loss, which every training run measures at step 0; None where they do not agree."""
+        found = {run.outcome("validation.base_loss") for cell in self.trained for run in cell.runs} - {None}
+        losses = {round(loss, 4) for loss in found}
+        return losses.pop() if len(losses) == 1 else None
+
+    @property
     def series(self) -> dict[str, list[Cell]]:
         """The cells that train, by what one line connects."""
         found: dict[str, list[Cell]] = {}

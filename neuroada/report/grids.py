@@ -42,7 +42,7 @@ def cells_grid(group: Group) -> Grid:
             MISSING if cell.percent is None else f"{cell.percent:.3f}",
             f"{cell.trainable:,}",
             str(len(cell.runs)),
-            *(_estimate(cell, name) for name in numbers),
+            *(_of_group(group, cell, name) for name in numbers),
         ]
         for cell in group.cells
     ]
@@ -131,6 +131,13 @@ def write_csv(path: Path, runs: Sequence[Run]) -> None:
 
 def _rounded(name: str) -> Callable[[Run], float | None]:
     return lambda run: round(run.numbers[name], 4) if name in run.numbers else None
+
+
+def _of_group(group: Group, cell: Cell, name: str) -> str:
+    """As ``_estimate``; a base that measured no held-out loss has the one its fine-tunes started from."""
+    if cell.is_base and name == "held-out loss" and cell.estimate(name) is None:
+        return _number(group.base_loss, _DECIMALS[name])
+    return _estimate(cell, name)
 
 
 def _estimate(cell: Cell, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from neuroada.report.cells import Estimate, Group, grouped, in_order, over_learning_rates
+from neuroada.report.grids import cells_grid
 from neuroada.report.runs import Run, Status, read_runs
 
 StoreSweep = Callable[..., Path]
@@ -49,6 +50,7 @@ def test_what_was_not_recorded_is_no_estimate(store_sweep: StoreSweep) -> None:
     [group] = grouped(read_runs(store_sweep(top_ks=[1], seeds=[1])))
     assert group.base is not None
     assert group.base.estimate("held-out loss") is None
+    assert group.base_loss is None, "none of them measured before training"
     assert group.has("held-out loss")
     assert not group.has("AddSub")
 
@@ -110,3 +112,14 @@ def test_a_stored_configuration_of_any_shape_is_taken(made_up: MakeResult) -> No
 
 def test_benchmarks_stand_in_the_papers_order() -> None:
     assert in_order(["my_own", "gsm8k", "piqa", "boolq", "piqa"]) == ["boolq", "piqa", "gsm8k", "my_own"]
+
+
+@pytest.mark.parametrize(
+    ("at_step_0", "shown"), [((2.25, 2.25001), "2.2500"), ((2.25, 2.5), "–"), ((None, 2.25), "2.2500")]
+)
+def test_the_base_has_the_loss_its_fine_tunes_started_from(made_up: MakeResult, at_step_0: Any, shown: str) -> None:
+    results = [made_up("m", "t", 1, seed, {"boolq": 50}) for seed in (1, 2)]
+    for result, loss in zip(results, at_step_0, strict=True):
+        result["validation"] |= {} if loss is None else {"base_loss": loss}
+    grid = cells_grid(group_of(made_up("m", "t", None, 1, {"boolq": 20}), *results))
+    assert [row[grid.header.index("held-out loss")] for row in grid.rows] == [shown, "1.5150 ± 0.0071"]
