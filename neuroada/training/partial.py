@@ -64,7 +64,8 @@ class PartialPredictions:
         return "" if whole else json.dumps({"run": self._run}) + "\n"
 
     def _rows(self, path: Path) -> Iterator[Prediction]:
-        lines = _whole_lines(path).splitlines()
+        # Not splitlines(): a generation may hold other line separators, which JSON leaves as they are.
+        lines = _whole_lines(path).split("\n")[:-1]
         try:
             values = [json.loads(line) for line in lines]
             stored = values[0]["run"] if values else self._run

@@ -13,9 +13,9 @@ from neuroada.training.partial import PartialPredictions
 RUN = {"base": "one", "decoding": {"max_new_tokens": 32}}
 
 
-def prediction(index: int) -> Prediction:
+def prediction(index: int, generation: str = "the correct answer is true") -> Prediction:
     example = Example(index=index, instruction="Which?\nThis –", output="the correct answer is true", answer="true")
-    return judge(example, "the correct answer is true", COMMONSENSE)
+    return judge(example, generation, COMMONSENSE)
 
 
 def partial(folder: Path, rank: int = 0, run: Any = RUN) -> PartialPredictions:
@@ -29,6 +29,13 @@ def test_all_ranks_are_read(tmp_path: Path) -> None:
         file.append([prediction(rank + 2), prediction(rank + 4)])
     assert sorted(row["index"] for row in partial(tmp_path, rank=7).read()) == [0, 1, 2, 3, 4, 5]
     assert partial(tmp_path).read()[0] == prediction(0)
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\r\n", "\x1c"])
+def test_generation_with_line_separators_is_one_row(tmp_path: Path, separator: str) -> None:
+    row = prediction(0, f"one{separator}two")
+    partial(tmp_path).append([row, prediction(1)])
+    assert partial(tmp_path).read() == [row, prediction(1)]
 
 
 def test_nothing_is_there_at_first_and_after_removal(tmp_path: Path) -> None:
