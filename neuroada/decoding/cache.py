@@ -40,7 +40,9 @@ class SharedStart:
         shared = _common_start([*known, *(prompt[:-1] for prompt in prompts)])
         if self._tokens is None and shared:
             ids = torch.tensor([shared], device=self._model.device)
-            self._model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+            cache = DynamicCache(config=self._model.config)  # a pass that runs out of memory leaves half a cache behind
+            self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._cache = cache
         self._tokens = shared
         return len(shared)
 

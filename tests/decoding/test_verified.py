@@ -154,6 +154,21 @@ def test_what_all_prompts_begin_with_is_read_once(model: PreTrainedModel, prompt
     assert read == [(1, 6), (8, longest[0] - 6), (8, longest[1] - 3)]
 
 
+def test_shared_start_that_ran_out_of_memory_is_read_anew(
+    model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]]
+) -> None:
+    decoder = VerifiedDecoder(model, END, None)
+
+    def run_out(*_: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    hook = model.get_submodule("model.layers.1").register_forward_pre_hook(run_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        decode(decoder, prompts, 24)
+    hook.remove()
+    assert decode(decoder, prompts, 12) == greedy
+
+
 def test_bundled_model_on_its_benchmark() -> None:
     folder = Path(neuroada.bundled.__file__).parent
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
