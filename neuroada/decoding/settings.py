@@ -7,6 +7,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError, suggest
+from neuroada.config.resolution import first_line
 from neuroada.config.schema import EvaluationConfig
 from neuroada.tasks.batches import pad_token_id
 from neuroada.tasks.loading import BenchmarkItems
@@ -15,6 +16,12 @@ _KEYWORDS = frozenset(vars(GenerationConfig()))
 # What leaves greedy decoding greedy, whatever its value is.
 _GREEDY_KEYWORDS = {"do_sample", "num_beams", "use_cache"}
 _GREEDY_ENGINES = {"verified", "vllm"}
+_SET_ELSEWHERE = {
+    **dict.fromkeys(("max_new_tokens", "max_length"), "use evaluation.max_new_tokens"),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the tokenizer's is used; leave it out"),
+    **dict.fromkeys(("stop_strings", "max_time"), "a completion ends at its end token or its limit; leave it out"),
+    **dict.fromkeys(("num_return_sequences", "return_dict_in_generate"), "one text is scored a prompt; leave it out"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,18 @@ class Decoding:
         """As the configuration wants it.
 
         Raises:
-            UserError: A keyword is not one of ``generate``'s, has a value it refuses, or asks too much of a decoder.
+            UserError: A keyword is unknown, set elsewhere, refused with its value, or too much for a decoder.
         """
         keywords = evaluation.generation
+        for key in sorted(keywords.keys() & _SET_ELSEWHERE.keys()):
+            raise UserError(f"evaluation.generation.{key}: cannot be set here; {_SET_ELSEWHERE[key]}")
         for key in sorted(keywords.keys() - _KEYWORDS):
             raise UserError(f"evaluation.generation.{key}: generate has no such keyword; {suggest(key, _KEYWORDS)}")
         lengths = [evaluation.max_new_tokens or items.protocol.max_new_tokens for items in benchmarks]
         try:
             configs = [_config(tokenizer, length, keywords) for length in lengths]
         except ValueError as error:
-            raise UserError(f"evaluation.generation: {str(error).splitlines()[0]}") from error
+            raise UserError(f"evaluation.generation: {first_line(error)}") from error
         openings = [_opening(tokenizer, items.protocol.trigger) for items in benchmarks]
         return cls(configs, openings, _engine(evaluation))
 

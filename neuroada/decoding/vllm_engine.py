@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from neuroada.config.errors import UserError
+from neuroada.config.resolution import first_line
 
 SHARE_OF_FREE_MEMORY = 0.85
 """Of a GPU, for vLLM's weights and cache; the rest is room for what it does not count."""
@@ -36,7 +37,7 @@ def start_engine(model: PreTrainedModel) -> Any:
             **_memory(model.device),
         )
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"evaluation.decoding=vllm: {model.name_or_path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"evaluation.decoding=vllm: {model.name_or_path}: {first_line(error)}") from error
 
 
 def _memory(device: torch.device) -> dict[str, float]:

@@ -11,6 +11,8 @@ _CHATTY_LOGGERS = {
     "httpx": logging.WARNING,
     # It says every retry twice; the error at the end says what was tried.
     "huggingface_hub": logging.ERROR,
+    # How continuous batching sizes its cache, with dates and in its own format.
+    "ContinuousBatchingLogger": logging.WARNING,
     # It logs traces of errors that it raises all the same.
     "torch._subclasses.fake_tensor": logging.CRITICAL,
 }

@@ -87,6 +87,24 @@ def test_a_prompt_that_is_given_up_is_an_error(
 
 
 @pytest.mark.parametrize(
+    ("keyword", "value", "way_out"),
+    [
+        ("max_new_tokens", 5, "use evaluation.max_new_tokens"),
+        ("eos_token_id", 2, "the tokenizer's is used; leave it out"),
+        ("stop_strings", ["a"], "a completion ends at its end token or its limit; leave it out"),
+        ("num_return_sequences", 2, "one text is scored a prompt; leave it out"),
+        ("return_dict_in_generate", True, "one text is scored a prompt; leave it out"),
+    ],
+)
+def test_keywords_that_are_set_elsewhere_are_refused(
+    small_tokenizer: PreTrainedTokenizerBase, keyword: str, value: Any, way_out: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        make(small_tokenizer, "auto", **{keyword: value})
+    assert str(refusal.value) == f"evaluation.generation.{keyword}: cannot be set here; {way_out}"
+
+
+@pytest.mark.parametrize(
     ("engine", "generation", "message"),
     [
         ("continuous", {"num_beams": 4}, "evaluation.decoding=continuous: has no beams"),
