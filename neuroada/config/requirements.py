@@ -1,6 +1,7 @@
 """Checks of single values of the configuration; each raises UserError with the key, the value and the rule."""
 
 import re
+from collections.abc import Sequence
 
 from neuroada.config.errors import UserError
 
@@ -19,6 +20,12 @@ def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 def require_at_least(key: str, value: int | None, least: int) -> None:
     """None passes: it leaves the value open."""
     require(value is None or value >= least, f"{key}={value}: must be at least {least}")
+
+
+def require_distinct(key: str, names: Sequence[str] | None) -> None:
+    """No name twice; None passes."""
+    twice = next((name for place, name in enumerate(names or ()) if name in (names or ())[:place]), None)
+    require(twice is None, f"{key}: {twice} is listed twice; give each once")
 
 
 def require_name(key: str, name: str) -> None:

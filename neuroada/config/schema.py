@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from neuroada.config.errors import shown
-from neuroada.config.requirements import require, require_at_least, require_choice, require_name
+from neuroada.config.requirements import require, require_at_least, require_choice, require_distinct, require_name
 
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
@@ -95,6 +95,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         require_name("task.name", self.name)
         require(bool(self.benchmarks), f"task.benchmarks={self.benchmarks}: give at least one")
+        require_distinct("task.benchmarks", self.benchmarks)
         require_choice("task.loss_on", self.loss_on, LOSS_ON)
         require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
 
@@ -185,6 +186,7 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
+        require_distinct("evaluation.benchmarks", self.benchmarks)
         require_choice("evaluation.decoding", self.decoding, DECODINGS)
         for key in ("batch_size", "max_tokens_per_batch"):
             require_at_least(f"evaluation.{key}", getattr(self, key), 1)

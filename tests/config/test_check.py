@@ -170,6 +170,12 @@ def test_a_sharded_model_has_one_adapter(
     assert line == "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
 
 
+@pytest.mark.parametrize("key", ["task.benchmarks", "evaluation.benchmarks"])
+def test_a_benchmark_that_is_listed_twice(checked: Checked, key: str) -> None:
+    (line,) = mistakes_of(checked, f"{key}=[boolq,piqa,boolq]")
+    assert line == f"{key}: boolq is listed twice; give each once"
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.config.requirements import require_at_least, require_choice, require_name
+from neuroada.config.requirements import require_at_least, require_choice, require_distinct, require_name
 
 
 def refusal(check: Callable[..., None], *arguments: Any) -> str | None:
@@ -30,6 +30,19 @@ def test_a_number_is_large_enough_or_left_open(value: int | None, said: str | No
 )
 def test_a_choice_is_one_of_those_there_are(value: str, said: str | None) -> None:
     assert refusal(require_choice, "data.split", value, ("test", "validation")) == said
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (None, None),
+        ([], None),
+        (["boolq", "piqa"], None),
+        (["boolq", "piqa", "boolq"], "task.benchmarks: boolq is listed twice; give each once"),
+    ],
+)
+def test_names_are_listed_once(names: list[str] | None, said: str | None) -> None:
+    assert refusal(require_distinct, "task.benchmarks", names) == said
 
 
 @pytest.mark.parametrize("name", ["math", "math_10k", "llama-3.1", "k1+k2"])
