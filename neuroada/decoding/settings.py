@@ -1,5 +1,6 @@
 """How completions are decoded: the configuration's words made into generation configs, and refused where they clash."""
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,11 @@ def _engine(evaluation: EvaluationConfig) -> str:
     if asked in _GREEDY_ENGINES and not _is_greedy(keywords):
         raise UserError(
             f"evaluation.decoding={asked}: only plain greedy decoding can be done so; use evaluation=greedy, or "
+            "evaluation.decoding=auto"
+        )
+    if asked == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "evaluation.decoding=vllm: vllm is not installed; install it into an environment of its own, or use "
             "evaluation.decoding=auto"
         )
     if asked == "continuous" and _num_beams(keywords) > 1:

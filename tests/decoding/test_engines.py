@@ -118,9 +118,9 @@ def test_strategies_that_an_engine_lacks_are_refused(
         make(small_tokenizer, engine, **generation)
 
 
-def test_an_engine_that_is_not_installed_is_named(
-    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+def test_an_engine_that_is_not_installed_is_named_before_a_model_is_read(
+    small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UserError, match=r"evaluation\.decoding=vllm: .*vllm.*environment of its own"):
-        decoders(model, make(small_tokenizer, "vllm"))
+    with pytest.raises(UserError, match=r"evaluation\.decoding=vllm: vllm is not installed.*environment of its own"):
+        make(small_tokenizer, "vllm")
