@@ -84,8 +84,10 @@ def _gpu_ids(gpus: Any) -> list[str] | None:
     if gpus == "auto":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         ids = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
-    else:
+    elif isinstance(gpus, Sequence) and not isinstance(gpus, str):
         ids = [str(gpu) for gpu in gpus]
+    else:
+        raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as [0,1]")
     if not ids:
         raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: there is no GPU here; use hydra/launcher=processes")
     return ids

@@ -69,6 +69,12 @@ def test_gpus_that_are_visible_are_shared_out(
     assert processes(gpus=[0, 1, 2]).gpus == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("gpus", [2, "0,1", True])
+def test_gpus_are_a_list_of_ids(processes: Callable[..., JobProcesses], gpus: Any) -> None:
+    with pytest.raises(SystemExit, match=rf"hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as \[0,1\]"):
+        processes(gpus=gpus)
+
+
 def test_one_gpu_each_needs_a_gpu(processes: Callable[..., JobProcesses], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
