@@ -111,8 +111,11 @@ def judged_again(folder: Path) -> Rescored:
         UserError: A file is missing or damaged, or does not fit the scores of the run.
     """
     result = read_result(folder)
+    scores = (result.get("metrics") or {}).get("benchmarks")
+    if not scores:
+        raise UserError(f"{folder / RESULT_FILE} holds no scores; score the run again")
     before, after = {}, {}
-    for name, score in result["metrics"]["benchmarks"].items():
+    for name, score in scores.items():
         path = predictions_path(folder, name)
         rows = read_predictions(path)
         if len(rows) != score["n"]:

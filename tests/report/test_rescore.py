@@ -151,6 +151,15 @@ def test_disagreements_are_listed_and_the_rest_is_counted(
     assert len(listed) == NUM_LISTED + 2
 
 
+@pytest.mark.parametrize("metrics", [None, {}, {"benchmarks": {}}])
+def test_a_result_without_scores_is_named(store_run: StoreRun, metrics: dict[str, Any] | None) -> None:
+    folder = store_run("a", AddSub=SUMS)
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "metrics": metrics}))
+    with pytest.raises(UserError, match=r"a/result\.json holds no scores; score the run again"):
+        run_over(folder)
+
+
 def test_unicode_line_ends_inside_a_generation_are_no_rows(store_run: StoreRun) -> None:
     folder = store_run("a", AddSub=[("five\u2028so\x85 5", "5")])
     before = contents(folder)
