@@ -58,8 +58,7 @@ class Cell:
 
     @property
     def learning_rate(self) -> float | None:
-        rate = self.first.setting("optimizer.lr")
-        return float(rate) if isinstance(rate, int | float) else None
+        return self.first.learning_rate
 
     @property
     def is_base(self) -> bool:

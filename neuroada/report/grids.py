@@ -84,7 +84,7 @@ def runs_grid(runs: Sequence[Run]) -> Grid:
             str(number),
             run.name,
             _text(run.setting("seed")),
-            _text(run.setting("optimizer.lr") if run.method != "base" else None),
+            _text(run.learning_rate),
             *(_number(run.numbers.get(name), _DECIMALS.get(name, _ACCURACY_DECIMALS)) for name in names),
         ]
         for number, run in enumerate(finished, start=1)
@@ -111,7 +111,7 @@ def write_csv(path: Path, runs: Sequence[Run]) -> None:
         "percent": _rounded("trained %"),
         "trainable": lambda run: run.outcome("budget.trainable"),
         "seed": lambda run: run.setting("seed"),
-        "lr": lambda run: run.setting("optimizer.lr") if run.method != "base" else None,
+        "lr": lambda run: run.learning_rate,
         **{name: _rounded(name) for name in (*benchmarks, "macro", "micro")},
         "strict_macro": _rounded("strict macro"),
         "held_out_loss": _rounded("held-out loss"),

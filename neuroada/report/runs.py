@@ -78,6 +78,13 @@ class Run:
         return top_k if isinstance(top_k, int) else None
 
     @property
+    def learning_rate(self) -> float | None:
+        """What it trained with; None of a run that only scores, whose configuration has one that nothing uses."""
+        rate = self.setting("optimizer.lr")
+        trains = self.method != "base" and self.job == "finetune"
+        return float(rate) if trains and isinstance(rate, int | float) else None
+
+    @property
     def scores(self) -> Mapping[str, Mapping[str, Any]]:
         """Benchmark -> its entry in ``metrics.json``."""
         scores: Mapping[str, Mapping[str, Any]] = self.outcome("metrics.benchmarks") or {}

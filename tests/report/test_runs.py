@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_finished_failed_rejected_and_unfinished_runs_are_told_apart(store_sweep
 def test_runs_stand_in_the_order_of_their_budgets(store_sweep: StoreSweep) -> None:
     root = store_sweep(top_ks=[10, 50, 2, 1], seeds=[1])
     assert [run.top_k for run in read_runs(root)] == [None, 1, 2, 10, 50]
+
+
+def test_a_run_that_only_scores_has_no_learning_rate(made_up: Callable[..., Any], tmp_path: Path) -> None:
+    """Its configuration holds the default, which is not what the adapter was trained with."""
+    config = made_up("m", "t", 1, 1, {"boolq": 50.0}, lr=0.02)["config"]
+    scoring = {**config, "job": {"name": "evaluate"}}
+    base = {**config, "method": {"name": "none"}}
+    rates = [Run(tmp_path, "r", Status.FINISHED, values).learning_rate for values in (config, scoring, base, {})]
+    assert rates == [0.02, None, None, None]
 
 
 def test_a_run_that_was_done_again_by_hand_is_finished(store_sweep: StoreSweep) -> None:
