@@ -33,6 +33,8 @@ from neuroada.config.schema import RunConfig
 
 logger = logging.getLogger(__name__)
 
+_NUM_SHOWN = 4
+"""Differences named of the run that a folder holds: another job differs in nearly every key."""
 _PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
 
 
@@ -103,8 +105,10 @@ class RunRecord:
         if stored.get("seed") != self._values["seed"]:
             changes.append(f"seed: {stored.get('seed')} there, {self._values['seed']} here")
         if changes:
+            num_more = len(changes) - _NUM_SHOWN
+            shown = [*changes[:_NUM_SHOWN], *([f"and {num_more} more"] if num_more > 0 else [])]
             raise UserError(
-                f"{self.folder} holds another run ({'; '.join(changes)}); "
+                f"{self.folder} holds another run ({'; '.join(shown)}); "
                 "use resume=never to replace it, or another hydra.run.dir"
             )
 

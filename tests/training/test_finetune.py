@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.training.evaluate import evaluate
 from neuroada.training.finetune import finetune
 
 MakeRun = Callable[..., RunConfig]
@@ -132,6 +133,8 @@ def test_folder_of_another_run_is_refused_and_kept(make_run: MakeRun, tmp_path: 
     before = (folder / "result.json").read_bytes()
     with pytest.raises(UserError, match=r"optimizer\.lr: 0\.01 there, 0\.02 here"):
         finetune(make_run("optimizer.lr=0.02"), folder)
+    with pytest.raises(UserError, match=r"\(job: finetune there, evaluate here; (?:[^;]+; ){3}and \d+ more\); use"):
+        evaluate(make_run("job=evaluate"), folder)
     assert (folder / "result.json").read_bytes() == before
 
 
