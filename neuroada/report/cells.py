@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neuroada.config.identity import identity
+from neuroada.config.run_files import ADAPTER_FOLDER
 from neuroada.report.runs import Run, Status
 from neuroada.tasks.catalog import DATASETS
 
 SPREAD = "±"
-_SEED_FOLDER = re.compile(r"/s\d+/?$")
+_SEED_FOLDER = re.compile(rf"/s\d+(/{ADAPTER_FOLDER})?/?$")
 
 
 @dataclass(frozen=True)

@@ -87,10 +87,12 @@ def test_a_selection_is_a_series_of_its_own(made_up: MakeResult) -> None:
     assert set(group.series) == {"neuroada selection=magnitude", "neuroada selection=random"}
 
 
-def test_adapters_of_several_seeds_are_one_cell(made_up: MakeResult) -> None:
+@pytest.mark.parametrize("inside", ["", "/", "/adapter"])
+def test_adapters_of_several_seeds_are_one_cell(made_up: MakeResult, inside: str) -> None:
     scored = [made_up("m", "t", 1, 42, {"boolq": 50 + seed}) for seed in (1, 2)]
     for seed, result in enumerate(scored, start=1):
-        result["config"] |= {"job": {"name": "evaluate"}, "adapter": f"outputs/finetune/m/t/neuroada-k1-0/s{seed}"}
+        adapter = f"outputs/finetune/m/t/neuroada-k1-0/s{seed}{inside}"
+        result["config"] |= {"job": {"name": "evaluate"}, "adapter": adapter}
     group = group_of(made_up("m", "t", 1, 1, {"boolq": 50}), *scored)
     assert {cell.label: len(cell.runs) for cell in group.cells} == {
         "neuroada (evaluate) k=1": 2,
