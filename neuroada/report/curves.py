@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neuroada.config.errors import UserError, reported_in_one_line
-from neuroada.report.drawing import panels, style
+from neuroada.report.drawing import panels, steps_axis, style
 from neuroada.training.record import read_result
 
 Curves = dict[str, dict[int, float]]
@@ -76,7 +76,8 @@ def _draw(path: Path, curves: dict[str, Curves]) -> None:
             for axes, (number, of_runs) in zip(places, curves.items(), strict=True):
                 for name, curve in of_runs.items():
                     axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
-                axes.set(xlabel="optimizer step", ylabel=_AXES[number], ylim=(0, None))
+                axes.set(ylabel=_AXES[number], ylim=(0, None))
+                steps_axis(axes)
                 axes.legend()
             figure.savefig(path, metadata={"Date": None})
     except ImportError as error:

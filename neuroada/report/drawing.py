@@ -193,6 +193,12 @@ def decades_axis(axes: Any) -> None:
     axes.set_yticks([], minor=True)
 
 
+def steps_axis(axes: Any) -> None:
+    """An axis of optimizer steps, marked at whole ones."""
+    axes.set_xlabel("optimizer step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
 def rules(axes: Any) -> None:
     """Faint lines to read heights by, behind all that is drawn."""
     axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)

@@ -23,6 +23,7 @@ from neuroada.report.drawing import (
     saved,
     shades,
     shown_k,
+    steps_axis,
     style,
 )
 
@@ -175,7 +176,8 @@ def _training_loss(group: Group, curves: dict[Cell, list[dict[int, float]]]) -> 
         decades_axis(axes)
     else:
         axes.set_ylim(0, None)
-    axes.set(xlabel="optimizer step", ylabel="training loss")
+    axes.set_ylabel("training loss")
+    steps_axis(axes)
     rules(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
