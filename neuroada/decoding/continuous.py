@@ -1,7 +1,7 @@
 """transformers' continuous batching: a row that ends makes room for the next prompt at once.
 
 Faster than batches that wait for their longest row where generations are long and memory is plenty: on GPUs. On a CPU
-it takes three to five times the verified decoder's time (docs/performance.md).
+it takes more than twice the plain loop's time (docs/performance.md).
 """
 
 from collections.abc import Sequence
