@@ -47,6 +47,7 @@ WIDE_PANEL_INCHES = (5.6, 3.1)
 WIDEST_INCHES = 12.4
 _MARGIN_PERCENT = 1.5
 _LEAST_GAP = 0.07
+_MOST_LETTERS = 40
 """Share of an axis that a name needs for itself."""
 
 
@@ -102,7 +103,7 @@ def lines(
         if not placed:
             continue
         _line(axes, placed, number, colour, name)
-        ends[name] = (*_last_point(placed, number), colour)
+        ends[fitting(name)] = (*_last_point(placed, number), colour)
         if note is not None:
             for x, cell in placed.items():
                 annotate(axes, note(cell), (x, _lowest(cell, number)), (2, -11), fontsize=7.5)
@@ -121,6 +122,11 @@ def lines(
         _name_lines(axes, ends)
 
 
+def fitting(name: str) -> str:
+    """A name that leaves room for the figure; a long one loses its middle. The tables have it whole."""
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 16]}…{name[-15:]}"
+
+
 def _line(axes: Any, placed: dict[float, Cell], number: str, colour: str, name: str) -> None:
     """Means with error bars, single seeds as faint dots."""
     known = [estimate for cell in placed.values() if (estimate := cell.estimate(number))]
@@ -129,7 +135,7 @@ def _line(axes: Any, placed: dict[float, Cell], number: str, colour: str, name: 
             dots = [x] * len(estimate.values)
             axes.plot(dots, estimate.values, "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
     means, spreads = [estimate.mean for estimate in known], [estimate.std or 0 for estimate in known]
-    axes.errorbar(list(placed), means, spreads, fmt="o-", color=colour, capsize=2.5, elinewidth=1, label=name)
+    axes.errorbar(list(placed), means, spreads, fmt="o-", color=colour, capsize=2.5, elinewidth=1, label=fitting(name))
 
 
 def _name_lines(axes: Any, ends: dict[str, tuple[float, float, str]]) -> None:

@@ -16,6 +16,7 @@ from neuroada.report.drawing import (
     Figure,
     annotate,
     decades_axis,
+    fitting,
     lines,
     log_axis,
     panels,
@@ -210,7 +211,7 @@ def _cost(group: Group) -> Any:
 
 def _name(cell: Cell, group: Group) -> str:
     """The shortest that tells a cell from the others of its group."""
-    return shown_k(cell) if len(group.series) == 1 and shown_k(cell) else cell.label
+    return shown_k(cell) if len(group.series) == 1 and shown_k(cell) else fitting(cell.label)
 
 
 def _short(count: int) -> str:

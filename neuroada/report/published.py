@@ -89,11 +89,12 @@ def beside_published(group: Group, rows: Sequence[PublishedRow]) -> list[Beside]
 
 
 def _is_comparable(cell: Cell) -> bool:
-    """Whether inputs are chosen as published, and whole test sets are scored."""
+    """Whether inputs are chosen as published, training saw all of its data, and whole test sets are scored."""
     run = cell.first
     is_magnitude = run.setting("method.selection") in (None, "magnitude")
+    is_trained = run.setting("trainer.max_steps") in (None, -1) and not run.setting("task.clean_of")
     is_whole = run.setting("evaluation.limit") is None and run.setting("data.split") in (None, "test")
-    return is_magnitude and is_whole
+    return is_magnitude and is_trained and is_whole
 
 
 def _row(values: Mapping[str, str]) -> PublishedRow:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from neuroada.config.errors import UserError
 from neuroada.config.run_files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE
 from neuroada.training.record import read_result
 
@@ -123,19 +124,18 @@ def _numbers_by_size(name: str) -> list[str | int]:
 
 
 def read_runs(root: Path) -> list[Run]:
-    """All runs below a folder, in the order of their folders.
-
-    Raises:
-        UserError: A result is damaged.
-    """
+    """All runs below a folder, in the order of their folders; one with a damaged result has failed."""
     return [_read_run(folder, str(folder.relative_to(root))) for folder in run_folders(root)]
 
 
 def _read_run(folder: Path, name: str) -> Run:
-    if (folder / RESULT_FILE).is_file():
-        result = read_result(folder)
-        return Run(folder, name, Status.FINISHED, result.get("config", {}), result)
     config = _read_config(folder / CONFIG_FILE)
+    if (folder / RESULT_FILE).is_file():
+        try:
+            result = read_result(folder)
+        except UserError as error:
+            return Run(folder, name, Status.FAILED, config, error=str(error))
+        return Run(folder, name, Status.FINISHED, result.get("config", {}), result)
     if (folder / FAILURE_FILE).is_file():
         failure = _read_failure(folder / FAILURE_FILE)
         status = Status.REJECTED if failure.get("state") == Status.REJECTED.value else Status.FAILED

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -20,7 +21,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.identity import identity
 from neuroada.config.registration import REJECTED, without_hydra
 from neuroada.config.resolution import first_line, resolved
-from neuroada.config.run_files import FAILURE_FILE, read_outcome
+from neuroada.config.run_files import FAILURE_FILE, read_outcome, write_whole
 from neuroada.config.sources import settle
 
 
@@ -98,8 +99,8 @@ class Job:
             "overrides": self.overrides,
             "exit_code": exit_code,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / FAILURE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        with suppress(OSError):  # what failed may be the disk; the table says it all the same
+            write_whole(self.folder / FAILURE_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]]) -> list[Job]:

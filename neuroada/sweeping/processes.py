@@ -107,7 +107,12 @@ def run_all(
             while waiting or running:
                 while waiting and free:
                     job = waiting.pop(0)
-                    running.append(Process(job, command_of(job), free.pop(0)))
+                    try:
+                        running.append(Process(job, command_of(job), free[0]))
+                    except OSError as error:  # a full disk, or no process left: this job's failure, not the sweep's
+                        job.fail(f"could not be started: {error}")
+                    else:
+                        free.pop(0)
                 ended = [process for process in running if process.has_ended()]
                 running = [process for process in running if process not in ended]
                 free += [process.slot for process in ended]

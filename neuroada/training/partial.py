@@ -11,6 +11,7 @@ from typing import Any
 
 from neuroada.config.errors import UserError
 from neuroada.config.identity import changed_keys
+from neuroada.config.run_files import write_whole
 from neuroada.tasks.scoring import Prediction
 
 
@@ -60,7 +61,7 @@ class PartialPredictions:
         """The first line if the file lacks it; takes away what is left of a line that was cut off."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = _whole_lines(self._path)
-        self._path.write_text(whole, encoding="utf-8")
+        write_whole(self._path, whole)
         return "" if whole else json.dumps({"run": self._run}) + "\n"
 
     def _rows(self, path: Path) -> Iterator[Prediction]:

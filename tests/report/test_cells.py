@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from neuroada.report.cells import Estimate, Group, grouped, in_order, over_learning_rates
+from neuroada.report.drawing import fitting
 from neuroada.report.grids import cells_grid
 from neuroada.report.runs import Run, Status, read_runs
 
@@ -125,3 +126,10 @@ def test_the_base_has_the_loss_its_fine_tunes_started_from(made_up: MakeResult, 
         result["validation"] |= {} if loss is None else {"base_loss": loss}
     grid = cells_grid(group_of(made_up("m", "t", None, 1, {"boolq": 20}), *results))
     assert [row[grid.header.index("held-out loss")] for row in grid.rows] == [shown, "1.5150 ± 0.0071"]
+
+
+def test_a_name_too_long_for_a_figure_loses_its_middle() -> None:
+    assert fitting("neuroada k=20") == "neuroada k=20"
+    long = "base benchmarks=['boolq', 'piqa', 'hellaswag'] limit=16"
+    assert fitting(long) == "base benchmarks=['boolq'…swag'] limit=16"
+    assert len(fitting(long)) == 40

@@ -78,11 +78,26 @@ def test_averages_of_other_benchmarks_are_not_compared(made_up: MakeResult) -> N
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("method", "selection"), ("evaluation", "limit"), ("data", "split"), ("budget", "top_k")]
+    ("key", "value"),
+    [
+        ("method", "selection"),
+        ("evaluation", "limit"),
+        ("data", "split"),
+        ("budget", "top_k"),
+        ("trainer", "max_steps"),
+        ("task", "clean_of"),
+    ],
 )
 def test_another_setting_is_not_compared(made_up: MakeResult, key: str, value: str) -> None:
     result = made_up("llama_7b", "commonsense", 20, 1, {"piqa": 80.0})
-    others = {"selection": "random", "limit": 32, "split": "validation", "top_k": 5}
+    others = {
+        "selection": "random",
+        "limit": 32,
+        "split": "validation",
+        "top_k": 5,
+        "max_steps": 3,
+        "clean_of": ["SVAMP"],
+    }
     result["config"].setdefault(key, {})[value] = others[value]
     assert beside(result) == []
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from neuroada.config.errors import UserError
 from neuroada.report.runs import Run, Status, read_runs, run_folders
 
 StoreSweep = Callable[..., Path]
@@ -72,10 +71,11 @@ def test_a_damaged_configuration_or_failure_does_not_hide_the_run(tmp_path: Path
     assert (run.status, run.name, run.model) == (Status.FAILED, ".", "unknown model")
 
 
-def test_a_damaged_result_is_refused(tmp_path: Path) -> None:
+def test_a_run_with_a_damaged_result_has_failed(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{")
-    with pytest.raises(UserError, match=r"result\.json is damaged"):
-        read_runs(tmp_path)
+    [run] = read_runs(tmp_path)
+    assert run.status is Status.FAILED
+    assert "result.json is damaged" in run.error
 
 
 def test_what_lies_inside_a_run_is_no_run(store_sweep: StoreSweep) -> None:

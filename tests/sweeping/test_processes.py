@@ -51,6 +51,16 @@ def ends(pid: int) -> bool:
     return False
 
 
+def test_a_job_that_cannot_be_started_stops_no_other(make_jobs: MakeJobs) -> None:
+    jobs = make_jobs("pass", "pass", "pass")
+    jobs[0].folder.write_text("a file where the folder should be")
+    programs = {jobs[1].label: ["/nowhere/python"]}
+    run_all(jobs, [{}], lambda job: programs.get(job.label, command(job)), lambda: None)
+    assert [job.state for job in jobs] == [State.FAILED, State.FAILED, State.FINISHED]
+    assert all(job.message.startswith("could not be started: ") for job in jobs[:2])
+    assert (jobs[1].folder / "failed.json").is_file()
+
+
 def test_one_failure_stops_no_other(make_jobs: MakeJobs) -> None:
     jobs = make_jobs("print('good')", "raise OSError('disk full')", "import os; os.kill(os.getpid(), 9)", "pass")
     run(jobs)
