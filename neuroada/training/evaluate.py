@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 import neuroada
 from neuroada.config.schema import RunConfig
 from neuroada.config.sources import adapter_directory, runs_of
+from neuroada.sparse import checkpoint
 from neuroada.sparse.adapter import Adapter
 from neuroada.training.finetune import describe_budget
 from neuroada.training.module import NeuroAdaModule
@@ -39,6 +40,8 @@ def _score(run: RunConfig, folder: Path, loaded: NeuroAdaModule | None) -> Neuro
     record = RunRecord(folder, run, content)
     if record.finished():
         return None
+    if directory is not None and not isinstance(preparation.method, PeftAdapter):
+        checkpoint.read(directory)  # a damaged one is told before the backbone is read, and leaves no folder behind
     record.begin()
     module = _build(preparation, directory, loaded)
     started = time.perf_counter()

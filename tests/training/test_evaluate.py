@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.sparse.errors import AdapterError
 from neuroada.training.evaluate import evaluate
 from neuroada.training.finetune import finetune
 from neuroada.training.merge import merge
@@ -45,6 +46,13 @@ def test_training_changed_what_the_model_writes(overrides: list[str], finished: 
     evaluate(compose_run([*overrides, "job=evaluate"]), tmp_path / "base")
     assert predictions(tmp_path / "base") != predictions(finished)
     assert json.loads((tmp_path / "base" / "result.json").read_text())["budget"]["trainable"] == 0
+
+
+def test_a_damaged_adapter_is_named_before_a_run_is_begun(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    (finished / "adapter" / "adapter_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors"):
+        evaluate(compose_run([*overrides, "job=evaluate", f"adapter={finished}"]), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_evaluation_needs_no_training_file(overrides: list[str], data_dir: Path, tmp_path: Path) -> None:
