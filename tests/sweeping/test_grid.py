@@ -55,7 +55,9 @@ def test_the_paper_s_table_is_four_models_with_two_budgets(
 
 
 def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick_run: Path, tmp_path: Path) -> None:
-    first = start("sweep=topk", "budget.top_k=13,5,5,0", "hydra.launcher.n_jobs=2", program=quick_run)
+    first = start(
+        "sweep=topk", "optimizer.lr=0.015", "budget.top_k=13,5,5,0", "hydra.launcher.n_jobs=2", program=quick_run
+    )
     assert first.returncode == 1
     said = first.stderr.splitlines()
     assert said[0] == "neuroada: 2 of 4 jobs did not finish:"
@@ -69,7 +71,7 @@ def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick
     assert contents == [["failed.json", "job.log"], ["job.log", "result.json"]]
     assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == ["finetune", "multirun.yaml", "rejected"]
 
-    again = start("sweep=topk", "budget.top_k=5,5", program=quick_run)
+    again = start("sweep=topk", "optimizer.lr=0.015", "budget.top_k=5,5", program=quick_run)
     assert (again.returncode, again.stderr) == (0, "")
     assert "(accuracy 5.0 %; loss 0.0130; finished on today)" in again.stdout
 
