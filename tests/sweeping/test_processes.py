@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -95,6 +95,15 @@ def test_slots_bound_how_many_run_and_mark_their_jobs(make_jobs: MakeJobs) -> No
         assert all(before[1] < after[0] for before, after in itertools.pairwise(ordered))
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """As a program on a terminal; one that a shell started in the background has Ctrl-C ignored."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_ends_its_jobs_and_their_children(make_jobs: MakeJobs, number: signal.Signals) -> None:
     spawning = (
