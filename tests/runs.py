@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.callbacks import Callback
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.check import check
@@ -127,3 +129,14 @@ def tiny(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any, ch
         "trainer.max_epochs=1",
         "evaluation.max_new_tokens=4",
     ]
+
+
+class StopAt(Callback):
+    """Breaks off training, as a crash would, before an optimizer step is counted."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("crash")

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.parts import not_importable, refused_by_class, wrong_arguments, wrong_rates
 from neuroada.config.resolution import first_line, resolved
-from neuroada.config.schema import RunConfig
+from neuroada.config.schema import ENGINES, RunConfig
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("method", "optimizer", "trainer")
@@ -178,7 +178,7 @@ def _shards(trainer: Mapping[str, Any]) -> bool:
 def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:
     """Engines of other libraries run the whole model in one process, and vLLM reads its weights from the checkpoint."""
     decoding, trainer = _section(values, "evaluation").get("decoding"), _section(values, "trainer")
-    if decoding not in ("continuous", "vllm"):
+    if decoding not in ENGINES:
         return
     if _shards(trainer):
         yield f"evaluation.decoding={decoding}: cannot run on a sharded model; use evaluation.decoding=auto"

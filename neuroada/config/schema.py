@@ -15,7 +15,9 @@ from neuroada.config.requirements import require, require_at_least, require_choi
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
 LOSS_REDUCTIONS = ("step", "micro_batch")
-DECODINGS = ("auto", "verified", "plain", "continuous", "vllm")
+ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
+"""Values of ``evaluation.decoding`` that make batches of their own, and what they are called."""
+DECODINGS = ("auto", "verified", "plain", *ENGINES)
 BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 

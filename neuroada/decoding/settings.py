@@ -1,6 +1,5 @@
 """How completions are decoded: the configuration's words made into generation configs, and refused where they clash."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import EvaluationConfig
+from neuroada.decoding.vllm_engine import library
 from neuroada.tasks.batches import pad_token_id
 from neuroada.tasks.loading import BenchmarkItems
 
@@ -70,11 +70,8 @@ def _engine(evaluation: EvaluationConfig) -> str:
             f"evaluation.decoding={asked}: only plain greedy decoding can be done so; use evaluation=greedy, or "
             "evaluation.decoding=auto"
         )
-    if asked == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise UserError(
-            "evaluation.decoding=vllm: vllm is not installed; install it into an environment of its own, or use "
-            "evaluation.decoding=auto"
-        )
+    if asked == "vllm":
+        library()  # told before the backbone is read
     if asked == "continuous" and _num_beams(keywords) > 1:
         raise UserError(
             "evaluation.decoding=continuous: has no beams; use evaluation=greedy, or evaluation.decoding=auto"

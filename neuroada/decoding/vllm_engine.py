@@ -16,11 +16,11 @@ SHARE_OF_FREE_MEMORY = 0.85
 """Of a GPU, for vLLM's weights and cache; the rest is room for what it does not count."""
 
 
-def start_engine(model: PreTrainedModel) -> Any:
-    """A ``vllm.LLM`` of the model's checkpoint, in the model's precision, greedy decoding's kernels and all.
+def library() -> Any:
+    """The vllm package.
 
     Raises:
-        UserError: vLLM is not installed, or cannot serve this checkpoint.
+        UserError: It is not installed, or not for this environment.
     """
     try:
         import vllm
@@ -29,8 +29,17 @@ def start_engine(model: PreTrainedModel) -> Any:
             f"evaluation.decoding=vllm: {error}; install vllm into an environment of its own, or use "
             "evaluation.decoding=auto"
         ) from error
+    return vllm
+
+
+def start_engine(model: PreTrainedModel) -> Any:
+    """A ``vllm.LLM`` of the model's checkpoint, in the model's precision.
+
+    Raises:
+        UserError: vLLM is not installed, or cannot serve this checkpoint.
+    """
     try:
-        return vllm.LLM(
+        return library().LLM(
             model=model.name_or_path,
             revision=getattr(model.config, "_commit_hash", None),
             dtype=str(model.dtype).removeprefix("torch."),
@@ -57,11 +66,10 @@ class VllmDecoder:
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
         """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
-        from vllm import SamplingParams
-
+        parameters = library().SamplingParams
         ends = [] if self._end is None else [self._end]
         settings = [
-            SamplingParams(temperature=0.0, max_tokens=limit, stop_token_ids=ends, detokenize=False) for limit in limits
+            parameters(temperature=0.0, max_tokens=limit, stop_token_ids=ends, detokenize=False) for limit in limits
         ]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         outputs = self._engine.generate(asked, settings, use_tqdm=False)

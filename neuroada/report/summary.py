@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuroada.config.run_files import RESULT_FILE
-from neuroada.tasks.data import ENGINES, default_tokens_per_batch
+from neuroada.config.schema import ENGINES
+from neuroada.tasks.data import default_tokens_per_batch
 from neuroada.tasks.scoring import interval
 from neuroada.training.record import read_result
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
-from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig, ValidationConfig
+from neuroada.config.schema import ENGINES, DataConfig, EvaluationConfig, TaskConfig, ValidationConfig
 from neuroada.tasks import batches
 from neuroada.tasks.batches import PromptBatch, TrainingBatch
 from neuroada.tasks.catalog import lookup, with_own
@@ -32,8 +32,6 @@ CPU_TOKENS_PER_BATCH = 8192
 """Prompts and completions generated together: rows enough that reading the weights once a token is shared by many."""
 GPU_TOKENS_PER_BATCH = 32_768
 """16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
-ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
-"""Values of ``evaluation.decoding`` that make batches of their own."""
 ENGINE_TOKENS_PER_BATCH = 1_048_576
 """Prompts handed to an engine that makes its own batches; what it answers together is kept together if a run stops."""
 

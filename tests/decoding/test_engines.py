@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -23,18 +22,6 @@ from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
 from neuroada.tasks.batches import PromptBatch, collate_prompts
 from neuroada.tasks.prompts import COMMONSENSE
-
-
-@pytest.fixture
-def model(backbone: Path) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(backbone)
-    return model.eval()
-
-
-@pytest.fixture
-def small_tokenizer(backbone: Path) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(backbone)
-    return tokenizer
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:
@@ -122,5 +109,7 @@ def test_an_engine_that_is_not_installed_is_named_before_a_model_is_read(
     small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UserError, match=r"evaluation\.decoding=vllm: vllm is not installed.*environment of its own"):
+    with pytest.raises(
+        UserError, match=r"evaluation\.decoding=vllm: .*vllm.*; install vllm into an environment of its own"
+    ):
         make(small_tokenizer, "vllm")

@@ -2,14 +2,13 @@
 
 import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
@@ -20,18 +19,6 @@ from neuroada.tasks.batches import PromptBatch, collate_prompts
 from neuroada.tasks.prompts import COMMONSENSE, MATH
 
 GREEDY = {"do_sample": False, "num_beams": 1}
-
-
-@pytest.fixture
-def model(backbone: Path) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(backbone)
-    return model.eval()
-
-
-@pytest.fixture
-def small_tokenizer(backbone: Path) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(backbone)
-    return tokenizer
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str = "auto", **generation: Any) -> Decoding:

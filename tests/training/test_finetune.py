@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
 from neuroada.config.errors import UserError
@@ -17,18 +15,9 @@ from neuroada.config.schema import RunConfig
 from neuroada.training.evaluate import evaluate
 from neuroada.training.finetune import finetune
 
+from ..runs import StopAt
+
 MakeRun = Callable[..., RunConfig]
-
-
-class StopAt(Callback):
-    """Breaks off training, as a crash would, before an optimizer step is counted."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise RuntimeError("crash")
 
 
 def adapter_of(folder: Path) -> dict[str, torch.Tensor]:

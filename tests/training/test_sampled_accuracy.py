@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -24,6 +22,8 @@ from neuroada.tasks.scoring import judge
 from neuroada.training.finetune import finetune
 from neuroada.training.launch import launch
 
+from ..runs import StopAt
+
 MakeRun = Callable[..., RunConfig]
 Write = Callable[[str, Any], Path]
 ASKING = (
@@ -33,17 +33,6 @@ ASKING = (
     *("task.benchmarks=[boolq]", "evaluation.limit=1"),
 )
 STEPS = [0, 6, 12, 18]
-
-
-class StopAt(Callback):
-    """Breaks off training, as a crash would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise RuntimeError("crash")
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -22,22 +21,13 @@ from neuroada.tasks.prompts import PROTOCOLS
 from neuroada.training.finetune import finetune
 from neuroada.training.launch import launch
 
+from ..runs import StopAt
+
 MakeRun = Callable[..., RunConfig]
 EVERY_STEP = ("validation=held_out", "validation.every_n_steps=1", "validation.num_rows=5", "trainer.max_epochs=2")
 # So fast that the loss is lowest on the way.
 FAST = ("optimizer.lr=1", "scheduler=constant")
 KEEP_BEST = (*EVERY_STEP, *FAST, "validation.keep_best=true")
-
-
-class StopAt(Callback):
-    """Breaks off training, as a crash would."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            raise RuntimeError("crash")
 
 
 def result(folder: Path) -> dict[str, Any]:
