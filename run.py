@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from neuroada.config.check import check
 from neuroada.config.errors import reported_in_one_line
-from neuroada.config.registration import register
-from neuroada.config.sources import runs_of, settle
+from neuroada.runs.earlier import runs_of, settle
+from neuroada.runs.folders import register
 from neuroada.sweeping.objective import as_exception_of_a_job, objective
 from neuroada.sweeping.plugins import make_findable
 
@@ -22,7 +22,7 @@ def main(config: DictConfig) -> float | None:
     """Check the whole configuration, then do the job it names; returns what an optimising sweep minimises."""
     # Imported here, so that help and the parent of a sweep start at once.
     from neuroada.report.summary import show
-    from neuroada.training.launch import launch
+    from neuroada.training.distributed.launch import launch
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)

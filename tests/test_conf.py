@@ -11,9 +11,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.check import check
-from neuroada.config.registration import register, without_hydra
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import settle
+from neuroada.runs.earlier import settle
+from neuroada.runs.folders import register, without_hydra
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ABSENT = object()

@@ -1,4 +1,4 @@
-"""Imports point one way: run.py -> report -> costs -> training -> decoding -> tasks; training -> sparse."""
+"""Imports point one way: jobs -> costs -> training -> decoding -> data -> tasks; report -> runs; sparse -> nothing."""
 
 import ast
 import subprocess
@@ -13,13 +13,22 @@ SOURCES = [ROOT / "run.py", *sorted((ROOT / "neuroada").rglob("*.py"))]
 
 # What each part may import of this project. `import neuroada` itself is the Python API, and counts as sparse.
 ALLOWED = {
-    "run": {"report", "training", "sweeping", "config"},
-    "sweeping": {"config"},
-    "report": {"costs", "training", "tasks", "sparse", "config"},
-    "costs": {"training", "decoding", "tasks", "sparse", "config"},
-    "training": {"decoding", "tasks", "sparse", "config", "bundled"},
-    "decoding": {"tasks", "config"},
-    "tasks": {"config", "bundled"},
+    "run": {"report", "training", "sweeping", "runs", "config"},
+    "jobs": {
+        *("report", "costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse"),
+        "config",
+    },
+    "integrations": {"methods", "backbones", "runs", "sparse", "config"},
+    "sweeping": {"runs", "config"},
+    "report": {"runs", "data", "tasks", "config"},
+    "costs": {"training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"},
+    "training": {"decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"},
+    "decoding": {"data", "tasks", "config"},
+    "methods": {"backbones", "sparse", "config"},
+    "backbones": {"config", "bundled"},
+    "runs": {"tasks", "config"},
+    "data": {"tasks", "config", "bundled"},
+    "tasks": {"config"},
     "bundled": set(),
     "config": {"sparse.errors"},
     "sparse": set(),
@@ -27,13 +36,13 @@ ALLOWED = {
 }
 # Who may import libraries that bring a world of their own; the Python API needs none of them.
 LIBRARIES = {
-    "transformers": {"tasks", "decoding", "training", "costs", "bundled"},
-    "lightning": {"tasks", "training", "costs", "report"},
-    "omegaconf": {"run", "config", "training", "sweeping"},
-    "hydra": {"run", "config", "training", "costs", "sweeping"},
+    "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "jobs", "bundled"},
+    "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
+    "omegaconf": {"run", "config", "runs", "training", "sweeping"},
+    "hydra": {"run", "config", "runs", "training", "costs", "jobs", "sweeping"},
 }
 # These compose nothing: they make what the configuration names.
-INSTANTIATING = {"training", "costs"}
+INSTANTIATING = {"training", "costs", "jobs"}
 HYDRA_TO_INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
 SPARSE_NEEDS = {"torch", "safetensors", "triton"}
 
@@ -84,20 +93,26 @@ def test_imports_point_down(path: Path) -> None:
     ("part", "line"),
     [
         ("sparse", "from neuroada.config.errors import UserError"),
-        ("sparse", "from neuroada.tasks.rows import read_rows"),
+        ("sparse", "from neuroada.data.rows import read_rows"),
         ("sparse", "import transformers"),
         ("sparse", "from lightning.pytorch import Trainer"),
         ("sparse", "import numpy"),
-        ("tasks", "from neuroada.training import models"),
-        ("tasks", "from neuroada import training"),
-        ("tasks", "from neuroada.decoding.drafts import Drafts"),
+        ("data", "from neuroada.backbones import loading"),
+        ("data", "from neuroada import training"),
+        ("data", "from neuroada.decoding.drafts import Drafts"),
+        ("tasks", "from neuroada.data.rows import read_rows"),
         ("decoding", "from neuroada.training.module import NeuroAdaModule"),
         ("decoding", "from neuroada.sparse.adapter import Adapter"),
         ("tasks", "from neuroada.sparse.errors import AdapterError"),
         ("tasks", "import neuroada"),
         ("tasks", "from neuroada import attach"),
-        ("tasks", "from omegaconf import DictConfig"),
-        ("tasks", "import hydra.utils"),
+        ("data", "from omegaconf import DictConfig"),
+        ("data", "import hydra.utils"),
+        ("methods", "from neuroada.training.loss import SummedLoss"),
+        ("methods", "from neuroada.data.batches import TrainingBatch"),
+        ("backbones", "from neuroada.methods.contract import Method"),
+        ("runs", "from neuroada.training.module import NeuroAdaModule"),
+        ("runs", "from neuroada.methods.contract import Method"),
         ("training", "from neuroada.report.summary import show"),
         ("training", "import neuroada.report.summary as summary"),
         ("training", "from hydra import compose"),
@@ -105,20 +120,24 @@ def test_imports_point_down(path: Path) -> None:
         ("training", "def late():\n    from neuroada.report import summary"),
         ("training", "from ..report import summary"),
         ("training", "from neuroada.costs.memory import plan"),
+        ("training", "from neuroada.jobs.finetune import finetune"),
         ("costs", "from neuroada.report.summary import show"),
+        ("costs", "from neuroada.jobs.budget import budget"),
         ("report", "from transformers import AutoModel"),
+        ("report", "from neuroada.training.module import NeuroAdaModule"),
+        ("report", "from neuroada.costs.memory import plan"),
         ("report", "import hydra"),
-        ("config", "from neuroada.tasks.catalog import lookup"),
+        ("config", "from neuroada.data.catalog import lookup"),
         ("config", "from neuroada.sparse.adapter import attach"),
         ("config", "from transformers import AutoConfig"),
-        ("bundled", "from neuroada.training.models import load_model"),
+        ("bundled", "from neuroada.backbones.loading import load_model"),
         ("bundled", "from neuroada.tasks.prompts import Example"),
-        ("run", "from neuroada.tasks.data import InstructionDataModule"),
+        ("run", "from neuroada.data.module import InstructionDataModule"),
         ("run", "import transformers"),
-        ("sweeping", "from neuroada.training.record import read_result"),
+        ("sweeping", "from neuroada.training.module import NeuroAdaModule"),
         ("sweeping", "import lightning"),
-        ("training", "from neuroada.sweeping.jobs import plan"),
-        ("config", "from neuroada.sweeping.jobs import plan"),
+        ("training", "from neuroada.sweeping.sweep_jobs import plan"),
+        ("config", "from neuroada.sweeping.sweep_jobs import plan"),
         ("", "from neuroada.config.errors import UserError"),
     ],
 )
@@ -131,9 +150,9 @@ def test_a_planted_violation_is_found(part: str, line: str) -> None:
     [
         ("sparse", "import math\nimport torch\nfrom neuroada.sparse.layer import NeuroAdaLinear"),
         ("config", "from neuroada.sparse.errors import AdapterError"),
-        ("tasks", "import neuroada.bundled\nfrom transformers import PreTrainedTokenizerBase"),
-        ("training", "import neuroada\nfrom neuroada import attach\nfrom hydra.utils import instantiate"),
-        ("report", "from neuroada.training.record import read_result"),
+        ("data", "import neuroada.bundled\nfrom transformers import PreTrainedTokenizerBase"),
+        ("jobs", "import neuroada\nfrom neuroada import attach\nfrom hydra.utils import instantiate"),
+        ("report", "from neuroada.runs.record import read_result"),
         ("sweeping", "from hydra.core.utils import JobReturn\nfrom neuroada.config.check import check"),
         ("", "from neuroada.sparse.adapter import attach"),
     ],

@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
-from neuroada.config.registration import register
 from neuroada.config.schema import RunConfig
-from neuroada.config.sources import settle
+from neuroada.runs.earlier import settle
+from neuroada.runs.folders import register
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from neuroada.config.registration import register
+from neuroada.runs.folders import register
 
-from .runs import CONF, Start
+from .tiny_runs import CONF, Start
 
 # Trained and total parameters in percent, as published.
 SHARES = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neuroada.report.grids import write_csv
-from neuroada.report.runs import read_runs
+from neuroada.runs.listing import read_runs
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 RECORDS = sorted(SWEEPS.glob("*/records"))

@@ -10,9 +10,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
-from neuroada.config.parts import not_importable, refused_by_class, wrong_arguments, wrong_rates
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
+from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("method", "optimizer", "trainer")

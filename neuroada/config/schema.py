@@ -234,7 +234,7 @@ class BenchmarkConfig:
     """Training steps of layer (single linear layers), model (one backbone, random tokens) or epoch (real examples of
     the task), or evaluation (answers to the task's benchmarks)."""
     methods: list[str] = field(default_factory=list)
-    """Contenders, see ``neuroada.training.methods.CONTENDERS``; the frozen floor always runs."""
+    """Contenders, see ``neuroada.methods.methods.CONTENDERS``; the frozen floor always runs."""
     top_k: list[int] = field(default_factory=lambda: [1, 20])
     """Budgets that NeuroAda and the methods matched to it run at."""
     batch_size: int = 8

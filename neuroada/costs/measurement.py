@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from neuroada.costs.workloads import Workload
-from neuroada.training.methods import Contender
+from neuroada.methods.methods import Contender
 
 
 @dataclass(frozen=True)

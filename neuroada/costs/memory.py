@@ -20,16 +20,16 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 import neuroada
+from neuroada.backbones import loading
+from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.costs.allocations import AllocationCounter
+from neuroada.data.batches import TrainingBatch, collate_packed, collate_padded
+from neuroada.data.encoding import Encoded
+from neuroada.methods.methods import Attached, Method, NeuroAda
 from neuroada.sparse.adapter import Adapter
-from neuroada.tasks.batches import TrainingBatch, collate_packed, collate_padded
-from neuroada.tasks.encoding import Encoded
-from neuroada.training import models
-from neuroada.training.attention import attend_by_example
 from neuroada.training.loss import SummedLoss
-from neuroada.training.methods import Attached, Method, NeuroAda
 
 _DEPTHS = (2, 3)
 """Numbers of blocks that deep models are run with."""
@@ -91,7 +91,7 @@ def plan(run: RunConfig, method: Method, device_type: str) -> MemoryPlan:
         NotPredictable: The architecture does what depends on values: some mixtures of experts do.
         UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
     """
-    counted = method.budget(models.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
+    counted = method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
     model = _skeleton(run, device_type)
     weights = _bytes_of([*model.parameters(), *model.buffers()])
     if counted.trainable == 0:
@@ -106,8 +106,8 @@ def plan(run: RunConfig, method: Method, device_type: str) -> MemoryPlan:
 
 
 def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:
-    dtype = models.resolve_dtype(run.model.dtype, device_type)
-    return models.random_model(run.model, torch.device("meta"), dtype).train()
+    dtype = loading.resolve_dtype(run.model.dtype, device_type)
+    return loading.random_model(run.model, torch.device("meta"), dtype).train()
 
 
 def _peaks(run: RunConfig, method: Method, layers: Iterable[str], device_type: str) -> _Peaks:
@@ -150,7 +150,7 @@ def _peaks_of(
     before = _bytes_of([*model.parameters(), *model.buffers()])
     attached = _attach(model, method, layers, run)
     if run.model.gradient_checkpointing:
-        models.enable_gradient_checkpointing(model)
+        loading.enable_gradient_checkpointing(model)
     optimizer = _started_optimizer(run, attached)
     if run.data.batch_size > run.data.micro_batch_size or run.trainer.get("devices", 1) != 1:
         _fill_gradients(attached)

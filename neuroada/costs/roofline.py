@@ -9,7 +9,7 @@ from typing import Any
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
-from neuroada.costs.scaling import Layout, Sizes, sizes_of
+from neuroada.costs.many_devices import Layout, Sizes, sizes_of
 
 
 @dataclass(frozen=True)

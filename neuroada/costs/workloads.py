@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from neuroada.backbones import loading
+from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
-from neuroada.tasks.batches import TrainingBatch
-from neuroada.tasks.data import InstructionDataModule
-from neuroada.training import models
-from neuroada.training.attention import attend_by_example
+from neuroada.data.batches import TrainingBatch
+from neuroada.data.module import InstructionDataModule
+from neuroada.methods.methods import Targets
 from neuroada.training.loss import SummedLoss
-from neuroada.training.methods import Targets
 
 Step = Callable[[], None]
 LAYER_SHAPES = ((4096, 4096), (11008, 4096))
@@ -114,13 +114,13 @@ def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
 def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """In training mode: the checkpoint, or the architecture with random weights."""
     if not run.benchmark.random_weights:
-        return models.load_model(run.model, device).train()
+        return loading.load_model(run.model, device).train()
     torch.manual_seed(run.seed)
-    return models.random_model(run.model, device, dtype).train()
+    return loading.random_model(run.model, device, dtype).train()
 
 
 def _slice(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
-    tokenizer = models.load_tokenizer(run.model)
+    tokenizer = loading.load_tokenizer(run.model)
     data = InstructionDataModule(run.task, replace(run.data, batching=batching), run.evaluation, tokenizer, run.seed)
     data.prepare_data()
     data.setup()

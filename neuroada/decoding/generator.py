@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from neuroada.config.errors import UserError
+from neuroada.data.batches import PromptBatch
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.settings import Decoding
-from neuroada.tasks.batches import PromptBatch
 
 logger = logging.getLogger(__name__)
 

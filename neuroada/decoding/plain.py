@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from neuroada.tasks.batches import PromptBatch, collate_prompts
+from neuroada.data.batches import PromptBatch, collate_prompts
 
 
 class PlainDecoder:

@@ -9,9 +9,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import EvaluationConfig
+from neuroada.data.batches import pad_token_id
+from neuroada.data.loaders import BenchmarkItems
 from neuroada.decoding.vllm_engine import library
-from neuroada.tasks.batches import pad_token_id
-from neuroada.tasks.loading import BenchmarkItems
 
 _KEYWORDS = frozenset(vars(GenerationConfig()))
 # What leaves greedy decoding greedy, whatever its value is.

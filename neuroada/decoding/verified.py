@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
+from neuroada.data.sampling import BudgetBatches
 from neuroada.decoding.cache import SharedStart, joined
 from neuroada.decoding.drafts import Drafts
-from neuroada.tasks.sampling import BudgetBatches
 
 CPU_TOKENS_PER_PASS = 1024
 """Prompts read together: enough to keep the arithmetic units busy; more only adds padding."""

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neuroada.config.identity import identity
-from neuroada.config.run_files import ADAPTER_FOLDER
-from neuroada.report.runs import Run, Status
-from neuroada.tasks.catalog import DATASETS
+from neuroada.data.catalog import DATASETS
+from neuroada.runs.files import ADAPTER_FOLDER
+from neuroada.runs.identity import identity
+from neuroada.runs.listing import Run, Status
 
 SPREAD = "±"
 _SEED_FOLDER = re.compile(rf"/s\d+(/{ADAPTER_FOLDER})?/?$")

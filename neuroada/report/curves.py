@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neuroada.config.errors import UserError, reported_in_one_line
 from neuroada.report.drawing import panels, steps_axis, style
-from neuroada.training.record import read_result
+from neuroada.runs.record import read_result
 
 Curves = dict[str, dict[int, float]]
 """Run -> optimizer step -> number."""

@@ -13,7 +13,7 @@ from neuroada.report.cells import SPREAD, Group, grouped
 from neuroada.report.figures import Figure, draw
 from neuroada.report.grids import Grid, cells_grid, open_runs_grid, published_grid, runs_grid, write_csv
 from neuroada.report.published import beside_published, published_rows
-from neuroada.report.runs import Run, Status
+from neuroada.runs.listing import Run, Status
 
 logger = logging.getLogger(__name__)
 

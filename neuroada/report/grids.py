@@ -8,7 +8,7 @@ from typing import Any
 
 from neuroada.report.cells import Cell, Group, in_order
 from neuroada.report.published import Beside
-from neuroada.report.runs import Run, Status
+from neuroada.runs.listing import Run, Status
 
 MISSING = "–"
 _DECIMALS = {"held-out loss": 4, "fit seconds": 0, "tokens/s": 0, "peak GiB": 2}

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from scipy.stats import binomtest
 
-from neuroada.config.run_files import PREDICTIONS_FOLDER
-from neuroada.report.predictions import predictions_path, read_predictions
+from neuroada.runs.files import PREDICTIONS_FOLDER
+from neuroada.runs.predictions import predictions_path, read_predictions
 
 ALL = "all"
 """Stands for the benchmarks together."""

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from neuroada.config.run_files import RESULT_FILE
 from neuroada.config.schema import ENGINES
-from neuroada.tasks.data import default_tokens_per_batch
+from neuroada.data.module import default_tokens_per_batch
+from neuroada.runs.files import RESULT_FILE
+from neuroada.runs.record import read_result
 from neuroada.tasks.scoring import interval
-from neuroada.training.record import read_result
 
 MANY_MISSING = 0.1
 """Share of a benchmark's items without a trigger above which its score says little of what the model knows."""

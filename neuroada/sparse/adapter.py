@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from neuroada.sparse import checkpoint
+from neuroada.sparse import adapter_files
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
 from neuroada.sparse.rewrite import write_values
-from neuroada.sparse.saving import limit_saved_inputs
+from neuroada.sparse.saved_inputs import limit_saved_inputs
 from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.sharded_rows import all_rows, is_sharded
 from neuroada.sparse.sharding import reshard, shard_model
@@ -96,7 +96,9 @@ class Adapter:
     def fingerprint(self) -> str:
         """Hash of the base entries under the bypasses, the same for an fp32 and a bf16 load of one checkpoint."""
         layers = self._attached()
-        return checkpoint.fingerprint({name: all_rows(layer.bypass.original).cpu() for name, layer in layers.items()})
+        return adapter_files.fingerprint(
+            {name: all_rows(layer.bypass.original).cpu() for name, layer in layers.items()}
+        )
 
     def save(self, directory: str | Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, made if missing.
@@ -104,7 +106,7 @@ class Adapter:
         On a sharded model every rank has to call it; the first one writes, the others return when it has.
         """
         layers = self._attached()
-        stored = checkpoint.StoredAdapter(
+        stored = adapter_files.StoredAdapter(
             config=self.config,
             base_model_name_or_path=getattr(self.model, "name_or_path", None) or None,
             revision=getattr(getattr(self.model, "config", None), "_commit_hash", None),
@@ -113,7 +115,7 @@ class Adapter:
             values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
         )
         if not self.is_sharded or torch.distributed.get_rank() == 0:
-            checkpoint.write(Path(directory), stored)
+            adapter_files.write(Path(directory), stored)
         if self.is_sharded:
             torch.distributed.barrier()
 
@@ -276,7 +278,7 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Ad
     check_way(gradient)
     directory = Path(directory)
     refuse_attached(dict(model.named_modules()))
-    stored = checkpoint.read(directory)
+    stored = adapter_files.read(directory)
     missing = sorted(stored.columns.keys() - dict(model.named_modules()).keys())
     if missing:
         raise AdapterError(

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from neuroada.sparse import checkpoint
+from neuroada.sparse import adapter_files
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import Bypass, BypassedLinear
-from neuroada.sparse.saving import limit_saved_inputs
+from neuroada.sparse.saved_inputs import limit_saved_inputs
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PreparedAdapter:
 
 def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path) -> PreparedAdapter:
     """Read and check an adapter for layers that have another one now; see ``Adapter.prepare``."""
-    stored = checkpoint.read(directory)
+    stored = adapter_files.read(directory)
     _check_same(set(stored.columns), set(layers), str(directory))
     for name, layer in layers.items():
         stored.check_shape(name, layer.weight, directory)

@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from neuroada.config.run_files import LOG_FILE
-from neuroada.sweeping.jobs import Job, State
+from neuroada.runs.files import LOG_FILE
 from neuroada.sweeping.objective import held_out_loss
+from neuroada.sweeping.sweep_jobs import Job, State
 
 _STYLES = {
     State.WAITING: "dim",

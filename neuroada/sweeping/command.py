@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from neuroada.sweeping.jobs import Job
+from neuroada.sweeping.sweep_jobs import Job
 
 # What is said of the sweep itself; a job is a single run in a folder that the sweep assigns.
 _KEYS_OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweep", "hydra.mode", "hydra.run.")

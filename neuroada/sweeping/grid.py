@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from neuroada.sweeping.board import jobs_table
-from neuroada.sweeping.jobs import Job, State, plan
 from neuroada.sweeping.queues import launch_elsewhere
+from neuroada.sweeping.sweep_jobs import Job, State, plan
 
 
 @runtime_checkable

@@ -13,10 +13,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from neuroada.config.errors import UserError
 from neuroada.sweeping.board import Board
 from neuroada.sweeping.command import command_of
-from neuroada.sweeping.jobs import Job, State, plan
 from neuroada.sweeping.objective import held_out_loss, is_optimising, no_held_out_loss
 from neuroada.sweeping.processes import run_all
 from neuroada.sweeping.queues import launch_elsewhere
+from neuroada.sweeping.sweep_jobs import Job, State, plan
 
 
 class JobProcesses:

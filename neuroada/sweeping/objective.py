@@ -9,7 +9,7 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 
 from neuroada.config.errors import UserError
-from neuroada.config.run_files import read_outcome
+from neuroada.runs.files import read_outcome
 
 
 def held_out_loss(result: Mapping[str, Any] | None) -> float | None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from neuroada.config.lifetime import end_with_parent
-from neuroada.config.run_files import LOG_FILE
-from neuroada.sweeping.jobs import Job, State
+from neuroada.runs.files import LOG_FILE
+from neuroada.runs.process_lifetime import end_with_parent
+from neuroada.sweeping.sweep_jobs import Job, State
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from contextlib import redirect_stderr
 from hydra.core.utils import JobReturn, JobStatus
 
 from neuroada.config.resolution import first_line
-from neuroada.config.run_files import read_outcome
-from neuroada.sweeping.jobs import Job, State
+from neuroada.runs.files import read_outcome
+from neuroada.sweeping.sweep_jobs import Job, State
 
 logger = logging.getLogger(__name__)
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]

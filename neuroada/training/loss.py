@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from neuroada.tasks.batches import IGNORED, TrainingBatch
-from neuroada.training.attention import LENGTHS, attends_by_example
-from neuroada.training.probes import logits_are_plain
+from neuroada.backbones.packed_attention import LENGTHS, attends_by_example
+from neuroada.backbones.probes import logits_are_plain
+from neuroada.data.batches import IGNORED, TrainingBatch
 
 _CHUNK_LOGITS = 2**25
 """Logits that exist at a time: 128 MiB in fp32."""

@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, get_scheduler
 
+from neuroada.backbones.packed_attention import attend_by_example, attend_by_row
+from neuroada.backbones.probes import require_separate_examples
 from neuroada.config.errors import UserError
 from neuroada.config.schema import SchedulerConfig
+from neuroada.data.batches import PromptBatch, TrainingBatch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
 from neuroada.sparse.adapter import Adapter
-from neuroada.tasks.batches import PromptBatch, TrainingBatch
-from neuroada.training.attention import attend_by_example, attend_by_row
+from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.loss import SummedLoss
-from neuroada.training.probes import require_separate_examples
-from neuroada.training.sharding import ShardedStrategy
 from neuroada.training.steps import planned_steps
 
 CHECKPOINT_KEY = "neuroada"

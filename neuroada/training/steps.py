@@ -5,7 +5,7 @@ import math
 import lightning
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.data import InstructionDataModule
+from neuroada.data.module import InstructionDataModule
 
 
 def steps_per_epoch(trainer: lightning.Trainer) -> int:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.training.sharding import Lockstep, ShardedStrategy
+from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
 
 # Paths in the configuration of loggers and callbacks are relative to the run folder, so that a configuration can be
 # moved and compared; these are the keywords that hold them.

@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
-from neuroada.config.registration import register
-from neuroada.config.sources import settle
-from neuroada.training.launch import launch
+from neuroada.runs.earlier import settle
+from neuroada.runs.folders import register
+from neuroada.training.distributed.launch import launch
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 SEEDS = (1, 2, 3)

@@ -36,14 +36,14 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         # Keywords that a class does not take, or lacks.
         ("+optimizer.lrr=1", "optimizer.lrr: torch.optim.AdamW has no such argument; did you mean lr?"),
         ("+trainer.max_epoch=3", "trainer.max_epoch: lightning.Trainer has no such argument; did you mean max_epochs?"),
-        ("+method.selektion=x", "method.selektion: neuroada.training.methods.NeuroAda has no such argument"),
+        ("+method.selektion=x", "method.selektion: neuroada.methods.methods.NeuroAda has no such argument"),
         (
             "~trainer._target_",
             "trainer._target_: has no value; choose with trainer=..., or give a class by its full name",
         ),
         (
             "+callbacks.progress_bar.rate=1",
-            "callbacks.progress_bar.rate: neuroada.training.progress.ProgressBar has no such argument; "
+            "callbacks.progress_bar.rate: neuroada.training.callbacks.progress_bar.ProgressBar has no such argument; "
             "valid: refresh_rate",
         ),
         # Names that lead nowhere.
@@ -58,7 +58,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ),
         ("optimizer._target_=torch.optim", "optimizer._target_=torch.optim: "),
         ("optimizer._target_=''", "optimizer._target_=: Empty module name; give a class or function by its full name"),
-        ("job.function=neuroada.costs.budget.budgt", "job.function=neuroada.costs.budget.budgt: "),
+        ("job.function=neuroada.jobs.budget.budgt", "job.function=neuroada.jobs.budget.budgt: "),
         # Values of optimizers.
         ("optimizer.lr=fast", "optimizer.lr=fast: must be a number above 0"),
         ("optimizer.lr=-1", "optimizer.lr=-1: must be a number above 0"),

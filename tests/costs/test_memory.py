@@ -11,14 +11,14 @@ import transformers
 from hydra.utils import instantiate
 from transformers import AutoModelForCausalLM
 
+from neuroada.backbones import loading
+from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import measure_peak
 from neuroada.costs.memory import NotPredictable, plan, worst_batch
 from neuroada.costs.workloads import Workload
-from neuroada.training import models
-from neuroada.training.attention import attend_by_example
+from neuroada.methods.methods import Method
 from neuroada.training.loss import SummedLoss
-from neuroada.training.methods import Method
 
 MakeRun = Callable[..., RunConfig]
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def planned_run(make_run: MakeRun, tmp_path: Path) -> MakeRun:
 
 def measured_bytes(run: RunConfig) -> float:
     """Peak of a real step on the largest micro-batch."""
-    model = models.load_model(run.model, CPU).train()
+    model = loading.load_model(run.model, CPU).train()
     summed_loss, batch = SummedLoss(model), worst_batch(run.data)
     if run.data.batching == "packed":
         attend_by_example(model)
@@ -99,7 +99,7 @@ def test_two_blocks_and_three_tell_the_rest(planned_run: MakeRun, monkeypatch: p
 def test_a_gradient_that_outlives_a_micro_batch_counts(planned_run: MakeRun) -> None:
     run = planned_run("Llama", "data.batch_size=1", "data.micro_batch_size=1")
     method: Method = instantiate(run.method, _convert_="all")
-    gradient = 4 * method.budget(models.load_skeleton(run.model), run.model.target_modules, run.budget.top_k).trainable
+    gradient = 4 * method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k).trainable
     alone = plan(run, method, "cpu")
     accumulating = plan(replace(run, data=replace(run.data, batch_size=2)), method, "cpu")
     on_two_devices = plan(replace(run, trainer={**run.trainer, "devices": 2}), method, "cpu")
@@ -122,7 +122,7 @@ def test_known_architectures_need_neither_files_nor_memory(make_run: MakeRun, na
 
 def test_nothing_that_trains_is_the_weights_alone(planned_run: MakeRun) -> None:
     run = planned_run("Llama", "method=none")
-    model = models.load_model(run.model, CPU)
+    model = loading.load_model(run.model, CPU)
     assert planned_bytes(run) == sum(part.nbytes for part in [*model.parameters(), *model.buffers()])
 
 

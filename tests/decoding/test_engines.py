@@ -17,10 +17,10 @@ from transformers import (
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
+from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
-from neuroada.tasks.batches import PromptBatch, collate_prompts
 from neuroada.tasks.prompts import COMMONSENSE
 
 

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
+from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.decoding.generator import Generator, context_length
 from neuroada.decoding.settings import Decoding
 from neuroada.decoding.verified import VerifiedDecoder
-from neuroada.tasks.batches import PromptBatch, collate_prompts
 from neuroada.tasks.prompts import COMMONSENSE, MATH
 
 GREEDY = {"do_sample": False, "num_beams": 1}

@@ -11,7 +11,7 @@ import pytest
 from neuroada.report.cells import Estimate, Group, grouped, in_order, over_learning_rates
 from neuroada.report.drawing import fitting
 from neuroada.report.grids import cells_grid
-from neuroada.report.runs import Run, Status, read_runs
+from neuroada.runs.listing import Run, Status, read_runs
 
 StoreSweep = Callable[..., Path]
 MakeResult = Callable[..., dict[str, Any]]

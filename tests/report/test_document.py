@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neuroada.config.schema import RunConfig
-from neuroada.report.compare import compare
+from neuroada.jobs.compare import compare
 
 StoreSweep = Callable[..., Path]
 MakeResult = Callable[..., dict[str, Any]]

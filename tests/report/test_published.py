@@ -10,7 +10,7 @@ import pytest
 from neuroada.report.cells import Group, grouped
 from neuroada.report.grids import published_grid
 from neuroada.report.published import Beside, beside_published, published_rows
-from neuroada.report.runs import Run, Status
+from neuroada.runs.listing import Run, Status
 
 MakeResult = Callable[..., dict[str, Any]]
 COMMONSENSE = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"]

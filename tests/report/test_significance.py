@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from neuroada.config.errors import UserError
 from neuroada.report.significance import Item, PairedTest, contest, verdicts
-from neuroada.training.record import read_result
+from neuroada.runs.record import read_result
 
 
 def items(benchmark: str, *correct: bool, first: int = 0) -> dict[Item, bool]:
@@ -63,16 +63,16 @@ def test_a_run_without_predictions_is_not_compared() -> None:
     assert contest(None, items("a", True)).note == "has no predictions, not compared"
 
 
-def test_verdicts_are_read_from_the_predictions(store_run: Callable[..., Path]) -> None:
-    folder = store_run("a", AddSub=[("5", "5"), ("6", "5")])
+def test_verdicts_are_read_from_the_predictions(store_scored: Callable[..., Path]) -> None:
+    folder = store_scored("a", AddSub=[("5", "5"), ("6", "5")])
     assert verdicts(folder, read_result(folder)) == {
         Item("AddSub", 0, "AddSub question 0"): True,
         Item("AddSub", 1, "AddSub question 1"): False,
     }
 
 
-def test_damaged_predictions_are_named(store_run: Callable[..., Path]) -> None:
-    folder = store_run("a", AddSub=[("5", "5")])
+def test_damaged_predictions_are_named(store_scored: Callable[..., Path]) -> None:
+    folder = store_scored("a", AddSub=[("5", "5")])
     (folder / "predictions" / "AddSub.jsonl").write_text("{")
     with pytest.raises(UserError, match=r"AddSub\.jsonl: row 1: is damaged"):
         verdicts(folder, read_result(folder))

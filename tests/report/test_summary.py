@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from neuroada.config.errors import UserError
+from neuroada.data.module import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from neuroada.report.summary import conditions, headline, remarks, scores_table, show
-from neuroada.tasks.data import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
-from neuroada.training.record import read_result
+from neuroada.runs.record import read_result
 
 MakeResult = Callable[..., dict[str, Any]]
 

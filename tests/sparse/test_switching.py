@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 import neuroada
-from neuroada.sparse import checkpoint
+from neuroada.sparse import adapter_files
 from neuroada.sparse.errors import AdapterError
 
 from .conftest import bits, logits
@@ -146,7 +146,7 @@ def test_an_adapter_of_another_base_is_refused(tiny_llama: MakeLlama, tmp_path: 
 def test_a_damaged_adapter_is_refused(tiny_llama: MakeLlama, tmp_path: Path) -> None:
     adapter = neuroada.attach(tiny_llama(), CONFIGS["first"])
     adapter.save(tmp_path)
-    path = tmp_path / checkpoint.CONFIG_FILE
+    path = tmp_path / adapter_files.CONFIG_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
     assert_refused(adapter, tmp_path, "format version 99")
     assert_refused(adapter, tmp_path / "nowhere", "is missing")

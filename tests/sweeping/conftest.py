@@ -12,10 +12,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from neuroada.config.registration import register
-from neuroada.sweeping.jobs import Job, plan
+from neuroada.runs.folders import register
+from neuroada.sweeping.sweep_jobs import Job, plan
 
-from ..runs import CONF, ROOT
+from ..tiny_runs import CONF, ROOT
 
 Composed = Callable[..., DictConfig]
 Plan = Callable[..., list[Job]]
@@ -28,7 +28,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from neuroada.config.registration import register
+from neuroada.runs.folders import register
 from neuroada.sweeping.plugins import make_findable
 
 register()

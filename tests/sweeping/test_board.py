@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from neuroada.sweeping.board import Board, jobs_table
-from neuroada.sweeping.jobs import Job, State
+from neuroada.sweeping.sweep_jobs import Job, State
 
 
 @pytest.fixture

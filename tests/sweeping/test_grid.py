@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from neuroada.sweeping.grid import combinations, sweep
 
-from ..runs import Start
+from ..tiny_runs import Start
 
 
 @pytest.fixture

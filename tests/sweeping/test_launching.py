@@ -15,12 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.errors import UserError
 from neuroada.sweeping.command import command_of
-from neuroada.sweeping.jobs import Job, State
 from neuroada.sweeping.launching import JobProcesses
 from neuroada.sweeping.objective import as_exception_of_a_job, held_out_loss, objective
 from neuroada.sweeping.queues import launch_elsewhere
+from neuroada.sweeping.sweep_jobs import Job, State
 
-from ..runs import Start
+from ..tiny_runs import Start
 
 Composed = Callable[..., DictConfig]
 MULTIRUN = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweeper": {"direction": "minimize"}})

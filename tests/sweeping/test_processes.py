@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from neuroada.sweeping.jobs import Job, State
 from neuroada.sweeping.processes import complaint, run_all
+from neuroada.sweeping.sweep_jobs import Job, State
 
 MakeJobs = Callable[..., list[Job]]
 

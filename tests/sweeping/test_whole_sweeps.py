@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..runs import ROOT, Start
+from ..tiny_runs import ROOT, Start
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

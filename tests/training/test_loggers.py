@@ -7,7 +7,7 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.training.finetune import finetune
+from neuroada.jobs.finetune import finetune
 
 MakeRun = Callable[..., RunConfig]
 

@@ -12,8 +12,8 @@ from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.jobs.preparation import Preparation, prepare
 from neuroada.training.module import NeuroAdaModule
-from neuroada.training.preparation import Preparation, prepare
 
 MakeRun = Callable[..., RunConfig]
 

@@ -11,8 +11,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn
 
 if TYPE_CHECKING:
-    from neuroada.sweeping.jobs import Job
     from neuroada.sweeping.launching import JobProcesses
+    from neuroada.sweeping.sweep_jobs import Job
 
 
 class GridSweeper(BasicSweeper):

@@ -1,0 +1,97 @@
+"""Attention of a packed row: one causal call for each example, where a mask would compute all pairs of the row.
+
+Registered with transformers as an attention implementation; without ``example_lengths`` it is that library's sdpa.
+
+Shapes: H heads, T tokens of the row, D head size.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from neuroada.backbones.probes import keeps_examples_apart
+
+logger = logging.getLogger(__name__)
+
+SDPA = "sdpa"
+BY_EXAMPLE = "sdpa_by_example"
+"""Name of the implementation in ``config._attn_implementation``."""
+
+LENGTHS = "example_lengths"
+"""Keyword of a decoder's forward under this implementation: tokens of each example of the row."""
+
+
+def attend_by_example(model: PreTrainedModel) -> bool:
+    """Switch a backbone over if it comes to the same hidden states; says whether it did. ``attend_by_row`` undoes it.
+
+    Backbones with windows, chunks or biases of attention stay with the mask, which knows them.
+    """
+    if model.config._attn_implementation != SDPA or not _attends_to_everything(model):
+        return False
+    AttentionInterface.register(BY_EXAMPLE, _attention)
+    AttentionMaskInterface.register(BY_EXAMPLE, _mask)
+    model.set_attn_implementation(BY_EXAMPLE)
+    try:
+        if keeps_examples_apart(model, LENGTHS):
+            return True
+    except TypeError as error:  # a forward that hands no keywords down
+        logger.debug("%s: %s", type(model).__name__, error)
+    attend_by_row(model)
+    return False
+
+
+def attend_by_row(model: PreTrainedModel) -> None:
+    """Back to the library's sdpa."""
+    if model.config._attn_implementation == BY_EXAMPLE:
+        model.set_attn_implementation(SDPA)
+
+
+def attends_by_example(model: PreTrainedModel) -> bool:
+    """Whether packed rows must come with ``example_lengths``."""
+    return bool(model.config._attn_implementation == BY_EXAMPLE)
+
+
+def _attends_to_everything(model: PreTrainedModel) -> bool:
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: Tensor,  # (1, H, T, D)
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    example_lengths: Sequence[int] | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """(1, T, H, D), as transformers wants it."""
+    if example_lengths is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    lengths = list(example_lengths)
+    parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
+    outputs = [sdpa_attention_forward(module, q, k, v, attention_mask, **kwargs)[0] for q, k, v in parts]
+    return torch.cat(outputs, dim=1), None
+
+
+def _mask(
+    *, q_length: int, kv_length: int, attention_mask: Tensor | None, allow_is_causal_skip: bool, **kwargs: Any
+) -> Tensor | None:
+    """None for a packed row, which transformers marks by what it forbids; else the library's mask."""
+    if attention_mask is None and q_length == kv_length and not allow_is_causal_skip:
+        return None
+    mask: Tensor | None = sdpa_mask(
+        q_length=q_length,
+        kv_length=kv_length,
+        attention_mask=attention_mask,
+        allow_is_causal_skip=allow_is_causal_skip,
+        **kwargs,
+    )
+    return mask

@@ -1,0 +1,215 @@
+"""Scope evaluation of ``job=benchmark``: questions per second of the evaluation engine beside a plain loop.
+
+The plain loop is what reference implementations do: batches of 16 prompts in file order, padded on the left, through
+transformers' ``generate`` until the last row of a batch has ended. The engine is what ``job=evaluate`` runs. Both
+answer the same items with the same model in turn, round after round; the engine starts each round with nothing learnt.
+Items to which they write other tokens are answered once more, each alone, to tell whose are greedy's: where two tokens
+are equally likely to within rounding, batches of another shape can choose the other one.
+
+Machines are shared, so two clocks are read: the wall clock (``step_ms``, which speeds and speed-ups are made of) and
+the CPU time of this process, all its threads together (``cpu_ms``), which other work on the machine moves far less. On
+a GPU the CPU time says nothing of the GPU's.
+
+Shapes: B prompts of a batch, N new tokens.
+"""
+
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import neuroada
+from neuroada.backbones import loading
+from neuroada.config.schema import RunConfig
+from neuroada.costs.measurement import device_name, synchronize
+from neuroada.costs.workloads import backbone
+from neuroada.data.batches import PromptBatch, collate_prompts
+from neuroada.data.module import InstructionDataModule, default_tokens_per_batch
+from neuroada.decoding.generator import Generator
+from neuroada.decoding.plain import generate
+from neuroada.decoding.settings import Decoding
+from neuroada.runs.earlier import adapter_directory
+
+logger = logging.getLogger(__name__)
+
+PLAIN = "plain"
+ENGINE = "engine"
+PLAIN_BATCH_SIZE = 16
+
+Answers = Iterator[tuple[int, PromptBatch, Tensor]]
+"""Of each batch: the place of its benchmark, the batch, and (B, N) new tokens."""
+Written = Mapping[tuple[int, int], tuple[int, ...]]
+"""(place of the benchmark, ``Example.index``) -> new tokens, the end token included where there is one."""
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """A model and the items that it is asked."""
+
+    model: PreTrainedModel
+    data: InstructionDataModule
+    decoding: Decoding
+
+    @property
+    def num_items(self) -> int:
+        return sum(len(items.examples) for items in self.data.benchmarks)
+
+    def plain(self) -> Answers:
+        for place, (items, config) in enumerate(zip(self.data.benchmarks, self.decoding.configs, strict=True)):
+            prompts = [(example.index, ids) for example, ids in zip(items.examples, items.prompts, strict=True)]
+            assert config.pad_token_id is not None
+            for start in range(0, len(prompts), PLAIN_BATCH_SIZE):
+                batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE], config.pad_token_id)
+                yield place, batch, generate(self.model, batch, config)
+
+    def _prompt(self, place: int, index: int) -> list[int]:
+        items = self.data.benchmarks[place]
+        position = next(position for position, example in enumerate(items.examples) if example.index == index)
+        return items.prompts[position]
+
+    def alone(self, place: int, index: int) -> tuple[int, ...]:
+        """The new tokens of one item that nothing else is answered with."""
+        config = self.decoding.configs[place]
+        assert config.pad_token_id is not None
+        batch = collate_prompts([(index, self._prompt(place, index))], config.pad_token_id)
+        return _up_to(generate(self.model, batch, config)[0].tolist(), config.eos_token_id)
+
+    def gap(self, place: int, index: int, best: Sequence[int], other: Sequence[int]) -> float:
+        """By how much the first token that differs is likelier in ``best``, as a difference of logits."""
+        # Neither begins with the other, for what ends a completion is a token of it.
+        same = next(step for step, (ours, theirs) in enumerate(zip(best, other, strict=False)) if ours != theirs)
+        ids = [*self._prompt(place, index), *best[:same]]
+        with torch.inference_mode():
+            logits_V = self.model(torch.tensor([ids], device=self.model.device)).logits[0, -1].double()
+        return float(logits_V[best[same]] - logits_V[other[same]])
+
+    def engine(self) -> Answers:
+        generator = Generator(self.model, self.decoding)  # its drafts and shared starts are a round's own
+        for place, loader in enumerate(self.data.test_dataloader()):
+            for batch in loader:
+                yield place, batch, generator(batch, place)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """All items answered once."""
+
+    step_ms: float
+    cpu_ms: float
+    written: Written
+
+
+def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+    """The result rows of both methods.
+
+    Raises:
+        UserError, AdapterError: A file is missing or wrong, or the adapter belongs to another base.
+    """
+    questions = _questions(run, device, dtype)
+    methods = {PLAIN: questions.plain, ENGINE: questions.engine}
+    shape = _shape(run, questions)
+    for answers in methods.values():
+        next(answers())  # a first batch, so that no method pays for what is loaded or set up once
+    rounds: dict[str, list[_Round]] = {name: [] for name in methods}
+    for _ in track(range(run.benchmark.repeats), description=shape):
+        for name, answers in methods.items():
+            rounds[name].append(_timed(answers, questions.decoding, device))
+    shared = {
+        "scope": run.benchmark.scope,
+        "shape": shape,
+        "top_k": None if run.adapter is None else run.budget.top_k,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device_name(device),
+        "questions": questions.num_items,
+        "decoding": questions.decoding.engine,
+    }
+    differing = {name: _differing(done, rounds[PLAIN][0].written) for name, done in rounds.items()}
+    alone = {key: questions.alone(*key) for key in sorted(frozenset().union(*differing.values()))}
+    return [
+        shared | _row(done, rounds[PLAIN]) | {"method": name} | _disputed(questions, done, differing[name], alone)
+        for name, done in rounds.items()
+    ]
+
+
+def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Questions:
+    default_tokens = default_tokens_per_batch(run.evaluation.decoding, device.type)
+    most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
+    evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
+    tokenizer = loading.load_tokenizer(run.model)
+    data = InstructionDataModule(replace(run.task, train=[]), run.data, evaluation, tokenizer, run.seed)
+    data.prepare_data()
+    data.setup()
+    decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)
+    model = backbone(run, device, dtype).eval()
+    if run.adapter is not None:
+        neuroada.load(model, adapter_directory(Path(run.adapter)))
+    return _Questions(model, data, decoding)
+
+
+def _shape(run: RunConfig, questions: _Questions) -> str:
+    adapted = "" if run.adapter is None else f" with {run.method['name']}"
+    benchmarks = ", ".join(f"{items.name} {len(items.examples)}" for items in questions.data.benchmarks)
+    return f"{run.model.name}{adapted}, items: {benchmarks}"
+
+
+def _timed(answers: Callable[[], Answers], decoding: Decoding, device: torch.device) -> _Round:
+    synchronize(device)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    batches = list(answers())
+    synchronize(device)
+    step_ms = (time.perf_counter() - started) * 1000
+    cpu_ms = (time.process_time() - cpu_started) * 1000
+    written = {}
+    for place, batch, new_BN in batches:
+        end = decoding.configs[place].eos_token_id
+        for index, ids in zip(batch["index"], new_BN.tolist(), strict=True):
+            written[place, index] = _up_to(ids, end)
+    return _Round(step_ms, cpu_ms, written)
+
+
+def _up_to(ids: list[int], end: int | None) -> tuple[int, ...]:
+    # The padding behind may be the end token once more.
+    return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, int]]:
+    """Items with other tokens than expected in any round."""
+    return frozenset(key for one in rounds for key in expected if one.written[key] != expected[key])
+
+
+def _disputed(
+    questions: _Questions, rounds: list[_Round], differing: frozenset[tuple[int, int]], alone: Written
+) -> dict[str, Any]:
+    """How many items have other tokens than the plain loop's, and how many disputed ones other tokens than alone.
+
+    ``largest_gap`` tells ties from mistakes: the largest difference of logits against which these last were decided.
+    """
+    wrong = {key: one.written[key] for one in rounds for key, ids in alone.items() if one.written[key] != ids}
+    gaps = [questions.gap(*key, alone[key], ids) for key, ids in wrong.items()]
+    if differing:
+        logger.warning("%d items have other tokens than the plain loop's", len(differing))
+    return {"differing": len(differing), "unlike_alone": len(wrong), "largest_gap": max(gaps, default=None)}
+
+
+def _row(rounds: list[_Round], plain: list[_Round]) -> dict[str, Any]:
+    times = [one.step_ms for one in rounds]
+    median, cpu = statistics.median(times), statistics.median(one.cpu_ms for one in rounds)
+    num_tokens = sum(map(len, rounds[0].written.values()))
+    return {
+        "step_ms": round(median, 1),
+        "step_ms_min": round(min(times), 1),
+        "step_ms_max": round(max(times), 1),
+        "cpu_ms": round(cpu, 1),
+        "questions_per_s": round(len(rounds[0].written) / median * 1000, 3),
+        "tokens_per_s": round(num_tokens / median * 1000, 1),
+        "vs_plain": round(statistics.median(one.step_ms for one in plain) / median, 3),
+        "vs_plain_cpu": round(statistics.median(one.cpu_ms for one in plain) / cpu, 3),
+    }

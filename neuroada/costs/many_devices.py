@@ -1,0 +1,220 @@
+"""What many devices change: the memory of each, and the bytes it sends in a step.
+
+Memory on one device is the planner's; here it is divided as ``neuroada.sparse.sharding`` divides it.
+
+Of each value there are its column, itself, two moments of Adam and its gradient, each 4 bytes, and the original entry
+in the weight's precision.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from neuroada.backbones import loading
+from neuroada.config.schema import BudgetConfig, DataConfig, JobConfig, ModelConfig, RunConfig
+from neuroada.costs.memory import MemoryPlan, plan
+from neuroada.methods.methods import NeuroAda
+from neuroada.sparse.targets import match_targets
+
+_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+MODELS = {
+    "llama_7b": "yahma/llama-7b-hf",
+    "llama_13b": "yahma/llama-13b-hf",
+    "llama3_70b": "meta-llama/Meta-Llama-3-70B",
+    "llama3_405b": "meta-llama/Llama-3.1-405B",
+}
+"""Those of ``conf/model`` of the same names."""
+EXAMPLE_TOKENS = 512
+LORA_RANK = 8
+_WEIGHT = 2
+"""Bytes of a weight: bfloat16."""
+_FLOAT = 4
+_KEPT_PER_VALUE = 5 * _FLOAT + _WEIGHT
+_GATHERED_PER_VALUE = 2 * _FLOAT
+"""FSDP gathers columns and values with the weight they belong to."""
+_BLOCKS_AT_A_TIME = 3
+"""Most that FSDP2 holds whole: in the forward the block at work, what it was copied from, and the same of the block
+before. In the backward there is one less, but also the gradient of a block's values and its copy that is sent."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """An adapted model in numbers, all of them counts.
+
+    Attributes:
+        in_blocks: Parameters of the decoder's blocks.
+        outside: All others: embeddings, last norm, output head.
+        in_head: Of those, what the output head multiplies with.
+        num_blocks: Blocks.
+        width: Hidden size.
+        values: What NeuroAda trains.
+        lora: What LoRA of rank 8 would train on the same layers.
+    """
+
+    in_blocks: int
+    outside: int
+    in_head: int
+    num_blocks: int
+    width: int
+    values: int
+    lora: int
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of all blocks with their columns and values, which FSDP gathers once in each pass."""
+        return _WEIGHT * self.in_blocks + _GATHERED_PER_VALUE * self.values
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many ranks train, and whether each holds the whole backbone (DDP) or its share of it (FSDP)."""
+
+    ranks: int
+    is_sharded: bool
+
+    @property
+    def name(self) -> str:
+        if self.ranks == 1:
+            return "one GPU"
+        return f"FSDP, {self.ranks}" if self.is_sharded else f"DDP, {self.ranks}"
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Peak of a training step on one rank, in bytes.
+
+    Attributes:
+        outside: Weights outside the blocks, whole on each rank.
+        blocks: The rank's share of the blocks' weights.
+        gathered: Whole blocks: the one at work, and what FSDP has gathered of its neighbours.
+        trained: The rank's share of values, columns, original entries, moments and gradient.
+        step: Activations, and the larger of logits and working memory.
+    """
+
+    outside: int
+    blocks: int
+    gathered: int
+    trained: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        return self.outside + self.blocks + self.gathered + self.trained + self.step
+
+
+def sizes_of(config: ModelConfig, top_k: int) -> Sizes:
+    """Count an adapted model; no weights are read.
+
+    Raises:
+        UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
+    """
+    skeleton = loading.load_skeleton(config)
+    decoder = skeleton.get_submodule("model")
+    blocks = decoder.get_submodule("layers")
+    assert isinstance(blocks, nn.ModuleList)
+    total, in_blocks = _count(skeleton), _count(blocks)
+    targets = match_targets(skeleton, config.target_modules).values()
+    return Sizes(
+        in_blocks=in_blocks,
+        outside=total - in_blocks,
+        in_head=_count(skeleton.get_submodule("lm_head")),
+        num_blocks=len(blocks),
+        width=blocks[0].get_submodule("input_layernorm").get_parameter("weight").numel(),
+        values=NeuroAda().budget(skeleton, config.target_modules, top_k).trainable,
+        lora=sum(LORA_RANK * (layer.in_features + layer.out_features) for layer in targets),
+    )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def rank_memory(planned: MemoryPlan, sizes: Sizes, layout: Layout) -> RankMemory:
+    """What one rank needs at most for a micro-batch.
+
+    Args:
+        planned: Of one device in bfloat16, with the gradient counted as one that outlives a micro-batch.
+    """
+    blocks = _WEIGHT * sizes.in_blocks
+    outside = planned.weights - blocks
+    step = planned.activations + max(planned.logits, planned.working)
+    if not layout.is_sharded:
+        return RankMemory(outside, blocks, 0, planned.trained, step)
+    by_row = _KEPT_PER_VALUE * sizes.values
+    return RankMemory(
+        outside=outside,
+        blocks=blocks // layout.ranks,
+        gathered=_BLOCKS_AT_A_TIME * sizes.gathered // sizes.num_blocks,
+        trained=planned.trained - by_row + by_row // layout.ranks,
+        step=step,
+    )
+
+
+def bytes_sent(sizes: Sizes, layout: Layout) -> float:
+    """By each rank in an optimizer step of one micro-batch, with ring collectives.
+
+    DDP sums the gradient of the values, once an optimizer step. FSDP gathers the blocks for forward and backward and
+    scatters the sums of the gradient, each micro-batch anew. Rewriting the weights sends nothing.
+    """
+    if layout.is_sharded:
+        return _others(layout) * (2 * sizes.gathered + _FLOAT * sizes.values)
+    return _others(layout) * 2 * _FLOAT * sizes.values
+
+
+def lora_bytes_sent(sizes: Sizes, layout: Layout) -> float:
+    """The same for LoRA under DDP, its parameters in fp32."""
+    return _others(layout) * 2 * _FLOAT * sizes.lora
+
+
+def full_bytes_sent(sizes: Sizes, layout: Layout) -> float:
+    """The same for all parameters under FSDP: bfloat16 weights gathered twice, sums of fp32 gradients scattered."""
+    return _others(layout) * (2 * _WEIGHT + _FLOAT) * (sizes.in_blocks + sizes.outside)
+
+
+def _others(layout: Layout) -> float:
+    """What a ring collective sends of the whole: the share of the other ranks."""
+    return (layout.ranks - 1) / layout.ranks
+
+
+class Subject:
+    """A model at a budget, planned once for each size of micro-batch."""
+
+    def __init__(self, name: str, top_k: int) -> None:
+        self.name, self.top_k = name, top_k
+        self._plans: dict[tuple[int, bool], MemoryPlan] = {}
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        return sizes_of(model_config(self.name), self.top_k)
+
+    def planned(self, num_tokens: int, checkpointing: bool) -> MemoryPlan:
+        """Of one device, for packed examples of 512 tokens; the gradient outlives a micro-batch, as on many devices."""
+        key = (num_tokens, checkpointing)
+        if key not in self._plans:
+            run = _run(model_config(self.name, checkpointing), self.top_k, num_tokens // EXAMPLE_TOKENS)
+            self._plans[key] = plan(run, NeuroAda(), "cuda")
+        return self._plans[key]
+
+    def memory(self, layout: Layout, num_tokens: int, checkpointing: bool) -> RankMemory:
+        return rank_memory(self.planned(num_tokens, checkpointing), self.sizes, layout)
+
+
+def model_config(name: str, checkpointing: bool = False) -> ModelConfig:
+    """The configuration of a backbone in ``MODELS``, every projection adapted."""
+    return ModelConfig(
+        name=name, name_or_path=MODELS[name], target_modules=_TARGETS, gradient_checkpointing=checkpointing
+    )
+
+
+def _run(model: ModelConfig, top_k: int, num_examples: int) -> RunConfig:
+    return RunConfig(
+        job=JobConfig(name="budget", function=""),
+        model=model,
+        data=DataConfig(
+            dir="", url="", batch_size=2 * num_examples, micro_batch_size=num_examples, max_length=EXAMPLE_TOKENS
+        ),
+        budget=BudgetConfig(top_k=top_k),
+        optimizer={"_target_": "torch.optim.AdamW", "_partial_": True},
+        trainer={"devices": 1},
+    )

@@ -1,0 +1,109 @@
+"""Token ids -> tensors: rows padded, or packed into one. Masks and labels come from lengths, never from ids.
+
+Shapes: B rows of a batch, T tokens of a row.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from neuroada.config.errors import UserError
+from neuroada.data.encoding import Encoded
+
+IGNORED = -100
+"""Label of a token that carries no loss (PyTorch's default ``ignore_index``)."""
+
+
+class TrainingBatch(TypedDict):
+    """What a training step gets."""
+
+    input_ids: torch.Tensor
+    """(B, T) int64."""
+    attention_mask: torch.Tensor | None
+    """(B, T) int64: 1 on tokens, 0 on padding. None where there is no padding but several examples in a row."""
+    position_ids: torch.Tensor | None
+    """(B, T) int64, from 0 at the start of each example of a row. None where a row is one example."""
+    example_lengths: list[int] | None
+    """Tokens of each example of a packed row, in order. None where a row is one example."""
+    labels: torch.Tensor
+    """(B, T) int64: IGNORED on padding and where no loss is wanted, the first token of an example included."""
+    num_step_tokens: int
+    """Labelled tokens of the whole optimizer step, over all ranks and micro-batches; at least 1, so it can divide."""
+
+
+class PromptBatch(TypedDict):
+    """What generation gets."""
+
+    input_ids: torch.Tensor
+    """(B, T) int64, padded on the left."""
+    attention_mask: torch.Tensor
+    """(B, T) int64."""
+    index: list[int]
+    """``Example.index`` of each row."""
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """An id to pad with: the tokenizer's pad, else unk, else eos. Nothing is added, so nothing needs resizing."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    raise UserError(f"tokenizer {tokenizer.name_or_path}: has no pad, unk or eos token; set tokenizer.eos_token")
+
+
+def collate_padded(encoded: Sequence[Encoded], num_step_tokens: int, pad_id: int) -> TrainingBatch:
+    """A row for each example, padded on the right to the longest."""
+    shape = (len(encoded), max(len(example.input_ids) for example in encoded))
+    input_ids = torch.full(shape, pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros(shape, dtype=torch.int64)
+    labels = torch.full(shape, IGNORED, dtype=torch.int64)
+    for row, example in enumerate(encoded):
+        length = len(example.input_ids)
+        input_ids[row, :length] = torch.tensor(example.input_ids, dtype=torch.int64)
+        attention_mask[row, :length] = 1
+        labels[row, :length] = _labels(example, input_ids[row, :length])
+    return TrainingBatch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=None,
+        example_lengths=None,
+        labels=labels,
+        num_step_tokens=max(num_step_tokens, 1),
+    )
+
+
+def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> TrainingBatch:
+    """All examples end to end in one row: B = 1 and no padding.
+
+    Restarting positions tell them apart. transformers looks for them only where there is neither an attention mask nor
+    a cache; with either, an example would attend to those before it.
+    """
+    ids = [torch.tensor(example.input_ids, dtype=torch.int64) for example in encoded]
+    labels = [_labels(example, row) for example, row in zip(encoded, ids, strict=True)]
+    return TrainingBatch(
+        input_ids=torch.cat(ids)[None],
+        attention_mask=None,
+        position_ids=torch.cat([torch.arange(len(row)) for row in ids])[None],
+        example_lengths=[len(row) for row in ids],
+        labels=torch.cat(labels)[None],
+        num_step_tokens=max(num_step_tokens, 1),
+    )
+
+
+def collate_prompts(prompts: Sequence[tuple[int, Sequence[int]]], pad_id: int) -> PromptBatch:
+    """Pad (index, ids) pairs on the left to the longest row."""
+    shape = (len(prompts), max(len(ids) for _, ids in prompts))
+    input_ids = torch.full(shape, pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros(shape, dtype=torch.int64)
+    for row, (_, ids) in enumerate(prompts):
+        input_ids[row, shape[1] - len(ids) :] = torch.tensor(ids, dtype=torch.int64)
+        attention_mask[row, shape[1] - len(ids) :] = 1
+    return PromptBatch(input_ids=input_ids, attention_mask=attention_mask, index=[index for index, _ in prompts])
+
+
+def _labels(example: Encoded, ids: torch.Tensor) -> torch.Tensor:
+    """(T,) labels of one example; none on its first token, which nothing before it may predict."""
+    labels = ids.clone()
+    labels[: max(example.labels_from, 1)] = IGNORED
+    return labels

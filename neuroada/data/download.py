@@ -1,0 +1,201 @@
+"""Fetching what is missing under ``data.dir``: resumable, checked, atomic, by one process at a time."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+from filelock import FileLock
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from neuroada.config.errors import UserError
+from neuroada.data.catalog import Dataset, RemoteFile
+from neuroada.data.reference_split import split_source
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S = 30.0
+_MAX_BARREN_TRIES = 3
+"""Requests in a row that brought no new byte before giving up; as long as bytes arrive, it goes on."""
+_PAUSE_S = 2.0
+"""Wait after a barren request, longer after each."""
+
+
+class DataFile(NamedTuple):
+    """One file a run reads."""
+
+    dataset: Dataset
+    split: str
+
+    def path(self, data_dir: Path) -> Path:
+        """Where it lies."""
+        return (self.dataset.home or data_dir) / self.dataset.name / f"{self.split}.json"
+
+    def sha256(self, data_dir: Path) -> str:
+        """Of the file as it lies there; raises UserError where it does not."""
+        path = self.path(data_dir)
+        try:
+            with path.open("rb") as content:
+                return hashlib.file_digest(content, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: no such file; fetch it with a run, or set data.dir to the folder that has it"
+            ) from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
+
+
+def content_hashes(files: Iterable[DataFile], data_dir: Path) -> dict[str, str]:
+    """``<name>/<split>`` -> sha256 of the file as it lies there."""
+    return {f"{file.dataset.name}/{file.split}": file.sha256(data_dir) for file in files}
+
+
+def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:
+    """Fetch whatever is missing; what exists is left as it is, whatever it holds.
+
+    Raises UserError when a file can not be had. Processes that share ``data_dir`` take turns, and the later ones find
+    the files there.
+    """
+    missing = [file for file in files if not file.path(data_dir).exists()]
+    if not missing:
+        return
+    _refuse_unknown_origin(missing, data_dir)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / ".download.lock"):
+            for file in missing:
+                _fetch(file, data_dir, url.rstrip("/"))
+    except OSError as error:
+        raise UserError(f"data.dir={data_dir}: cannot be written ({error.strerror or error})") from error
+
+
+def _refuse_unknown_origin(missing: Iterable[DataFile], data_dir: Path) -> None:
+    for file in missing:
+        held_out = file.dataset.held_out
+        if file.split in file.dataset.remote or (held_out and file.split in held_out.sha256):
+            continue
+        available = [*file.dataset.remote, *(held_out.sha256 if held_out else ())]
+        upstream = f"only its {' and '.join(available)} split can be fetched" if available else "it is not fetched"
+        raise UserError(
+            f"{file.path(data_dir)}: no such file, and {upstream}; put a JSON list of rows with instruction, input, "
+            "output and answer there, or set data.dir to the folder that has it"
+        )
+
+
+def _fetch(file: DataFile, data_dir: Path, url: str) -> None:
+    target = file.path(data_dir)
+    if target.exists():  # another process was faster
+        return
+    target.parent.mkdir(exist_ok=True)
+    held_out = file.dataset.held_out
+    if held_out is None or file.split in file.dataset.remote:
+        _fetch_file(file.dataset.remote[file.split], target, url)
+        return
+    source = target.parent / "source.json"
+    if not source.exists():
+        _fetch_file(held_out.source, source, url)
+    split_source(source, held_out)
+
+
+def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
+    address = f"{url}/{remote.path}"
+    partial = target.with_name(f"{target.name}.incomplete")
+    with _progress_bar() as progress:
+        task = progress.add_task(f"{target.parent.name}/{target.name}", total=None)
+        try:
+            _download(address, partial, progress, task)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UserError(
+                f"{target}: missing, and {address} can not be read ({_reason(error)}); get on line and try again, "
+                "correct data.url, put the file there yourself, or set data.dir to a folder that has it"
+            ) from error
+    _check(partial, remote, address)
+    os.replace(partial, target)
+    logger.info("fetched %s from %s", target, address)
+
+
+def _progress_bar() -> Progress:
+    return Progress(TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+
+
+def _download(address: str, partial: Path, progress: Progress, task: TaskID) -> None:
+    """Fill ``partial`` from where it ends, asking again whenever the connection breaks off."""
+    barren_tries = 0
+    while True:
+        size_before = _size(partial)
+        try:
+            _request_rest(address, partial, progress, task)
+            return
+        except httpx.TransportError as error:
+            barren_tries = barren_tries + 1 if _size(partial) <= size_before else 0
+            if barren_tries >= _MAX_BARREN_TRIES or _size(partial) == 0:
+                raise
+            time.sleep(_PAUSE_S * barren_tries)
+            logger.warning("%s broke off after %d bytes (%s); going on", address, _size(partial), _reason(error))
+
+
+def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID) -> None:
+    start = _size(partial)
+    # Byte ranges of a compressed answer would not be those of the file.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with httpx.stream("GET", address, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+        if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.headers.get("Content-Range") == f"bytes */{start}":
+                return  # it was complete already
+            partial.unlink()  # longer than the file itself: left by something else
+            _request_rest(address, partial, progress, task)
+            return
+        response.raise_for_status()
+        resumes = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        start = start if response.status_code == httpx.codes.PARTIAL_CONTENT and resumes else 0
+        length = response.headers.get("Content-Length")
+        progress.update(task, completed=start, total=start + int(length) if length else None)
+        with partial.open("ab" if start else "wb") as sink:
+            for chunk in response.iter_raw():
+                sink.write(chunk)
+                progress.advance(task, len(chunk))
+
+
+def _check(partial: Path, remote: RemoteFile, address: str) -> None:
+    """Compare with what is known of the original; a file that differs is thrown away."""
+    content = partial.read_bytes()
+    if remote.sha256 and remote.sha256 not in _digests(content):
+        partial.unlink()
+        raise UserError(
+            f"{address}: is not the file this version knows (sha256 {hashlib.sha256(content).hexdigest()}, expected "
+            f"{remote.sha256}); try again, or correct data.url to the pinned commit"
+        )
+    num_rows = _count_rows(content)
+    if num_rows is None or num_rows != (remote.num_rows or num_rows):
+        partial.unlink()
+        found = "no list of rows" if num_rows is None else f"{num_rows} rows"
+        raise UserError(f"{address}: holds {found}, expected {remote.num_rows or 'some'}; correct data.url")
+
+
+def _digests(content: bytes) -> set[str]:
+    """Sums of the content with either kind of line ends: git checkouts differ in them, the JSON does not."""
+    with_lf = content.replace(b"\r\n", b"\n")
+    return {hashlib.sha256(form).hexdigest() for form in (with_lf, with_lf.replace(b"\n", b"\r\n"))}
+
+
+def _count_rows(content: bytes) -> int | None:
+    try:
+        rows = json.loads(content)
+    except ValueError:
+        return None
+    return len(rows) if isinstance(rows, list) else None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code} {error.response.reason_phrase}"
+    return type(error).__name__

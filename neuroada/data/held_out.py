@@ -1,0 +1,138 @@
+"""Held-out rows of training sets, for validation: those a set brings along, or a drawn part of its own."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import torch
+
+from neuroada.config.errors import UserError, shown
+from neuroada.config.schema import ValidationConfig
+from neuroada.data.download import DataFile
+from neuroada.data.loaders import BenchmarkItems
+from neuroada.data.token_cache import TokenisedRows
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT_SEED = 42
+"""Draws the rows; a constant, so that the losses of runs with different seeds are over the same rows."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows of all training sets of a run."""
+
+    rows: TokenisedRows
+    """Whose loss is measured."""
+    questions: Sequence[BenchmarkItems]
+    """Whose answers are judged: a sample of the rows of each training set; empty where none are asked."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Labelled tokens of all rows."""
+        return int(self.rows.num_labels.sum())
+
+
+@dataclass(frozen=True)
+class HeldOutPart:
+    """The held-out rows of one training set."""
+
+    file: DataFile
+    """Where they come from: its ``validation.json``, or its ``train.json``."""
+    indices: Sequence[int]
+    """Their places among the rows of the file."""
+    rows: datasets.Dataset
+
+
+class HeldOutSets:
+    """What is held out of the training sets of a run.
+
+    Args:
+        config: How much, if anything.
+        training: The training files.
+        data_dir: Where they lie.
+
+    Attributes:
+        is_wanted: Whether anything is held out.
+        asks: Whether answers to some of it are wanted.
+        files: The ``validation.json`` of each training set that has one.
+    """
+
+    def __init__(self, config: ValidationConfig, training: Sequence[DataFile], data_dir: Path) -> None:
+        self.is_wanted = config.every_n_steps is not None
+        self.asks = config.accuracy_rows is not None
+        self._config = config
+        self._training = training
+        candidates = [DataFile(file.dataset, "validation") for file in training if self.is_wanted]
+        self.files = [file for file in candidates if _is_there(file, data_dir)]
+
+    def refuse_as_benchmarks(self, benchmarks: Collection[DataFile]) -> None:
+        """Raises UserError where the kept adapter would be chosen by the items that it is scored on."""
+        scored = [file.dataset.name for file in self.files if file in benchmarks]
+        if scored and self._config.keep_best:
+            raise UserError(
+                f"validation.keep_best=true: {scored[0]}/validation would choose the adapter and score it; "
+                "use data.split=test, or keep the last adapter"
+            )
+
+    def apart(
+        self, training: Sequence[datasets.Dataset], validation: Mapping[str, datasets.Dataset]
+    ) -> tuple[list[datasets.Dataset], list[HeldOutPart]]:
+        """The rows to train on, and the held-out ones, of each training set in order.
+
+        Args:
+            training: Rows of the training files.
+            validation: Rows of ``files``, by the name of their data set.
+
+        Raises:
+            UserError: Nothing of a set would be left to train on.
+        """
+        rest, held_out = [], []
+        for file, rows in zip(self._training, training, strict=True):
+            own = validation.get(file.dataset.name)
+            kept, part = self._divided(rows, file) if own is None else (rows, self._sample(own, file))
+            rest.append(kept)
+            held_out.append(part)
+        return rest, held_out
+
+    def asked(self, part: HeldOutPart) -> list[int]:
+        """Places, among the rows of its file, of those to answer: a sample of the held-out ones."""
+        num_all = len(part.indices)
+        return [part.indices[place] for place in _drawn(num_all, self._config.accuracy_rows or num_all)]
+
+    def _sample(self, rows: datasets.Dataset, file: DataFile) -> HeldOutPart:
+        kept = _drawn(len(rows), self._config.num_rows or len(rows))
+        logger.info("validation on %d of %d rows of %s/validation", len(kept), len(rows), file.dataset.name)
+        return HeldOutPart(DataFile(file.dataset, "validation"), kept, _part(rows, kept))
+
+    def _divided(self, rows: datasets.Dataset, file: DataFile) -> tuple[datasets.Dataset, HeldOutPart]:
+        name, num_rows = file.dataset.name, self._config.num_rows
+        if num_rows is None or num_rows >= len(rows):
+            raise UserError(
+                f"validation.num_rows={shown(num_rows)}: {name} has no validation.json and {len(rows)} rows in all; "
+                "hold out fewer, or put a validation.json beside its train.json"
+            )
+        drawn = _drawn(len(rows), num_rows)
+        logger.info("validation on %d rows held out of the %d of %s/train", num_rows, len(rows), name)
+        gone = set(drawn)
+        rest = _part(rows, [index for index in range(len(rows)) if index not in gone])
+        return rest, HeldOutPart(file, drawn, _part(rows, drawn))
+
+
+def _is_there(file: DataFile, data_dir: Path) -> bool:
+    """Whether a file exists or can be fetched."""
+    held_out = file.dataset.held_out
+    is_known = file.split in file.dataset.remote or (held_out is not None and file.split in held_out.sha256)
+    return is_known or file.path(data_dir).is_file()
+
+
+def _drawn(num_all: int, num_rows: int) -> list[int]:
+    generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+    return sorted(torch.randperm(num_all, generator=generator)[:num_rows].tolist())
+
+
+def _part(rows: datasets.Dataset, indices: Sequence[int]) -> datasets.Dataset:
+    # A table of its own: a selection by index would leave all rows in the table that lengths are read from.
+    return datasets.Dataset(rows.with_format("arrow")[list(indices)])

@@ -1,0 +1,213 @@
+"""Training rows in tokens, in an Arrow file of the datasets library: memory-mapped, and made once.
+
+The file lies in that library's cache (``HF_DATASETS_CACHE``), named by all that decides what it holds, so that a second
+run, the other ranks and the other jobs of a sweep find it there.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from filelock import FileLock
+from transformers import PreTrainedTokenizerBase
+
+from neuroada.config.errors import UserError
+from neuroada.data.encoding import ROWS_PER_CALL, Encoded, encode_texts
+from neuroada.tasks.prompts import Example, Protocol
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1
+"""Raise it when the checks of ``rows.py`` or the way texts become tokens change: older files are not read then."""
+
+_FEATURES = datasets.Features(input_ids=datasets.List(datasets.Value("int32")), labels_from=datasets.Value("int32"))
+
+_QUICK_ROWS = 20_000
+"""Up to so many rows (some seconds) no progress bar is shown."""
+
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""What closes an Arrow stream; a file cut off between two record batches reads like a shorter one without it."""
+
+
+class TokenisedRows:
+    """The rows of all training sets of a task, in order; what is read of them is copied, the rest stays on disk."""
+
+    def __init__(self, parts: Sequence[datasets.Dataset]) -> None:
+        self._rows = datasets.concatenate_datasets(list(parts)).with_format("arrow")
+        table = self._rows.data
+        self.lengths: np.ndarray = pc.list_value_length(table.column("input_ids")).to_numpy().astype(np.int64)
+        """(number of rows,) tokens of each row."""
+        starts = table.column("labels_from").to_numpy()
+        self.num_labels: np.ndarray = np.maximum(self.lengths - np.maximum(starts, 1), 0)
+        """(number of rows,) ``Encoded.num_labels`` of each row."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, indices: Sequence[int]) -> list[Encoded]:
+        """The rows at these places, in this order."""
+        table: pa.Table = self._rows[list(indices)]
+        ids = table["input_ids"].combine_chunks()
+        return [
+            Encoded(ids[place].values.to_numpy(), labels_from)
+            for place, labels_from in enumerate(table["labels_from"].to_pylist())
+        ]
+
+
+def report_lost_completions(rows: TokenisedRows, max_length: int) -> None:
+    """Warn of training rows without a label; raises UserError where none has one."""
+    num_lost = int((rows.num_labels == 0).sum())
+    if num_lost == len(rows):
+        raise UserError(
+            f"data.max_length={max_length}: cuts every completion off, so there is nothing to train on; raise it"
+        )
+    if num_lost:
+        logger.warning(
+            "%d of %d training rows carry no loss: their prompts fill all of data.max_length=%d tokens",
+            num_lost,
+            len(rows),
+            max_length,
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a training file becomes tokens."""
+
+    protocol: Protocol
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    loss_on: str
+    cleaned_of: tuple[str, ...] = ()
+    """SHA-256 of the files whose questions are dropped before; order and repeats make no difference."""
+
+    def fingerprint(self, file_sha256: str) -> str:
+        """Names the outcome for one file; equal fingerprints mean equal tokens."""
+        example = Example(0, "instruction", "output", "answer")
+        decisive = {
+            "format": _FORMAT,
+            "file": file_sha256,
+            "tokenizer": content_hash(self.tokenizer),
+            "protocol": [self.protocol.name, self.protocol.prompt("instruction"), self.protocol.completion(example)],
+            "max_length": self.max_length,
+            "loss_on": self.loss_on,
+            "cleaned_of": sorted(set(self.cleaned_of)),
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], list[Example]]) -> datasets.Dataset:
+    """The tokens of one training file, from the cache or made now.
+
+    Args:
+        name: Of the data set; opens the name of the cache file.
+        file_sha256: Of the training file.
+        recipe: How it becomes tokens.
+        read: Reads and checks the training file; called only if its tokens are not there.
+
+    Raises:
+        UserError: The cache cannot be written, or ``read`` raised it.
+    """
+    path = _cache_folder() / f"{name}-{recipe.fingerprint(file_sha256)}.arrow"
+    rows = _opened(path)
+    if rows is not None:
+        return rows
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            rows = _opened(path)  # another process may have been faster
+            return rows if rows is not None else _made(path, name, recipe, read())
+    except OSError as error:
+        raise UserError(
+            f"{path.parent}: tokens cannot be kept there ({error.strerror or error}); "
+            "set HF_DATASETS_CACHE to a folder that can be written"
+        ) from error
+
+
+def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over the files the tokenizer would be saved as: wherever it was loaded from, the same content."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _cache_folder() -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE) / "neuroada"
+
+
+def _opened(path: Path) -> datasets.Dataset | None:
+    """The rows of a cache file; None if it is not there or not whole."""
+    try:
+        if not path.exists() or not _is_closed(path):
+            return None
+        rows = datasets.Dataset.from_file(str(path))
+    except (OSError, pa.ArrowException, ValueError):
+        return None
+    return rows if rows.features == _FEATURES and len(rows) else None
+
+
+def _is_closed(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-len(_END_OF_STREAM), os.SEEK_END)
+        return file.read() == _END_OF_STREAM
+
+
+def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
+    """Tokenise into a file beside ``path`` that takes its place when it is whole."""
+    if path.exists():
+        logger.warning("%s: is damaged and made again", path)
+
+    def encode(prompts: list[str], completions: list[str]) -> dict[str, list[object]]:
+        encoded = encode_texts(prompts, completions, recipe.tokenizer, recipe.max_length, recipe.loss_on)
+        return {
+            "input_ids": [row.input_ids for row in encoded],
+            "labels_from": [row.labels_from for row in encoded],
+        }
+
+    texts = datasets.Dataset.from_dict(
+        {
+            "prompt": [recipe.protocol.prompt(example.instruction) for example in examples],
+            "completion": [recipe.protocol.completion(example) for example in examples],
+        }
+    )
+    with _progress_from(len(examples)):
+        return texts.map(
+            encode,
+            batched=True,
+            batch_size=ROWS_PER_CALL,
+            input_columns=["prompt", "completion"],
+            remove_columns=["prompt", "completion"],
+            features=_FEATURES,
+            cache_file_name=str(path),
+            load_from_cache_file=False,
+            new_fingerprint=path.stem,
+            desc=f"tokenising {name}",
+        )
+
+
+@contextmanager
+def _progress_from(num_rows: int) -> Iterator[None]:
+    """The library's progress bars, silenced for a quick set and left as they were."""
+    hides = num_rows <= _QUICK_ROWS and not are_progress_bars_disabled()
+    if hides:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hides:
+            enable_progress_bars()

@@ -1,0 +1,1 @@
+"""Other libraries' front ends for adapted models."""

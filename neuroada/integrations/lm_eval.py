@@ -1,0 +1,39 @@
+"""lm-evaluation-harness with adapted models: its own command line, and ``neuroada`` as one more model type.
+
+``python -m neuroada.integrations.lm_eval run --model neuroada --model_args adapter=<run folder> --tasks <tasks>``; in
+Python, ``register()`` and then ``lm_eval.simple_evaluate(model="neuroada", ...)``. The harness finds no models by entry
+points (0.4.13), so a plain ``lm_eval`` command runs the merged checkpoint of ``job=merge`` instead.
+"""
+
+from pathlib import Path
+
+from neuroada.config.errors import UserError, reported_in_one_line
+
+MODEL_TYPE = "neuroada"
+
+
+def register() -> None:
+    """Make the model type known to the harness; safe to call again.
+
+    Raises:
+        UserError: The harness is not installed.
+    """
+    try:
+        from lm_eval.api.registry import model_registry
+    except ImportError as error:
+        raise UserError("lm-evaluation-harness is not installed; pip install 'neuroada[lm_eval]'") from error
+    if MODEL_TYPE not in model_registry:
+        model_registry.register(MODEL_TYPE, target="neuroada.integrations.lm_eval_model:NeuroAdaLM")
+
+
+def main() -> None:
+    """The harness's command line."""
+    with reported_in_one_line(Path.cwd()):
+        register()
+        from lm_eval.__main__ import cli_evaluate
+
+        cli_evaluate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""``job=budget``: what a configuration trains and the memory that takes, from the architecture alone."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from rich.console import Console
+from rich.table import Table
+
+from neuroada.backbones import loading
+from neuroada.config.schema import RunConfig
+from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
+from neuroada.methods.methods import Method
+from neuroada.sparse.budget import Budget
+
+_USABLE = 0.95
+"""Share of a device's memory that a plan may fill: the driver and the allocator's gaps need some, too."""
+
+
+def budget(run: RunConfig, folder: Path) -> None:
+    """Print what would train, and what memory a step of it would take. No weights are read and nothing is written.
+
+    Raises:
+        UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
+    """
+    method: Method = instantiate(run.method, _convert_="all")
+    counted = method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
+    console = Console()
+    console.print(budget_table(counted, f"{run.model.name}, {method.name}, top_k={run.budget.top_k}"))
+    if counted.trainable == 0:
+        return
+    device_type = planned_device(run)
+    try:
+        planned = plan(run, method, device_type)
+    except NotPredictable as error:
+        console.print(f"memory: {error}", soft_wrap=True, highlight=False)
+        return
+    console.print(memory_table(planned, run, device_type))
+    for line in verdict(run, method, device_type, planned):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def budget_table(counted: Budget, title: str) -> Table:
+    """Trained values by kind of layer, with their share of the model in percent as papers print it."""
+    table = Table(title=title, show_footer=True)
+    table.add_column("layers", footer="all")
+    table.add_column("count", justify="right", footer=str(len(counted.layers)))
+    table.add_column("trainable", justify="right", footer=f"{counted.trainable:,}")
+    table.add_column("% of model", justify="right", footer=f"{counted.percent:.3f}")
+    sizes: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for name, size in counted.layers.items():
+        kind = name.rpartition(".")[2]
+        sizes[kind] += size
+        counts[kind] += 1
+    for kind, size in sizes.items():
+        table.add_row(kind, str(counts[kind]), f"{size:,}", f"{100 * size / counted.total:.3f}")
+    table.caption = f"{counted.total:,} parameters in the base model"
+    return table
+
+
+def planned_device(run: RunConfig) -> str:
+    """The type of device to plan for: a GPU where there is one or its memory is given, unless the run is for a CPU."""
+    accelerator = run.trainer.get("accelerator", "auto")
+    if accelerator == "cpu":
+        return "cpu"
+    is_gpu = accelerator in ("gpu", "cuda") or torch.cuda.is_available() or run.job.device_memory_gib is not None
+    return "cuda" if is_gpu else "cpu"
+
+
+def device_memory(run: RunConfig, device_type: str) -> int | None:
+    """Bytes: as given, else of the first GPU, or of this machine; None where there is no such device here."""
+    if run.job.device_memory_gib is not None:
+        return int(run.job.device_memory_gib * 2**30)
+    if device_type == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table:
+    """The parts of a plan in GiB."""
+    dtype = str(loading.resolve_dtype(run.model.dtype, device_type)).removeprefix("torch.")
+    device = "GPU" if device_type == "cuda" else "CPU"
+    table = Table(title=f"peak memory of a training step, each {device}", show_footer=True)
+    table.add_column(f"{run.data.micro_batch_size} x {run.data.max_length} tokens, {dtype}", footer="peak")
+    table.add_column("GiB", justify="right", footer=_gib(planned.total))
+    for name, num_bytes in (
+        ("weights", planned.weights),
+        ("trained values, optimizer state", planned.trained),
+        ("activations", planned.activations),
+        ("logits, in the forward", planned.logits),
+        ("working memory, in the backward", planned.working),
+    ):
+        table.add_row(name, _gib(num_bytes))
+    table.caption = "the last two are not there at the same time"
+    return table
+
+
+def verdict(run: RunConfig, method: Method, device_type: str, planned: MemoryPlan) -> Iterator[str]:
+    """Whether it fits, in a line; if not, what to change and what that would come to."""
+    available = device_memory(run, device_type)
+    if available is None:
+        yield "no GPU here to compare with: give job.device_memory_gib=80, or what yours has"
+        return
+    usable = int(_USABLE * available)
+    sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({_USABLE:.0%} of {_gib(available)})"
+    if planned.total <= usable:
+        yield f"fits: {sizes}"
+        return
+    yield f"does not fit: {sizes}"
+    if planned.weights + planned.trained > usable:
+        yield "  its weights and trained values alone do not: use a device with more memory, or a smaller model.dtype"
+        return
+    for change, changed in _ways_to_save(run).items():
+        total = plan(changed, method, device_type).total
+        yield f"  with {change}: {_gib(total)} GiB, {'fits' if total <= usable else 'does not fit'}"
+        if total <= usable:
+            return
+    yield "  lower data.max_length, or use a device with more memory"
+
+
+def _ways_to_save(run: RunConfig) -> dict[str, RunConfig]:
+    """Overrides that take less memory and train the same, each with the run that it makes."""
+    checkpointed, single = "model.gradient_checkpointing=true", "data.micro_batch_size=1"
+    model, data = replace(run.model, gradient_checkpointing=True), replace(run.data, micro_batch_size=1)
+    ways = {}
+    if model != run.model:
+        ways[checkpointed] = replace(run, model=model)
+    if data != run.data:
+        ways[single] = replace(run, data=data)
+    if len(ways) == 2:
+        ways[f"{checkpointed} {single}"] = replace(run, model=model, data=data)
+    return ways
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.3f}"

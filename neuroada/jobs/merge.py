@@ -1,0 +1,44 @@
+"""``job=merge``: write the base with a saved adapter merged in, as a plain Hugging Face checkpoint."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+
+import neuroada
+from neuroada.backbones import loading
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.runs.earlier import adapter_directory
+
+logger = logging.getLogger(__name__)
+
+MERGED_FOLDER = "merged"
+
+
+def merge(run: RunConfig, folder: Path) -> None:
+    """Write ``merged/`` into the run folder: weights, configuration and tokenizer, for ``from_pretrained``.
+
+    It holds no ``adapter_config.json``: where peft is installed, ``from_pretrained`` would take it for one of its own.
+
+    Raises:
+        UserError, AdapterError: The adapter or its base cannot be read, or do not belong together.
+    """
+    assert run.adapter is not None, "checked with the configuration"
+    target = folder / MERGED_FOLDER
+    if target.exists() and run.resume != "never":
+        raise UserError(f"{target} is there already; use resume=never to write it anew, or another hydra.run.dir")
+    directory = adapter_directory(Path(run.adapter))
+    tokenizer = loading.load_tokenizer(run.model)
+    model = loading.load_model(run.model, torch.device("cpu"))
+    adapter = neuroada.load(model, directory)
+    lost = adapter.rounded_away()
+    adapter.merge()
+    partial = folder / f"{MERGED_FOLDER}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    logger.info("merged checkpoint: %s (%.2f %% of the values vanish in %s)", target, 100 * lost, model.dtype)

@@ -1,0 +1,221 @@
+"""``job=rescore``: judge the stored generations of finished runs again; no model is needed.
+
+Everything is read and checked before anything is written. The files of a run are replaced one by one, each of them
+whole and ``result.json`` last; where that is stopped in between, doing it again puts it right: the generations stay.
+"""
+
+import datetime
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from rich.console import Console
+from rich.markup import escape
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.data.catalog import lookup
+from neuroada.data.leaks import split_score
+from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
+from neuroada.runs.listing import run_folders
+from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
+from neuroada.runs.record import read_result
+from neuroada.tasks.answers import gold_problem
+from neuroada.tasks.prompts import PROTOCOLS, Example, Protocol
+from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
+
+NUM_LISTED = 10
+"""Disagreements shown of each benchmark."""
+SHOWN_LENGTH = 24
+"""Characters of an answer that are shown."""
+
+_Verdict = Literal["correct", "strict_correct"]
+_VERDICTS: dict[str, _Verdict] = {"protocol": "correct", "strict": "strict_correct"}
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A run with its generations judged by the present code."""
+
+    folder: Path
+    result: dict[str, Any]
+    """Content of ``result.json`` as it stands."""
+    before: dict[str, list[Prediction]]
+    """Stored rows of each benchmark."""
+    after: dict[str, list[Prediction]]
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Content of ``metrics.json`` by the present code; what else was stored in it stays as far as it holds."""
+        stored = self.result["metrics"]
+        return _renewed(stored, summarise({name: self._score(name) for name in self.after}))
+
+    @property
+    def is_changed(self) -> bool:
+        return self.before != self.after or self.result["metrics"] != self.metrics
+
+    @property
+    def without_clean_part(self) -> list[str]:
+        """Benchmarks whose score loses its clean part: verdicts changed, and the rows do not say which items leaked."""
+        stored = self.result["metrics"]["benchmarks"]
+        return [
+            name
+            for name, rows in self.after.items()
+            if "contamination" in stored[name]
+            and any(_moved(self.before[name], rows, "correct"))
+            and not all("leaked" in row for row in rows)
+        ]
+
+    def _score(self, name: str) -> dict[str, Any]:
+        rows = self.after[name]
+        score = _renewed(self.result["metrics"]["benchmarks"][name], benchmark_score(rows))
+        if name in self.without_clean_part:
+            del score["contamination"]
+        elif "contamination" in score and all("leaked" in row for row in rows):
+            score["contamination"] = split_score(rows, frozenset(row["index"] for row in rows if row["leaked"]))
+        return score
+
+
+def rescore(run: RunConfig, folder: Path) -> None:
+    """Rescore every finished run below ``runs``; print what changed, and where the two scorings disagree.
+
+    Raises:
+        UserError: There is no such run, or a file is damaged; nothing was written then.
+    """
+    folders = [path for path in run_folders(Path(run.runs)) if _scored(path)]
+    if not folders:
+        raise UserError(
+            f"runs={run.runs}: no finished run with {PREDICTIONS_FOLDER}/ below this folder; "
+            "give one that job=finetune or job=evaluate wrote"
+        )
+    for path in folders:
+        judged_again(path)  # whatever is damaged is found here
+    console = Console(highlight=False)
+    for path in folders:
+        again = judged_again(path)
+        console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
+        for line in [*changes(again), *disagreements(again)]:
+            console.print(f"  {escape(line)}", soft_wrap=True)
+        if again.is_changed:
+            _write_run(again)
+
+
+def judged_again(folder: Path) -> Rescored:
+    """The run with new verdicts on its stored generations; nothing is written.
+
+    Raises:
+        UserError: A file is missing or damaged, or does not fit the scores of the run.
+    """
+    result = read_result(folder)
+    scores = (result.get("metrics") or {}).get("benchmarks")
+    if not scores:
+        raise UserError(f"{folder / RESULT_FILE} holds no scores; score the run again")
+    before, after = {}, {}
+    for name, score in scores.items():
+        path = predictions_path(folder, name)
+        rows = read_predictions(path)
+        if len(rows) != score["n"]:
+            raise UserError(
+                f"{path}: has {len(rows)} rows where {RESULT_FILE} counts {score['n']}; score the run again"
+            )
+        protocol = _protocol(result, name)
+        before[name] = rows
+        after[name] = [_judged(path, number, row, protocol) for number, row in enumerate(rows, start=1)]
+    return Rescored(folder, result, before, after)
+
+
+def changes(again: Rescored) -> Iterator[str]:
+    """One line for each benchmark whose rows changed."""
+    if not again.is_changed:
+        yield "nothing changed"
+        return
+    for name, rows in again.after.items():
+        moved = [
+            f"{label} {_num_true(again.before[name], key)} -> {_num_true(rows, key)}"
+            for label, key in _VERDICTS.items()
+            if any(_moved(again.before[name], rows, key))
+        ]
+        if moved:
+            yield f"{name}: {', '.join(moved)} right of {len(rows)}"
+        elif again.before[name] != rows:
+            yield f"{name}: same verdicts, other fields"
+    for name in again.without_clean_part:
+        yield f"{name}: accuracy on clean items left out, as its rows do not say which leaked; score the run again"
+    if again.before == again.after:
+        yield "same predictions, metrics written anew"
+
+
+def disagreements(again: Rescored) -> Iterator[str]:
+    """Where protocol and strict scoring differ: the first of each benchmark, and the number of the rest."""
+    for name, rows in again.after.items():
+        found = [row for row in rows if differs(row)]
+        if found:
+            yield f"{name}: protocol and strict differ on {len(found)} of {len(rows)} items"
+        for row in found[:NUM_LISTED]:
+            yield (
+                f"  index {row['index']}: gold {_short(row['answer'])}, "
+                f"protocol reads {_short(row['extracted'])}, strict reads {_short(row['strict_extracted'])}"
+            )
+        if len(found) > NUM_LISTED:
+            yield f"  and {len(found) - NUM_LISTED} more"
+
+
+def _scored(folder: Path) -> bool:
+    return (folder / RESULT_FILE).is_file() and (folder / PREDICTIONS_FOLDER).is_dir()
+
+
+def _judged(path: Path, number: int, row: Prediction, protocol: Protocol) -> Prediction:
+    problem = gold_problem(row["answer"], protocol)
+    if problem:
+        refuse_row(path, number, f"its answer {problem}")
+    example = Example(index=row["index"], instruction=row["instruction"], output="", answer=row["answer"])
+    return cast(Prediction, _renewed(row, judge(example, row["generation"], protocol, row["too_long"])))
+
+
+def _renewed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
+    """The present values, and behind them what else was stored."""
+    return {**present, **{key: value for key, value in stored.items() if key not in present}}
+
+
+def _protocol(result: dict[str, Any], benchmark: str) -> Protocol:
+    own_sets = result["config"].get("data", {}).get("sets") or {}
+    return PROTOCOLS[own_sets.get(benchmark) or lookup(benchmark).protocol]
+
+
+def _moved(before: list[Prediction], after: list[Prediction], key: _Verdict) -> Iterator[bool]:
+    """Whether the verdict on each item is another one now."""
+    return (old[key] != new[key] for old, new in zip(before, after, strict=True))
+
+
+def _num_true(rows: list[Prediction], key: _Verdict) -> int:
+    return sum(row[key] for row in rows)
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "nothing"
+    return repr(text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}...")
+
+
+def _write_run(again: Rescored) -> None:
+    result = {**again.result, "metrics": again.metrics, "rescored_at": _now()}
+    texts = {predictions_path(again.folder, name): _as_lines(rows) for name, rows in again.after.items()}
+    texts[again.folder / METRICS_FILE] = json.dumps(again.metrics, indent=2) + "\n"
+    texts[again.folder / RESULT_FILE] = json.dumps(result, indent=2) + "\n"
+    partials = {path: path.with_name(f"{path.name}.partial") for path in texts}
+    for path, partial in partials.items():
+        partial.write_text(texts[path], encoding="utf-8")
+    for path, partial in partials.items():
+        os.replace(partial, path)
+
+
+def _as_lines(rows: list[Prediction]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""What trains: the contract of a fine-tuning method, and every method behind it."""

@@ -1,0 +1,179 @@
+"""The runs below a folder: finished, unfinished and failed ones, each with what its files say."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuroada.config.errors import UserError
+from neuroada.runs.files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE
+from neuroada.runs.record import read_result
+
+
+class Status(Enum):
+    """How far a run came."""
+
+    FINISHED = "finished"
+    UNFINISHED = "unfinished"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: Where it lies.
+        name: The same below the folder that was searched.
+        config: Its resolved configuration; empty where none was stored.
+        result: Its ``result.json``; empty unless it is finished.
+        error: Why it is not finished.
+    """
+
+    folder: Path
+    name: str
+    status: Status
+    config: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    def setting(self, key: str) -> Any:
+        """The value of a dotted key of the configuration; None where it has none."""
+        return _at(self.config, key)
+
+    def outcome(self, key: str) -> Any:
+        """The value of a dotted key of the result; None where it has none."""
+        return _at(self.result, key)
+
+    @property
+    def model(self) -> str:
+        return str(self.setting("model.name") or "unknown model")
+
+    @property
+    def task(self) -> str:
+        return str(self.setting("task.name") or "unknown task")
+
+    @property
+    def job(self) -> str:
+        return str(self.setting("job.name") or "finetune")
+
+    @property
+    def method(self) -> str:
+        """Name of the method; ``base`` of a run that trains nothing."""
+        name = str(self.setting("method.name") or "unknown method")
+        return "base" if name == "none" else name
+
+    @property
+    def top_k(self) -> int | None:
+        """Trained inputs per neuron; None for a method that has no such number."""
+        if self.method == "base" or self.method.startswith("peft-"):
+            return None
+        top_k = self.setting("budget.top_k")
+        return top_k if isinstance(top_k, int) else None
+
+    @property
+    def learning_rate(self) -> float | None:
+        """What it trained with; None of a run that only scores, whose configuration has one that nothing uses."""
+        rate = self.setting("optimizer.lr")
+        trains = self.method != "base" and self.job == "finetune"
+        return float(rate) if trains and isinstance(rate, int | float) else None
+
+    @property
+    def scores(self) -> Mapping[str, Mapping[str, Any]]:
+        """Benchmark -> its entry in ``metrics.json``."""
+        scores: Mapping[str, Mapping[str, Any]] = self.outcome("metrics.benchmarks") or {}
+        return scores
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What can be averaged over seeds, as far as it was recorded; accuracies are in percent."""
+        strict = [score["strict"] for score in self.scores.values() if "strict" in score]
+        found = {
+            **{name: _percent(score.get("protocol")) for name, score in self.scores.items()},
+            "trained %": self.outcome("budget.percent"),
+            "macro": _percent(self.outcome("metrics.macro")),
+            "micro": _percent(self.outcome("metrics.micro")),
+            "strict macro": _percent(sum(strict) / len(strict)) if strict else None,
+            "held-out loss": self.outcome("validation.loss"),
+            "fit seconds": self.outcome("timings.fit_seconds"),
+            "tokens/s": self.outcome("timings.tokens_per_second"),
+            "peak GiB": self.outcome("memory.peak_gib"),
+        }
+        return {key: float(value) for key, value in found.items() if value is not None}
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Folders below ``root`` that hold a run, in order; what loggers write inside a run is not searched."""
+    for directory, subdirectories, files in os.walk(root):
+        subdirectories.sort(key=_numbers_by_size)
+        if not {CONFIG_FILE, RESULT_FILE, FAILURE_FILE}.isdisjoint(files):
+            subdirectories.clear()
+            yield Path(directory)
+
+
+def _numbers_by_size(name: str) -> list[str | int]:
+    """A sort key that puts ``k2`` before ``k10``."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
+
+
+def read_runs(root: Path) -> list[Run]:
+    """All runs below a folder, in the order of their folders; one with a damaged result has failed."""
+    return [_read_run(folder, str(folder.relative_to(root))) for folder in run_folders(root)]
+
+
+def _read_run(folder: Path, name: str) -> Run:
+    config = _read_config(folder / CONFIG_FILE)
+    if (folder / RESULT_FILE).is_file():
+        try:
+            result = read_result(folder)
+        except UserError as error:
+            return Run(folder, name, Status.FAILED, config, error=str(error))
+        return Run(folder, name, Status.FINISHED, result.get("config", {}), result)
+    if (folder / FAILURE_FILE).is_file():
+        failure = _read_failure(folder / FAILURE_FILE)
+        status = Status.REJECTED if failure.get("state") == Status.REJECTED.value else Status.FAILED
+        overrides = " ".join(map(str, failure.get("overrides", [])))
+        # A rejected run shares its folder with no other, so only its overrides tell which it is.
+        what = f"{overrides}: " if status is Status.REJECTED and overrides else ""
+        return Run(folder, name, status, config, error=f"{what}{failure.get('message', 'no message')}")
+    return Run(folder, name, Status.UNFINISHED, config, error=_how_far(folder))
+
+
+def _how_far(folder: Path) -> str:
+    checkpoints = sorted((folder / CHECKPOINTS_FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    came = f"last checkpoint {checkpoints[-1].name}" if checkpoints else "no checkpoint yet"
+    return f"running, or stopped; {came}; the same command continues it"
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    """A stored configuration; nothing where it is missing or damaged: the run is listed all the same."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _read_failure(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"message": f"{path.name} is damaged"}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _percent(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction

@@ -1,0 +1,88 @@
+"""Predictions as they come, so that a run that is stopped goes on where it was.
+
+``<benchmark>.rank<r>.partial.jsonl`` holds what rank r has generated so far. Its first line says of which run: that of
+another model, adapter, prompt or decoding is refused. Each further line is a prediction.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from neuroada.config.errors import UserError
+from neuroada.runs.files import write_whole
+from neuroada.runs.identity import changed_keys
+from neuroada.tasks.scoring import Prediction
+
+
+class PartialPredictions:
+    """The partial files of one benchmark.
+
+    Args:
+        folder: Holds those of all ranks.
+        benchmark: Its name.
+        run: What the predictions depend on, as JSON can hold it.
+        rank: The rank that appends.
+    """
+
+    def __init__(self, folder: Path, benchmark: str, run: Mapping[str, Any], rank: int) -> None:
+        self._folder = folder
+        self._benchmark = benchmark
+        self._run = run
+        self._path = folder / f"{benchmark}.rank{rank}.partial.jsonl"
+        self._is_begun = False
+
+    def read(self) -> list[Prediction]:
+        """What all ranks have left behind; a last line that was cut off by the end of its process does not count.
+
+        Raises:
+            UserError: A file is of another run, or damaged.
+        """
+        return [row for path in self._paths() for row in self._rows(path)]
+
+    def append(self, predictions: Iterable[Prediction]) -> None:
+        """Write predictions of this rank; they are in the file when this returns."""
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
+        if not self._is_begun:
+            text = self._beginning() + text
+            self._is_begun = True
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def remove(self) -> None:
+        """Those of all ranks."""
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{self._benchmark}.rank*.partial.jsonl"))
+
+    def _beginning(self) -> str:
+        """The first line if the file lacks it; takes away what is left of a line that was cut off."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        whole = _whole_lines(self._path)
+        write_whole(self._path, whole)
+        return "" if whole else json.dumps({"run": self._run}) + "\n"
+
+    def _rows(self, path: Path) -> Iterator[Prediction]:
+        # Not splitlines(): a generation may hold other line separators, which JSON leaves as they are.
+        lines = _whole_lines(path).split("\n")[:-1]
+        try:
+            values = [json.loads(line) for line in lines]
+            stored = values[0]["run"] if values else self._run
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete it, and its items are generated again") from error
+        other = changed_keys(stored, self._run)
+        if other:
+            raise UserError(
+                f"{path} holds predictions of another run ({other[0]}); use resume=never to replace them, or another "
+                "hydra.run.dir"
+            )
+        yield from values[1:]
+
+
+def _whole_lines(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    text = path.read_bytes()
+    return text[: text.rfind(b"\n") + 1].decode("utf-8")

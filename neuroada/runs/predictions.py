@@ -1,0 +1,74 @@
+"""Stored predictions of a finished run: read whole and checked, a file is taken as it is or refused."""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+from neuroada.config.errors import UserError
+from neuroada.runs.files import PREDICTIONS_FOLDER
+from neuroada.tasks.scoring import Prediction
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "index": int,
+    "instruction": str,
+    "generation": str,
+    "extracted": (str, type(None)),
+    "answer": str,
+    "correct": bool,
+    "strict_correct": bool,
+    "missing_trigger": bool,
+}
+# Fields that files of earlier versions lack, and what their rows were.
+_LATER: dict[str, Any] = {"strict_extracted": None, "too_long": False}
+
+
+def predictions_path(folder: Path, benchmark: str) -> Path:
+    """Where a run keeps the predictions of a benchmark."""
+    return folder / PREDICTIONS_FOLDER / f"{benchmark}.jsonl"
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Every row of the file.
+
+    Raises:
+        UserError: There is no such file or no row in it, or a row is damaged, lacks a field or repeats an index.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; score the run again") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); score the run again") from error
+    # Not splitlines(): a generation may hold other line separators, which JSON leaves as they are.
+    lines = text.removesuffix("\n").split("\n") if text else []
+    rows = [_row(path, number, line) for number, line in enumerate(lines, start=1)]
+    if not rows:
+        raise UserError(f"{path} holds no rows; score the run again")
+    seen: set[int] = set()
+    for number, row in enumerate(rows, start=1):
+        if row["index"] in seen:
+            refuse_row(path, number, f"repeats the item with index {row['index']}")
+        seen.add(row["index"])
+    return rows
+
+
+def _row(path: Path, number: int, line: str) -> Prediction:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        refuse_row(path, number, f"is damaged ({error})")
+    if not isinstance(row, dict):
+        refuse_row(path, number, "is no JSON object")
+    for field, types in _TYPES.items():
+        if field not in row:
+            refuse_row(path, number, f"lacks the field '{field}'")
+        if not isinstance(row[field], types):
+            refuse_row(
+                path, number, f"field '{field}' is {json.dumps(row[field])[:40]}, another type than a run writes"
+            )
+    return cast(Prediction, {**_LATER, **row})
+
+
+def refuse_row(path: Path, number: int, problem: str) -> NoReturn:
+    """Raise the UserError for a row, counted from 1."""
+    raise UserError(f"{path}: row {number}: {problem}; mend it, or score the run again")

@@ -1,0 +1,168 @@
+"""What a run folder holds of its run: ``config.yaml`` from the start, ``result.json`` when all is done.
+
+``result.json`` is written last, so that its presence means a finished run; it counts only if its configuration and
+content hashes are those of the run at hand.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from omegaconf import OmegaConf
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.runs.files import (
+    ADAPTER_FOLDER,
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    METRICS_FILE,
+    PREDICTIONS_FOLDER,
+    RESULT_FILE,
+    write_whole,
+)
+from neuroada.runs.identity import changed_keys, identity
+
+logger = logging.getLogger(__name__)
+
+_NUM_SHOWN = 4
+"""Differences named of the run that a folder holds: another job differs in nearly every key."""
+_PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
+
+
+class RunRecord:
+    """The record of one run in its folder.
+
+    Args:
+        folder: The run folder.
+        run: Its configuration.
+        content: Hashes of what it reads: data, base, and an adapter if it is given one.
+    """
+
+    def __init__(self, folder: Path, run: RunConfig, content: dict[str, Any]) -> None:
+        self.folder = folder
+        self.content = content
+        self._values = dataclasses.asdict(run)
+        self._starts_over = run.resume == "never"
+
+    def finished(self) -> dict[str, Any] | None:
+        """The result of this very run if the folder holds it whole, else None.
+
+        Raises:
+            UserError: The folder holds another run: one of another configuration, or of other data.
+        """
+        if self._starts_over:
+            return None
+        self._refuse_other_config()
+        path = self.folder / RESULT_FILE
+        if not path.is_file():
+            return None
+        result = _read_json(path)
+        other = changed_keys(result.get("content", {}), self.content)
+        if other:
+            raise UserError(
+                f"{self.folder} holds a run on other content ({other[0]}); "
+                "use resume=never to replace it, or another hydra.run.dir"
+            )
+        logger.info("finished on %s, not done again: %s", result["finished_at"], self.folder)
+        return result
+
+    def begin(self) -> Path | None:
+        """Take the folder for this run; returns the checkpoint to continue from, if there is one."""
+        checkpoint = None if self._starts_over else self._last_checkpoint()
+        self._claim()
+        if checkpoint is not None:
+            logger.info("continuing from %s", checkpoint)
+        return checkpoint
+
+    @rank_zero_only
+    def finish(self, outcome: dict[str, Any]) -> None:
+        """Write ``result.json``: what happened, beside the configuration, versions and content hashes."""
+        result = {
+            "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "config": self._values,
+            "content": self.content,
+            "versions": _versions(),
+            "git": _git_commit(),
+            **outcome,
+        }
+        write_whole(self.folder / RESULT_FILE, json.dumps(result, indent=2, default=str) + "\n")
+
+    def _refuse_other_config(self) -> None:
+        path = self.folder / CONFIG_FILE
+        if not path.is_file():
+            return
+        stored: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        changes = changed_keys(identity(stored), identity(self._values))
+        if stored.get("seed") != self._values["seed"]:
+            changes.append(f"seed: {stored.get('seed')} there, {self._values['seed']} here")
+        if changes:
+            num_more = len(changes) - _NUM_SHOWN
+            shown = [*changes[:_NUM_SHOWN], *([f"and {num_more} more"] if num_more > 0 else [])]
+            raise UserError(
+                f"{self.folder} holds another run ({'; '.join(shown)}); "
+                "use resume=never to replace it, or another hydra.run.dir"
+            )
+
+    def _last_checkpoint(self) -> Path | None:
+        checkpoints = (self.folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
+        return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+
+    @rank_zero_only
+    def _claim(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._starts_over:
+            for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", "logs"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in (RESULT_FILE, METRICS_FILE):
+            (self.folder / name).unlink(missing_ok=True)
+        OmegaConf.save(OmegaConf.create(self._values), self.folder / CONFIG_FILE)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The ``result.json`` of a finished run.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {folder} holds no finished run")
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to run again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a result; delete it to run again")
+    return content
+
+
+def _versions() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **versions}
+
+
+def _git_commit() -> dict[str, Any] | None:
+    """The commit of the source tree, and whether it has uncommitted changes; None outside a checkout."""
+    tree = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        completed = subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True, check=True)
+        return completed.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,182 @@
+"""The jobs of a sweep: composed one by one, so that a mistake in one is that one's alone."""
+
+import datetime
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from neuroada.config.check import check
+from neuroada.config.errors import UserError
+from neuroada.config.resolution import first_line, resolved
+from neuroada.runs.earlier import settle
+from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
+from neuroada.runs.folders import REJECTED, without_hydra
+from neuroada.runs.identity import identity
+
+
+class State(Enum):
+    """Where a job of a sweep is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    """Its configuration is wrong; it never starts."""
+    SKIPPED = "skipped"
+    """Finished earlier, or the same run as another job of the sweep."""
+    STOPPED = "stopped"
+    """The sweep was ended while it ran."""
+
+
+@dataclass
+class Job:
+    """One job, from its overrides to its outcome."""
+
+    overrides: list[str]
+    label: str
+    """The overrides that tell it from the others."""
+    rejection_folder: Path
+    """Where it is recorded if its configuration is rejected."""
+    folder: Path = field(default_factory=Path)
+    """The run folder, or the one above."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """The resolved configuration."""
+    state: State = State.WAITING
+    message: str = ""
+    """Why it failed or is not run."""
+    started: float | None = None
+    ended: float | None = None
+    result: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it has run."""
+        return None if self.started is None else (self.ended or time.monotonic()) - self.started
+
+    @property
+    def has_own_process(self) -> bool:
+        """Whether it gets a process of its own, rather than printing from the sweep's."""
+        return bool(self.values.get("job", {}).get("own_process", True))
+
+    def start(self) -> None:
+        """Mark it running; what an earlier attempt says of its failure goes."""
+        self.state, self.started = State.RUNNING, time.monotonic()
+        (self.folder / FAILURE_FILE).unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Mark it finished and read what it found, if it records a result."""
+        self.state, self.ended = State.FINISHED, time.monotonic()
+        self.result = read_outcome(self.folder)
+
+    def fail(self, message: str, exit_code: int | None = None) -> None:
+        """Mark it failed and leave ``failed.json`` in its folder."""
+        self.ended = time.monotonic()
+        self._record_failure(State.FAILED, message, exit_code)
+
+    def reject(self, message: str) -> None:
+        """Mark it rejected; the run folder that it may share with a good run stays as it is."""
+        self.folder = self.rejection_folder
+        self._record_failure(State.REJECTED, message, None)
+
+    def _record_failure(self, state: State, message: str, exit_code: int | None) -> None:
+        self.state, self.message = state, message
+        record = {
+            "failed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "state": state.value,
+            "message": message,
+            "overrides": self.overrides,
+            "exit_code": exit_code,
+        }
+        with suppress(OSError):  # what failed may be the disk; the table says it all the same
+            write_whole(self.folder / FAILURE_FILE, json.dumps(record, indent=2) + "\n")
+
+
+def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]]) -> list[Job]:
+    """The jobs of a sweep, in order; those that are rejected, finished or there twice are marked, the others wait.
+
+    Args:
+        loader: Composes one job.
+        config: The sweep's own configuration.
+        batch: The overrides of each job.
+    """
+    common = set(config.hydra.overrides.task)
+    if len(batch) > 1:
+        common |= set.intersection(*(set(overrides) for overrides in batch))
+    jobs: list[Job] = []
+    for overrides in batch:
+        label = " ".join(override for override in overrides if override not in common) or " ".join(overrides)
+        job = _composed(loader, config, list(overrides), label)
+        _compare_with_earlier(job, jobs)
+        jobs.append(job)
+    return jobs
+
+
+def _compare_with_earlier(job: Job, jobs: Sequence[Job]) -> None:
+    twin = next((number for number, other in enumerate(jobs) if other.folder == job.folder), None)
+    if twin is None or job.state is State.REJECTED:
+        return
+    if _is_of({"config": jobs[twin].values}, job.values):
+        job.state, job.message = State.SKIPPED, f"the same run as #{twin}"
+    else:
+        job.reject(f"hydra.sweep: {job.folder} is the folder of #{twin} already; leave hydra.sweep.subdir as it is")
+
+
+def _composed(loader: ConfigLoader, config: DictConfig, overrides: list[str], label: str) -> Job:
+    job = Job(overrides, label, _rejection_folder(config, overrides))
+    try:
+        composed = loader.load_sweep_config(config, overrides)
+        settled = settle(without_hydra(composed), overrides)
+        job.values = resolved(settled)
+        subfolder = str(OmegaConf.select(composed, "hydra.sweep.subdir"))
+        folder = Path(str(composed.hydra.sweep.dir)) / subfolder
+        if _mark_if_finished(job, folder):
+            return job
+        check(settled)
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        job.reject(_in_one_line(error))
+        return job
+    job.folder = folder
+    return job
+
+
+def _mark_if_finished(job: Job, folder: Path) -> bool:
+    # By its configuration alone: hashing data and backbone again is left to a run that is started.
+    result = read_outcome(folder)
+    if result is None or job.values["resume"] == "never" or not _is_of(result, job.values):
+        return False
+    job.folder, job.result = folder, result
+    job.state, job.message = State.SKIPPED, f"finished on {result.get('finished_at')}"
+    return True
+
+
+def _is_of(result: dict[str, Any], values: dict[str, Any]) -> bool:
+    stored: Any = result.get("config")
+    try:
+        return identity(stored) == identity(values) and stored.get("seed") == values["seed"]
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _rejection_folder(config: DictConfig, overrides: list[str]) -> Path:
+    digest = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:8]
+    return Path(str(config.hydra.sweep.dir)) / REJECTED / digest
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
+    # Where Hydra has searched is the same for every job.
+    whole = " ".join(str(error).partition("Config search path:")[0].split())
+    return f"{whole}: {first_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else whole

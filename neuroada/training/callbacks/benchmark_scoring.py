@@ -1,0 +1,248 @@
+"""The evaluation callback: scores what the test loop generates, and writes predictions and metrics.
+
+Every item is scored exactly once over all ranks; rank zero alone writes what stays. What was generated before the run
+was stopped is read again and left out of the test loaders.
+"""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from neuroada.data.batches import PromptBatch
+from neuroada.data.leaks import split_score
+from neuroada.data.loaders import BenchmarkItems
+from neuroada.data.module import InstructionDataModule
+from neuroada.decoding.generator import context_length
+from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
+from neuroada.runs.partial_predictions import PartialPredictions
+from neuroada.sparse.sharded_rows import all_rows
+from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
+from neuroada.training.module import NeuroAdaModule
+
+logger = logging.getLogger(__name__)
+
+
+class BenchmarkScoring(Callback):
+    """Scores generations during ``trainer.test`` and writes ``predictions/`` and ``metrics.json``.
+
+    Args:
+        folder: The run folder.
+        tokenizer: Turns generated ids into text.
+
+    Attributes:
+        metrics: Content of ``metrics.json`` after the test loop, on every rank.
+    """
+
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.metrics: dict[str, Any] = {}
+        self._folder = folder
+        self._tokenizer = tokenizer
+        self._context: int | None = None
+        self._partials: list[PartialPredictions] = []
+        # By benchmark and Example.index; an item that comes twice counts once.
+        self._predictions: list[dict[int, Prediction]] = []
+
+    def running_accuracy(self, benchmark: int) -> float:
+        """Share of correct ones among the predictions this rank knows so far."""
+        predictions = self._predictions[benchmark].values()
+        return sum(row["correct"] for row in predictions) / max(len(predictions), 1)
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Read what is there already, before the test loaders are made.
+
+        Raises:
+            UserError: It is of another run.
+        """
+        if stage != "test":
+            return
+        assert isinstance(pl_module, NeuroAdaModule)
+        data = _data(trainer)
+        self._context = context_length(pl_module.model)
+        runs = _runs(pl_module, data)
+        folder = self._folder / PREDICTIONS_FOLDER
+        self._partials = [PartialPredictions(folder, name, run, trainer.global_rank) for name, run in runs.items()]
+        self._predictions = [
+            self._known(items, partial) for items, partial in zip(data.benchmarks, self._partials, strict=True)
+        ]
+        data.leave_out(dict(zip(runs, self._predictions, strict=True)))
+
+    def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        data = _data(trainer)
+        for items, known in zip(data.benchmarks, self._predictions, strict=True):
+            if known:
+                logger.info("%s: %d of %d items are there already", items.name, len(known), len(items.examples))
+            if self._context is not None:
+                _report_lengths(items, self._context, data.new_tokens(items))
+
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Tensor,
+        batch: PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        items = _data(trainer).benchmarks[dataloader_idx]
+        known = self._predictions[dataloader_idx]
+        texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        rows = [
+            judge(items.by_index[index], text, items.protocol, too_long=_is_too_long(length, self._context))
+            for index, text, length in zip(batch["index"], texts, lengths, strict=True)
+            if index not in known
+        ]
+        known.update({row["index"]: row for row in rows})
+        self._partials[dataloader_idx].append(rows)
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        data = _data(trainer)
+        gathered = _gather(self._predictions, trainer.world_size)
+        leaks = data.leaked_items()
+        scores = {}
+        for items, known in zip(data.benchmarks, gathered, strict=True):
+            predictions = [known[index] for index in sorted(known)]
+            expected = sorted(example.index for example in items.examples)
+            assert sorted(known) == expected, f"{items.name}: items lost or repeated"
+            scores[items.name] = _score(predictions, None if leaks is None else leaks.get(items.name))
+            if trainer.is_global_zero:
+                _write_predictions(self._folder / PREDICTIONS_FOLDER / f"{items.name}.jsonl", predictions)
+        self.metrics = summarise(scores)
+        if data.limit is not None:
+            self.metrics["limit"] = data.limit
+        if trainer.is_global_zero:
+            self._finish(trainer)
+
+    def _finish(self, trainer: lightning.Trainer) -> None:
+        write_whole(self._folder / METRICS_FILE, json.dumps(self.metrics, indent=2) + "\n")
+        for partial in self._partials:
+            partial.remove()
+        for sink in trainer.loggers:
+            _log(sink, self.metrics, trainer.global_step)
+
+    def _known(self, items: BenchmarkItems, partial: PartialPredictions) -> dict[int, Prediction]:
+        """Generations of an earlier start, judged again."""
+        return {
+            row["index"]: judge(items.by_index[row["index"]], row["generation"], items.protocol, row["too_long"])
+            for row in partial.read()
+            if row["index"] in items.by_index
+        }
+
+
+def _score(predictions: list[Prediction], leaks: frozenset[int] | None) -> dict[str, Any]:
+    """One benchmark's entry in ``metrics.json``, from all its predictions; these are told which of them leaked.
+
+    Args:
+        leaks: Items that the training set holds; None where that is not known.
+    """
+    score = benchmark_score(predictions)
+    if leaks is None:
+        return score
+    for row in predictions:
+        row["leaked"] = row["index"] in leaks
+    return {**score, "contamination": split_score(predictions, leaks)}
+
+
+def _is_too_long(prompt_length: int, context: int | None) -> bool:
+    """Whether nothing can be generated, as the prompt fills the context."""
+    return context is not None and prompt_length >= context
+
+
+def _report_lengths(items: BenchmarkItems, context: int, new_tokens: int) -> None:
+    lengths = {example.index: len(prompt) for example, prompt in zip(items.examples, items.prompts, strict=True)}
+    too_long = [index for index, length in lengths.items() if _is_too_long(length, context)]
+    num_cut = sum(context - new_tokens < length < context for length in lengths.values())
+    if too_long:
+        logger.warning(
+            "%s: %d prompts do not fit the model's context of %d tokens and count as wrong: items %s",
+            items.name,
+            len(too_long),
+            context,
+            ", ".join(map(str, too_long)),
+        )
+    if num_cut:
+        logger.warning(
+            "%s: %d prompts leave less than %d tokens of the model's context of %d; their generations end with it",
+            items.name,
+            num_cut,
+            new_tokens,
+            context,
+        )
+
+
+def _runs(module: NeuroAdaModule, data: InstructionDataModule) -> dict[str, dict[str, Any]]:
+    """Benchmark -> what its predictions depend on, besides the code."""
+    content = module.content
+    model = {"base": content["base"], "dtype": content["dtype"], "adapter": _adapter_hash(module)}
+    return {
+        items.name: {
+            **model,
+            "data": content["data"][f"{items.name}/{items.split}"],
+            "protocol": items.protocol.name,
+            "decoding": config.to_diff_dict(),
+        }
+        for items, config in zip(data.benchmarks, module.decoding.configs, strict=True)
+    }
+
+
+def _adapter_hash(module: NeuroAdaModule) -> str | None:
+    if module.adapter is None:
+        return None
+    digest = hashlib.sha256()
+    for name, layer in module.adapter.layers.items():
+        digest.update(name.encode())
+        for part in (layer.columns, layer.values):
+            digest.update(all_rows(part.detach()).cpu().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _data(trainer: lightning.Trainer) -> InstructionDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, InstructionDataModule)
+    return data
+
+
+def _gather(predictions: list[dict[int, Prediction]], world_size: int) -> list[dict[int, Prediction]]:
+    """The predictions of all ranks, by benchmark."""
+    if world_size == 1:
+        return predictions
+    shares: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(shares, predictions)
+    return [_united([share[benchmark] for share in shares]) for benchmark in range(len(predictions))]
+
+
+def _united(shares: list[dict[int, Prediction]]) -> dict[int, Prediction]:
+    # The first rank's word counts, so that all ranks agree.
+    return {index: row for share in reversed(shares) for index, row in share.items()}
+
+
+def _write_predictions(path: Path, predictions: list[Prediction]) -> None:
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
+
+
+def _log(sink: Logger, metrics: dict[str, Any], step: int) -> None:
+    """Scores as numbers to any logger, and as a table where the logger shows tables."""
+    rows = [
+        [name, score["n"], score["protocol"], score["strict"], score["missing_trigger"]]
+        for name, score in metrics["benchmarks"].items()
+    ]
+    numbers = {f"test/{row[0]}": row[2] for row in rows}
+    sink.log_metrics({**numbers, "test/macro": metrics["macro"], "test/micro": metrics["micro"]}, step=step)
+    columns = ["benchmark", "n", "protocol", "strict", "missing_trigger"]
+    if isinstance(sink, WandbLogger):
+        sink.log_table("test/benchmarks", columns=columns, data=rows, step=step)
+    elif isinstance(sink, TensorBoardLogger):
+        lines = [columns, ["---"] * len(columns), *rows]
+        markdown = "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+        sink.experiment.add_text("test/benchmarks", markdown, global_step=step)

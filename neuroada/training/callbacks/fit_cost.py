@@ -1,0 +1,89 @@
+"""What a fit costs: tokens per second of its training steps, and the most memory it took."""
+
+import resource
+import sys
+import time
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from neuroada.data.batches import TrainingBatch
+
+_GIB = 2**30
+
+
+class FitCost(Callback):
+    """Counts tokens and seconds of the training steps; checkpoints and held-out losses between them do not count.
+
+    First in line, so that its clock stops before the other callbacks do their work. A resumed fit counts from there on.
+    """
+
+    def __init__(self) -> None:
+        self._num_tokens: int | Tensor = 0
+        self._seconds = 0.0
+        self._started = 0.0
+        self._peak_bytes = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: TrainingBatch,
+        batch_idx: int,
+    ) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: TrainingBatch,
+        batch_idx: int,
+    ) -> None:
+        self._seconds += time.perf_counter() - self._started
+        self._num_tokens = self._num_tokens + _num_tokens(batch)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        strategy = trainer.strategy
+        device = strategy.root_device
+        num_tokens = torch.as_tensor(self._num_tokens, dtype=torch.float64, device=device)
+        self._num_tokens = int(strategy.reduce(num_tokens, reduce_op="sum"))
+        peak_bytes = torch.tensor(_peak_bytes(device), dtype=torch.float64, device=device)
+        self._peak_bytes = int(strategy.reduce(peak_bytes, reduce_op="max"))
+
+    def timings(self) -> dict[str, Any]:
+        """What ``result.json`` says of the speed, over all ranks; nothing where no step was taken."""
+        if not self._seconds:
+            return {}
+        return {
+            "train_tokens": int(self._num_tokens),
+            "step_seconds": round(self._seconds, 2),
+            "tokens_per_second": round(int(self._num_tokens) / self._seconds, 1),
+        }
+
+    def memory(self, device: torch.device) -> dict[str, Any]:
+        """What ``result.json`` says of the memory: of the rank that took most."""
+        what = "allocated on the GPU" if device.type == "cuda" else "resident set of the process"
+        return {"peak_gib": round(self._peak_bytes / _GIB, 3), "measured": what} if self._seconds else {}
+
+
+def _num_tokens(batch: TrainingBatch) -> int | Tensor:
+    """Tokens of a micro-batch, padding apart; on the batch's device, which is not waited for."""
+    mask = batch["attention_mask"]
+    return batch["input_ids"].numel() if mask is None else mask.sum()
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

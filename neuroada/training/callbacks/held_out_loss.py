@@ -1,0 +1,140 @@
+"""The loss on held-out rows while an adapter trains, and the values it was lowest with.
+
+A callback and not Lightning's validation loop: that runs after a step's checkpoint is written, and a resume from there
+skips it (2.6), so a run would forget its best adapter. This one runs before, and keeps what it knows in the checkpoint.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from neuroada.config.schema import ValidationConfig
+from neuroada.data.module import InstructionDataModule
+from neuroada.sparse.sharded_rows import all_rows, rows_as
+from neuroada.training.loss import SummedLoss
+from neuroada.training.module import NeuroAdaModule
+from neuroada.training.steps import planned_steps
+
+logger = logging.getLogger(__name__)
+
+
+class Measurement(TypedDict):
+    """One measured loss."""
+
+    loss: float
+    """Mean over the labelled tokens of all held-out rows."""
+    num_tokens: int
+    step: int
+    """Optimizer steps taken."""
+
+
+class HeldOutLoss(Callback):
+    """Measures the held-out loss before the first optimizer step, every n steps and after the last; never without
+    ``every_n_steps``.
+
+    Attributes:
+        first: The measurement before training: the base's.
+        last: The latest measurement.
+        best: That with the lowest loss, the earliest of equal ones.
+    """
+
+    def __init__(self, config: ValidationConfig) -> None:
+        self.first: Measurement | None = None
+        self.last: Measurement | None = None
+        self.best: Measurement | None = None
+        self._every_n_steps = config.every_n_steps
+        self._keeps_best = config.keep_best
+        self._best_values: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._every_n_steps is not None and trainer.global_step == 0:
+            self._measure_once(trainer, pl_module)
+            self.first = self.last
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        if self._every_n_steps is None:
+            return
+        step = trainer.global_step
+        if step % self._every_n_steps == 0 or step == planned_steps(trainer):
+            self._measure_once(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self._every_n_steps is not None:  # where a callback ended training early
+            self._measure_once(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.last is None:
+            return {}
+        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.first, self.last, self.best = (state_dict[key] for key in ("first", "last", "best"))
+        self._best_values = state_dict["best_values"]
+
+    def restore_best(self, module: NeuroAdaModule) -> None:
+        """Put back the values with the lowest loss, if they are kept."""
+        if not self._keeps_best or self.best is None or self.best == self.last:
+            return
+        assert module.adapter is not None
+        with torch.no_grad():
+            for name, layer in module.adapter.layers.items():
+                layer.values.copy_(rows_as(self._best_values[name], layer.values))
+        module.adapter.sync()
+        logger.info("kept the adapter of step %d, held-out loss %.4f", self.best["step"], self.best["loss"])
+
+    def outcome(self, answers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """What ``result.json`` says of it: the loss of the adapter that is scored.
+
+        Args:
+            answers: Accuracies that were measured on the way.
+        """
+        kept = self.best if self._keeps_best else self.last
+        if kept is None:
+            return {}
+        base = {} if self.first is None else {"base_loss": self.first["loss"]}
+        asked = {"answers": list(answers)} if answers else {}
+        best = {"best_step": kept["step"], "validation_loss": kept["loss"]} if self._keeps_best else {}
+        return {"validation": {**kept, **base, **asked}, **best}
+
+    def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
+        assert isinstance(module, NeuroAdaModule)
+        step = trainer.global_step
+        if self.last is not None and self.last["step"] == step:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
+        num_tokens = data.held_out.num_tokens
+        loss = _summed_loss(trainer, module, data) / num_tokens
+        self.last = Measurement(loss=loss, num_tokens=num_tokens, step=step)
+        logger.info("step %d: held-out loss %.4f", step, self.last["loss"])
+        for sink in trainer.loggers:
+            sink.log_metrics({"val/loss": self.last["loss"]}, step=step)
+        if self.last["loss"] < (math.inf if self.best is None else self.best["loss"]):
+            self.best = self.last
+            self._keep_values(module)
+
+    def _keep_values(self, module: NeuroAdaModule) -> None:
+        if self._keeps_best:
+            assert module.adapter is not None
+            layers = module.adapter.layers
+            self._best_values = {name: all_rows(layer.values.detach()).cpu().clone() for name, layer in layers.items()}
+
+
+@torch.no_grad()
+def _summed_loss(trainer: lightning.Trainer, module: NeuroAdaModule, data: InstructionDataModule) -> float:
+    """Over all ranks, which have equally many batches and no row twice."""
+    summed_loss = SummedLoss(module.model)
+    total = torch.zeros((), device=trainer.strategy.root_device)
+    module.eval()
+    for batch in data.held_out_dataloader():
+        total += summed_loss(trainer.strategy.batch_to_device(batch))[0]
+    module.train()
+    return float(trainer.strategy.reduce(total, reduce_op="sum"))

@@ -1,0 +1,117 @@
+"""Accuracy on a sample of held-out questions while an adapter trains, generated and judged as benchmarks are.
+
+It says what a loss does not: whether the answers have the form that scoring reads. The best adapter is still chosen by
+the loss, which tells adapters apart that answer equally many questions.
+"""
+
+import dataclasses
+import logging
+from typing import Any, TypedDict
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from transformers import PreTrainedTokenizerBase
+
+from neuroada.config.schema import EvaluationConfig, ValidationConfig
+from neuroada.data.module import InstructionDataModule
+from neuroada.decoding.generator import Generator
+from neuroada.decoding.settings import Decoding
+from neuroada.tasks.scoring import judge
+from neuroada.training.distributed.fsdp import in_lockstep
+from neuroada.training.module import NeuroAdaModule
+from neuroada.training.steps import planned_steps, steps_per_epoch
+
+logger = logging.getLogger(__name__)
+
+
+class Answered(TypedDict):
+    """One measured accuracy."""
+
+    step: int
+    """Optimizer steps taken."""
+    n: int
+    """Questions asked, over all training sets and ranks."""
+    correct: int
+    """By the task's protocol."""
+    accuracy: float
+
+
+class SampledAccuracy(Callback):
+    """Asks before the first optimizer step, at the end of each epoch and after the last step; never without
+    ``accuracy_rows``.
+
+    Like the held-out loss it is measured before a step's checkpoint is written, and kept in it.
+
+    Args:
+        validation: Whether anything is asked.
+        evaluation: Limits of a batch and of an answer. Decoding is greedy whatever it says: cheap, the same after a
+            resume, and without a random number that training would miss.
+        tokenizer: Turns generated ids into text.
+
+    Attributes:
+        measurements: In the order of their steps, the same on every rank.
+    """
+
+    def __init__(
+        self, validation: ValidationConfig, evaluation: EvaluationConfig, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        self.measurements: list[Answered] = []
+        self._is_wanted = validation.accuracy_rows is not None
+        # Engines with a cache or a process of their own are for scoring; a model in training shares its memory.
+        decoding = "plain" if evaluation.decoding == "plain" else "auto"
+        self._evaluation = dataclasses.replace(evaluation, generation={}, decoding=decoding)
+        self._tokenizer = tokenizer
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.global_step == 0:
+            self._measure_once(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        step = trainer.global_step
+        if self._is_wanted and (step % steps_per_epoch(trainer) == 0 or step == planned_steps(trainer)):
+            self._measure_once(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._measure_once(trainer, pl_module)  # where a callback ended training early
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"measurements": self.measurements} if self.measurements else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.measurements = state_dict["measurements"]
+
+    def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
+        step = trainer.global_step
+        if not self._is_wanted or (self.measurements and self.measurements[-1]["step"] == step):
+            return
+        assert isinstance(module, NeuroAdaModule)
+        verdicts = self._verdicts(trainer, module)
+        counts = torch.tensor([len(verdicts), sum(verdicts)], device=trainer.strategy.root_device)
+        num_asked, num_correct = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+        measured = Answered(step=step, n=num_asked, correct=num_correct, accuracy=num_correct / num_asked)
+        self.measurements.append(measured)
+        logger.info("step %d: %d of %d held-out questions answered correctly", step, num_correct, num_asked)
+        for sink in trainer.loggers:
+            sink.log_metrics({"val/accuracy": measured["accuracy"]}, step=step)
+
+    def _verdicts(self, trainer: lightning.Trainer, module: NeuroAdaModule) -> list[bool]:
+        """On this rank's share of the questions."""
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
+        assert isinstance(data, InstructionDataModule)
+        questions = data.held_out.questions
+        verdicts = []
+        module.eval()
+        # A new one each time: it remembers what the model writes, and the weights have changed since.
+        generator = Generator(module.model, Decoding.make(self._tokenizer, questions, self._evaluation))
+        with in_lockstep(trainer, module):
+            for place, (items, batches) in enumerate(zip(questions, data.question_dataloaders(), strict=True)):
+                for batch in batches:
+                    texts = self._tokenizer.batch_decode(generator(batch, place), skip_special_tokens=True)
+                    answers = zip(batch["index"], texts, strict=True)
+                    verdicts += [judge(items.by_index[row], text, items.protocol)["correct"] for row, text in answers]
+        module.train()
+        return verdicts

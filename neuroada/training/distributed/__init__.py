@@ -1,0 +1,1 @@
+"""One run on many devices: launching ranks, what a rank does, and sharding."""

@@ -1,0 +1,65 @@
+"""Start a job: in this process, or once on every device of this machine.
+
+Ranks are started from the run's resolved configuration, never from ``sys.argv``: under a multirun that would start
+the whole sweep again on every rank. Under ``torchrun`` or SLURM the ranks exist already and nothing is started.
+"""
+
+import dataclasses
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from hydra.utils import get_method
+from omegaconf import OmegaConf
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.training.distributed.devices import ranks_to_start, unreachable_ranks_in_one_line
+from neuroada.training.distributed.quiet import quiet_libraries
+
+logger = logging.getLogger(__name__)
+
+
+def launch(run: RunConfig, folder: Path) -> None:
+    """Do the run's job.
+
+    Raises:
+        UserError: A rank failed, after it has said why, or there cannot be as many ranks as the run asks for.
+    """
+    with quiet_libraries(), unreachable_ranks_in_one_line():
+        num_ranks = ranks_to_start(run, folder)
+        if num_ranks > 1:
+            _start_ranks(run, folder, num_ranks)
+        else:
+            get_method(run.job.function)(run, folder)
+
+
+def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
+    logger.info("starting %d ranks", num_ranks)
+    threads = max(1, (os.cpu_count() or 1) // num_ranks)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_ranks,
+        run_id="neuroada",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.5,
+    )
+    # The agent reports a failed rank at length; the rank itself has said what was wrong.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "run.yaml"
+        OmegaConf.save(OmegaConf.create(dataclasses.asdict(run)), path)
+        command = ["-m", "neuroada.training.distributed.rank", str(path), str(folder)]
+        try:
+            elastic_launch(config, sys.executable)(*command)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise UserError(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None

@@ -1,0 +1,84 @@
+"""Runs composed from the shipped configuration, and folders as earlier runs leave them."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from neuroada.config.check import check
+from neuroada.config.schema import RunConfig
+from neuroada.runs.earlier import settle
+from neuroada.runs.folders import register, without_hydra
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+Composed = Callable[..., DictConfig]
+Checked = Callable[..., RunConfig]
+StoreRun = Callable[..., Path]
+StoreAdapter = Callable[..., Path]
+
+
+@pytest.fixture
+def composed() -> Composed:
+    """What Hydra hands to a run, its own node included."""
+    return _compose
+
+
+@pytest.fixture
+def checked() -> Checked:
+    """What a run makes of it."""
+    return _check
+
+
+@pytest.fixture
+def store_run(tmp_path: Path) -> StoreRun:
+    """Writes the ``config.yaml`` of a run with these overrides into a new run folder."""
+
+    def store(*overrides: str, name: str = "earlier") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        OmegaConf.save(OmegaConf.create(dataclasses.asdict(_check(*overrides))), folder / "config.yaml")
+        return folder
+
+    return store
+
+
+@pytest.fixture
+def store_adapter(tmp_path: Path) -> StoreAdapter:
+    """Writes an ``adapter_config.json`` into a folder; keywords replace its values."""
+
+    def store(folder: Path | None = None, **changes: Any) -> Path:
+        directory = tmp_path / "adapter" if folder is None else folder / "adapter"
+        directory.mkdir()
+        header = {
+            "format_version": 1,
+            "peft_type": "NEUROADA",
+            "base_model_name_or_path": "nobody/Some-Model.7B",
+            "revision": "abc123",
+            "fingerprint": "00",
+            "top_k": 1,
+            "target_modules": ["q_proj", "v_proj"],
+            "selection": "magnitude",
+            "seed": 0,
+        }
+        (directory / "adapter_config.json").write_text(json.dumps({**header, **changes}))
+        return directory
+
+    return store
+
+
+@functools.cache  # composing takes a sixth of a second
+def _compose(*overrides: str) -> DictConfig:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides), return_hydra_config=True)
+
+
+def _check(*overrides: str) -> RunConfig:
+    return check(settle(without_hydra(_compose(*overrides)), overrides))

@@ -1,0 +1,58 @@
+"""Looking data sets up by name."""
+
+import pytest
+
+from neuroada.config.errors import UserError
+from neuroada.data.catalog import DATASETS, lookup, with_own
+from neuroada.tasks.prompts import PROTOCOLS
+
+COMMONSENSE = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"]
+MATH = ["MultiArith", "gsm8k", "AddSub", "AQuA", "SingleEq", "SVAMP", "mawps"]
+
+
+def test_all_data_sets_of_the_published_tasks_are_known() -> None:
+    assert {lookup(name).protocol for name in [*COMMONSENSE, "commonsense_170k", "commonsense_15k"]} == {"commonsense"}
+    assert {lookup(name).protocol for name in [*MATH, "math_10k"]} == {"math"}
+
+
+def test_every_data_set_has_a_protocol_and_plausible_sums() -> None:
+    for name, dataset in DATASETS.items():
+        assert dataset.name == name
+        assert dataset.protocol in PROTOCOLS
+        assert all(remote.sha256 is None or len(remote.sha256) == 64 for remote in dataset.remote.values())
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("arc-easy", "ARC-Easy"), ("Boolq", "boolq"), ("math10k", "math_10k")])
+def test_unknown_name_lists_near_matches_and_all_names(typed: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"unknown data set '{typed}': did you mean {meant}.*known: .*mawps"):
+        lookup(typed)
+
+
+def test_name_like_no_other_still_lists_all() -> None:
+    with pytest.raises(UserError, match=r"unknown data set 'zzz': \(known: commonsense_170k"):
+        lookup("zzz")
+
+
+def test_a_user_s_own_sets_stand_beside_the_known_ones() -> None:
+    known = with_own({"riddles": "commonsense", "sums": "math"})
+    assert lookup("riddles", known).protocol == "commonsense"
+    assert lookup("sums", known).protocol == "math"
+    assert lookup("boolq", known) is lookup("boolq")
+    with pytest.raises(UserError, match="unknown data set 'riddles'"):
+        lookup("riddles")
+
+
+def test_an_unknown_name_lists_own_sets_too() -> None:
+    with pytest.raises(UserError, match=r"'ridles': did you mean riddles\? \(known: commonsense_170k.*, riddles;"):
+        lookup("ridles", with_own({"riddles": "commonsense"}))
+
+
+def test_an_unknown_protocol_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.sets\.riddles=maths: no such protocol; did you mean math\?"):
+        with_own({"riddles": "maths"})
+
+
+def test_a_known_set_keeps_its_protocol() -> None:
+    assert with_own({"boolq": "commonsense"}) == DATASETS
+    with pytest.raises(UserError, match=r"data\.sets\.boolq=math: boolq is a known data set of the commonsense pro"):
+        with_own({"boolq": "math"})

@@ -1,0 +1,130 @@
+"""lm-evaluation-harness on an adapted model: the very likelihoods of the merged checkpoint, on a task of local data."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import neuroada
+from neuroada.config.errors import UserError
+from neuroada.integrations.lm_eval import main, register
+
+TASK = """
+task: choices
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{instruction}}}} the correct answer is"
+doc_to_choice: [answer1, answer2, answer3, answer4]
+doc_to_target: "{{{{answer}}}}"
+metric_list: [{{metric: acc}}]
+"""
+
+
+@pytest.fixture
+def task_folder(data_dir: Path, tmp_path: Path) -> Path:
+    """The test rows of a benchmark as a task of the harness."""
+    folder = tmp_path / "harness_tasks"
+    folder.mkdir()
+    (folder / "choices.yaml").write_text(TASK.format(path=data_dir / "boolq" / "test.json"))
+    return folder
+
+
+@pytest.fixture
+def adapter(backbone: Path, tmp_path: Path) -> Path:
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    made = neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=5, target_modules=["q_proj", "up_proj"]))
+    generator = torch.Generator().manual_seed(0)
+    for values_OK in made.parameters():
+        values_OK.data.normal_(std=0.3, generator=generator)
+    made.save(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@pytest.fixture
+def merged(backbone: Path, adapter: Path, tmp_path: Path) -> Path:
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    neuroada.load(model, adapter).merge()
+    model.save_pretrained(tmp_path / "merged")
+    for path in backbone.glob("tokenizer*"):
+        (tmp_path / "merged" / path.name).write_bytes(path.read_bytes())
+    return tmp_path / "merged"
+
+
+@pytest.fixture
+def evaluated(task_folder: Path) -> Callable[..., dict[str, Any]]:
+    """Scores a model type of the harness on the task; skips where the harness is not installed."""
+    lm_eval = pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
+    from lm_eval.tasks import TaskManager
+
+    register()
+    manager = TaskManager(include_path=str(task_folder), include_defaults=False)
+
+    def evaluate(model: str, **arguments: Any) -> dict[str, Any]:
+        outcome: dict[str, Any] = lm_eval.simple_evaluate(
+            model=model,
+            model_args=arguments,
+            tasks=["choices"],
+            task_manager=manager,
+            device="cpu",
+            batch_size=4,
+            bootstrap_iters=0,
+        )
+        samples = sorted(outcome["samples"]["choices"], key=lambda sample: sample["doc_id"])
+        return {
+            "acc": outcome["results"]["choices"]["acc,none"],
+            "likelihoods": [answer[0] for sample in samples for answer in sample["filtered_resps"]],
+        }
+
+    return evaluate
+
+
+def test_an_adapted_model_scores_as_its_merged_checkpoint(
+    evaluated: Callable[..., dict[str, Any]], backbone: Path, adapter: Path, merged: Path
+) -> None:
+    adapted = evaluated("neuroada", adapter=str(adapter), pretrained=str(backbone))
+    assert len(adapted["likelihoods"]) == 9 * 4
+    assert adapted == evaluated("hf", pretrained=str(merged), dtype="float32")
+    assert adapted["likelihoods"] != evaluated("hf", pretrained=str(backbone), dtype="float32")["likelihoods"]
+
+
+def test_the_adapter_names_its_base(evaluated: Callable[..., dict[str, Any]], backbone: Path, adapter: Path) -> None:
+    by_name = evaluated("neuroada", adapter=str(adapter))
+    assert by_name == evaluated("neuroada", adapter=str(adapter), pretrained=str(backbone))
+
+
+def test_it_runs_from_the_harness_s_own_command_line(
+    task_folder: Path,
+    adapter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
+    from lm_eval.tasks import TaskManager
+
+    # Reading the harness's thousands of own tasks takes half a minute.
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", functools.partial(TaskManager, include_defaults=False))
+    monkeypatch.chdir(tmp_path)
+
+    def run(directory: Path) -> None:
+        options = f"--model neuroada --model_args adapter={directory} --tasks choices --include_path {task_folder}"
+        monkeypatch.setattr(sys, "argv", ["harness", "run", *options.split(), "--device", "cpu"])
+        main()
+
+    run(adapter)
+    assert "|choices|" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"^neuroada: adapter=.*none: neither a run folder with adapter/ nor"):
+        run(tmp_path / "none")
+
+
+def test_without_the_harness_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval.api.registry", None)
+    with pytest.raises(UserError, match=r"not installed; pip install 'neuroada\[lm_eval\]'"):
+        register()

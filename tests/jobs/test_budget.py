@@ -1,0 +1,71 @@
+"""``job=budget``: the memory table, and whether a step fits."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.jobs.budget import budget
+
+MakeRun = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def printed(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What the job prints."""
+
+    def run(*overrides: str) -> str:
+        budget(make_run("job=budget", *overrides), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_parts_stand_below_the_parameters(printed: Callable[..., str]) -> None:
+    lines = printed()
+    parts = ("layers", "base model", "peak memory", "│ weights", "│ trained", "│ activations", "│ logits", "│ working")
+    positions = [lines.index(part) for part in (*parts, "│ peak", "fits: ")]
+    assert positions == sorted(positions)
+    assert "each CPU" in lines
+    assert "2 x 512 tokens, float32" in lines
+
+
+def test_a_given_memory_is_that_of_a_gpu(printed: Callable[..., str]) -> None:
+    lines = printed("trainer.accelerator=auto", "job.device_memory_gib=80")
+    assert "each GPU" in lines
+    assert "512 tokens, bfloat16" in lines
+    assert "(95% of 80.000)" in lines
+
+
+def test_without_a_gpu_nothing_is_said_of_it(printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "no GPU here to compare with: give job.device_memory_gib=80" in printed("trainer.accelerator=gpu")
+
+
+@pytest.mark.parametrize(
+    ("device_memory_gib", "last_lines"),
+    [
+        (0.060, ["fits: "]),
+        (0.045, ["does not fit: ", "  with model.gradient_checkpointing=true: "]),
+        (0.0001, ["does not fit: ", "  its weights and trained values alone do not"]),
+    ],
+)
+def test_what_to_change_is_what_helps_first(
+    printed: Callable[..., str], device_memory_gib: float, last_lines: list[str]
+) -> None:
+    lines = printed("data.max_length=2048", f"job.device_memory_gib={device_memory_gib}").splitlines()
+    verdict = lines[lines.index(next(line for line in lines if "at the same time" in line)) + 1 :]
+    assert len(verdict) == len(last_lines)
+    assert all(line.startswith(start) for line, start in zip(verdict, last_lines, strict=True))
+
+
+def test_nothing_that_trains_takes_no_step(printed: Callable[..., str]) -> None:
+    assert "peak memory" not in printed("method=none")
+
+
+def test_a_device_has_memory(make_run: MakeRun) -> None:
+    with pytest.raises(UserError, match=r"job\.device_memory_gib=-1\.0: must be above 0"):
+        make_run("job=budget", "job.device_memory_gib=-1")

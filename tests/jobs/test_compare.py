@@ -1,0 +1,151 @@
+"""One table over many runs: finished ones in rows, a dash where a number is missing."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import JobConfig, RunConfig
+from neuroada.jobs.compare import compare, comparison_table, shown_p
+from neuroada.runs.identity import run_folder
+
+StoreResult = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("without_matplotlib")
+
+
+def cells(table: Any) -> list[list[str]]:
+    """The rows of a table, its header first."""
+    columns = [[column.header, *column.cells] for column in table.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def test_a_benchmark_that_a_run_did_not_score_is_a_dash(make_result: Callable[..., dict[str, Any]]) -> None:
+    results = {
+        Path("a"): make_result(boolq=(30, 40), piqa=(5, 20)),
+        Path("b"): make_result(piqa=(0, 20), AddSub=(1, 10)),
+    }
+    table = comparison_table(results, num_unfinished=1)
+    assert table.title == "2 finished, 1 unfinished"
+    assert cells(table) == [
+        ["#", "% trained", "boolq", "piqa", "AddSub", "macro"],
+        ["1", "0.404", "75.0", "25.0", "-", "50.0"],
+        ["2", "0.404", "-", "0.0", "10.0", "5.0"],
+    ]
+
+
+def test_a_result_without_numbers_is_a_row_of_dashes(make_result: Callable[..., dict[str, Any]]) -> None:
+    table = comparison_table({Path("a"): make_result(boolq=(1, 2)), Path("b"): {}}, num_unfinished=0)
+    assert cells(table)[2] == ["2", "-", "-", "-"]
+
+
+def test_runs_are_found_and_numbered(
+    store_result: StoreResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store_result("finetune/llama_7b/commonsense/neuroada-k20-01234567/s2", boolq=(30, 40))
+    store_result("finetune/llama_7b/commonsense/neuroada-k20-01234567/s1", boolq=(10, 40), piqa=(1, 4))
+    unfinished = tmp_path / "outputs" / "finetune" / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "config.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    compare(RunConfig(runs="outputs"), tmp_path)
+    title, *lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert title == "2 finished, 1 unfinished"
+    assert lines[0].split() == ["#", "%", "trained", "boolq", "piqa", "macro"]
+    assert lines[2:] == [
+        "1       0.404    25.0   25.0    25.0",
+        "2       0.404    75.0      -    75.0",
+        "1  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s1",
+        "2  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s2",
+        f"report: {tmp_path / 'report.html'}",
+    ]
+
+
+@pytest.mark.parametrize("name", ["outputs", "nowhere"])
+def test_no_run_at_all_is_one_message(tmp_path: Path, name: str) -> None:
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(UserError, match="no finished run below this folder"):
+        compare(RunConfig(runs=str(tmp_path / name)), tmp_path)
+
+
+def test_a_damaged_result_is_named_among_the_failures(store_result: StoreResult, tmp_path: Path) -> None:
+    store_result("a", boolq=(1, 2))
+    (store_result("b", boolq=(1, 2)) / "result.json").write_text("{")
+    compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+    report = (tmp_path / "report.md").read_text()
+    assert "1 finished, 1 failed" in report
+    assert "b/result.json is damaged" in report
+
+
+def sums(*verdicts: bool) -> list[tuple[str, str]]:
+    """Items that are answered right or wrong."""
+    return [("5" if verdict else "6", "5") for verdict in verdicts]
+
+
+def test_each_run_is_tested_against_the_first(
+    store_scored: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_scored("a", AddSub=sums(False, False, False, True), SVAMP=sums(True, True))
+    store_scored("b", AddSub=sums(True, True, True, False), SVAMP=sums(True, False))
+    store_scored("c", MultiArith=sums(True))
+    compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+    assert "McNemar" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    start = lines.index(["#", "benchmark", "n", "wins", "losses", "points", "p"])
+    assert lines[start - 1] == ["beside", "run", "1,", "on", "the", "same", "items"]
+    assert lines[start + 5][:5] == ["wins:", "right", "where", "run", "1"]
+    assert lines[start + 2 : start + 5] + lines[start + 6 : -1] == [
+        ["2", "all", "6", "3", "2", "+16.7", "1.000"],
+        ["2", "AddSub", "4", "3", "1", "+50.0", "0.625"],
+        ["2", "SVAMP", "2", "0", "1", "-50.0", "1.000"],
+        ["run", "3:", "scored", "other", "items,", "not", "compared"],
+    ]
+
+
+def test_another_baseline_turns_wins_and_losses_round(
+    store_scored: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_scored("a", AddSub=sums(False, True, True))
+    baseline = store_scored("b", AddSub=sums(True, False, False))
+    compare(RunConfig(runs=str(tmp_path / "outputs"), baseline=str(baseline)), tmp_path)
+    printed = capsys.readouterr().out
+    assert "beside run 2" in printed
+    assert ["1", "AddSub", "3", "2", "1", "+33.3", "1.000"] in [line.split() for line in printed.splitlines()]
+
+
+def test_a_baseline_that_is_no_run_is_refused(store_scored: Callable[..., Path], tmp_path: Path) -> None:
+    store_scored("a", AddSub=sums(True))
+    with pytest.raises(UserError, match="baseline=elsewhere: none of the finished runs"):
+        compare(RunConfig(runs=str(tmp_path / "outputs"), baseline="elsewhere"), tmp_path)
+
+
+def test_runs_without_predictions_are_not_tested(
+    store_scored: Callable[..., Path], store_result: StoreResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_scored("a", AddSub=sums(True))
+    store_result("b", AddSub=(1, 2))
+    compare(RunConfig(runs=str(tmp_path / "outputs")), tmp_path)
+    printed = capsys.readouterr().out
+    assert "run 2: has no predictions, not compared" in printed
+    assert "McNemar" not in printed
+
+
+@pytest.mark.parametrize(("p", "text"), [(1.0, "1.000"), (0.0421, "0.042"), (0.001, "0.001"), (0.0009, "<0.001")])
+def test_small_chances_are_bounded(p: float, text: str) -> None:
+    assert shown_p(p) == text
+
+
+def test_its_folder_is_named_by_what_is_compared() -> None:
+    def folder(**changed: Any) -> str:
+        return run_folder({**dataclasses.asdict(RunConfig(job=JobConfig("compare", "f"))), **changed})
+
+    same = {folder(), folder(seed=3), folder(model={"name": "m"}), folder(optimizer={"lr": 1})}
+    assert len(same) == 1
+    assert len(same | {folder(runs="elsewhere"), folder(baseline="outputs/a")}) == 3
+    assert re.fullmatch(r"compare/[0-9a-f]{8}", same.pop())

@@ -1,0 +1,132 @@
+"""``job=evaluate`` and ``job=merge``: the same scores from the adapter, its run folder and the merged checkpoint."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.jobs.evaluate import evaluate
+from neuroada.jobs.finetune import finetune
+from neuroada.jobs.merge import merge
+from neuroada.sparse.errors import AdapterError
+
+from ..tiny_runs import compose_run, save_llama
+
+MakeRun = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def finished(make_run: MakeRun, tmp_path: Path) -> Path:
+    """Folder of a fine-tune that moved the model far enough to write other text."""
+    folder = tmp_path / "finetuned"
+    finetune(make_run("optimizer.lr=0.05", "budget=top5"), folder)
+    return folder
+
+
+def predictions(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (folder / "predictions").iterdir()}
+
+
+@pytest.mark.parametrize("part", ["", "adapter"], ids=["run folder", "adapter folder"])
+def test_saved_adapter_scores_as_after_training(
+    overrides: list[str], finished: Path, tmp_path: Path, part: str
+) -> None:
+    given = [item for item in overrides if not item.startswith("model.")] if not part else overrides
+    evaluate(compose_run([*given, "job=evaluate", f"adapter={finished / part}"]), tmp_path / "again")
+    assert predictions(tmp_path / "again") == predictions(finished)
+    assert (tmp_path / "again" / "metrics.json").read_text() == (finished / "metrics.json").read_text()
+
+
+def test_training_changed_what_the_model_writes(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    evaluate(compose_run([*overrides, "job=evaluate"]), tmp_path / "base")
+    assert predictions(tmp_path / "base") != predictions(finished)
+    assert json.loads((tmp_path / "base" / "result.json").read_text())["budget"]["trainable"] == 0
+
+
+def test_a_damaged_adapter_is_named_before_a_run_is_begun(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    (finished / "adapter" / "adapter_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors"):
+        evaluate(compose_run([*overrides, "job=evaluate", f"adapter={finished}"]), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_evaluation_needs_no_training_file(overrides: list[str], data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "boolq" / "train.json").unlink()
+    evaluate(compose_run([*overrides, "job=evaluate"]), tmp_path / "base")
+    assert (tmp_path / "base" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batch_size_changes_no_prediction(
+    overrides: list[str], finished: Path, tmp_path: Path, batch_size: int
+) -> None:
+    run = compose_run([*overrides, "job=evaluate", f"adapter={finished}", f"evaluation.batch_size={batch_size}"])
+    evaluate(run, tmp_path / "again")
+    assert predictions(tmp_path / "again") == predictions(finished)
+
+
+def test_limit_scores_a_fixed_sample(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        options = ["job=evaluate", f"adapter={finished}", "evaluation.limit=4", f"seed={seed}"]
+        evaluate(compose_run([*overrides, *options]), tmp_path / str(seed))
+    assert predictions(tmp_path / "1") == predictions(tmp_path / "2")
+    assert len(predictions(tmp_path / "1")["boolq.jsonl"].splitlines()) == 4
+
+
+def test_merged_checkpoint_is_a_plain_one_with_the_same_predictions(
+    overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    merge(compose_run([*overrides, "job=merge", f"adapter={finished}"]), tmp_path / "merge")
+    merged = tmp_path / "merge" / "merged"
+    assert not (merged / "adapter_config.json").exists()
+    assert not any("bypass" in name for name, _ in AutoModelForCausalLM.from_pretrained(merged).named_parameters())
+    run = compose_run([*overrides, "job=evaluate", f"model.name_or_path={merged}"])
+    evaluate(run, tmp_path / "scored")
+    assert predictions(tmp_path / "scored") == predictions(finished)
+
+
+def test_merging_twice_does_not_overwrite(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    run = compose_run([*overrides, "job=merge", f"adapter={finished}"])
+    merge(run, tmp_path / "merge")
+    with pytest.raises(UserError, match="is there already; use resume=never"):
+        merge(run, tmp_path / "merge")
+
+
+def test_adapter_of_another_base_is_refused(
+    overrides: list[str], finished: Path, tmp_path: Path, backbone: Path
+) -> None:
+    other = tmp_path / "other"
+    save_llama(other, seed=1)
+    for file in backbone.glob("tokenizer*"):
+        (other / file.name).write_bytes(file.read_bytes())
+    run = compose_run([*overrides, "job=evaluate", f"adapter={finished}", f"model.name_or_path={other}"])
+    with pytest.raises(ValueError, match="the weights of this model are not those the adapter was trained on"):
+        evaluate(run, tmp_path / "again")
+    assert not (tmp_path / "again" / "metrics.json").exists()
+
+
+def test_sampling_defaults_of_a_checkpoint_do_not_touch_greedy_decoding(
+    overrides: list[str], backbone: Path, tmp_path: Path
+) -> None:
+    evaluate(compose_run([*overrides, "job=evaluate"]), tmp_path / "plain")
+    sampling = tmp_path / "sampling"
+    sampling.mkdir()
+    for file in backbone.iterdir():
+        (sampling / file.name).write_bytes(file.read_bytes())
+    settings = {"do_sample": True, "temperature": 5.0, "top_k": 50, "repetition_penalty": 3.0}
+    (sampling / "generation_config.json").write_text(json.dumps(settings))
+    torch.manual_seed(7)
+    evaluate(compose_run([*overrides, "job=evaluate", f"model.name_or_path={sampling}"]), tmp_path / "sampling_run")
+    assert predictions(tmp_path / "sampling_run") == predictions(tmp_path / "plain")
+
+
+def test_unknown_decoding_keyword_is_refused_before_weights_are_read(overrides: list[str], tmp_path: Path) -> None:
+    run = compose_run([*overrides, "job=evaluate", "+evaluation.generation.num_beam=4"])
+    with pytest.raises(UserError, match=r"generation\.num_beam: generate has no such keyword; did you mean num_beams"):
+        evaluate(run, tmp_path / "base")
+    assert not (tmp_path / "base").exists()

@@ -1,0 +1,96 @@
+"""What is read of a folder of runs: finished ones, and why the others are not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuroada.runs.listing import Run, Status, read_runs, run_folders
+
+StoreSweep = Callable[..., Path]
+
+
+def failed(folder: Path, state: str, message: str) -> None:
+    """Leave what a sweep leaves of such a job."""
+    folder.mkdir(parents=True)
+    record = {"state": state, "message": message, "overrides": ["budget.top_k=0", "seed=1"], "exit_code": 1}
+    (folder / "failed.json").write_text(json.dumps(record))
+
+
+def test_finished_failed_rejected_and_unfinished_runs_are_told_apart(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    root = store_sweep(top_ks=[1], seeds=[1])
+    failed(root / "finetune" / "broken", "failed", "ended by SIGKILL; see job.log")
+    failed(root / "rejected" / "0123abcd", "rejected", "budget.top_k=0: must be at least 1")
+    stopped = root / "finetune" / "stopped"
+    (stopped / "checkpoints").mkdir(parents=True)
+    (stopped / "checkpoints" / "step-200.ckpt").write_bytes(b"")
+    (stopped / "config.yaml").write_text("model: {name: m}\ntask: {name: t}\nseed: 3\n")
+    found = {run.name: run for run in read_runs(root)}
+    assert {name: run.status for name, run in found.items()} == {
+        "evaluate/made_up_model/commonsense/none-k0-0.01/s1": Status.FINISHED,
+        "finetune/broken": Status.FAILED,
+        "finetune/made_up_model/commonsense/neuroada-k1-0.01/s1": Status.FINISHED,
+        "finetune/stopped": Status.UNFINISHED,
+        "rejected/0123abcd": Status.REJECTED,
+    }
+    assert found["finetune/broken"].error == "ended by SIGKILL; see job.log"
+    assert found["rejected/0123abcd"].error == "budget.top_k=0 seed=1: budget.top_k=0: must be at least 1"
+    assert "last checkpoint step-200.ckpt" in found["finetune/stopped"].error
+    assert (found["finetune/stopped"].model, found["finetune/stopped"].setting("seed")) == ("m", 3)
+
+
+def test_runs_stand_in_the_order_of_their_budgets(store_sweep: StoreSweep) -> None:
+    root = store_sweep(top_ks=[10, 50, 2, 1], seeds=[1])
+    assert [run.top_k for run in read_runs(root)] == [None, 1, 2, 10, 50]
+
+
+def test_a_run_that_only_scores_has_no_learning_rate(made_up: Callable[..., Any], tmp_path: Path) -> None:
+    """Its configuration holds the default, which is not what the adapter was trained with."""
+    config = made_up("m", "t", 1, 1, {"boolq": 50.0}, lr=0.02)["config"]
+    scoring = {**config, "job": {"name": "evaluate"}}
+    base = {**config, "method": {"name": "none"}}
+    rates = [Run(tmp_path, "r", Status.FINISHED, values).learning_rate for values in (config, scoring, base, {})]
+    assert rates == [0.02, None, None, None]
+
+
+def test_a_run_that_was_done_again_by_hand_is_finished(store_sweep: StoreSweep) -> None:
+    """The record of the failure stays; only a sweep removes it."""
+    root = store_sweep(top_ks=[], seeds=[])
+    [run] = read_runs(root)
+    (run.folder / "failed.json").write_text("{}")
+    assert [again.status for again in read_runs(root)] == [Status.FINISHED]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", "a: [", "\x00"])
+def test_a_damaged_configuration_or_failure_does_not_hide_the_run(tmp_path: Path, content: str) -> None:
+    for name in ("config.yaml", "failed.json"):
+        (tmp_path / name).write_text(content)
+    [run] = read_runs(tmp_path)
+    assert (run.status, run.name, run.model) == (Status.FAILED, ".", "unknown model")
+
+
+def test_a_run_with_a_damaged_result_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text("{")
+    [run] = read_runs(tmp_path)
+    assert run.status is Status.FAILED
+    assert "result.json is damaged" in run.error
+
+
+def test_what_lies_inside_a_run_is_no_run(store_sweep: StoreSweep) -> None:
+    """Weights & Biases writes a ``config.yaml`` of its own below ``logs/``."""
+    root = store_sweep(top_ks=[], seeds=[])
+    [folder] = run_folders(root)
+    inside = folder / "logs" / "wandb" / "files"
+    inside.mkdir(parents=True)
+    (inside / "config.yaml").write_text("")
+    assert list(run_folders(root)) == list(run_folders(folder)) == [folder]
+
+
+def test_methods_without_a_k_have_none() -> None:
+    def run(method: str) -> Run:
+        return Run(Path(), "", Status.FINISHED, {"method": {"name": method}, "budget": {"top_k": 3}})
+
+    assert [run(method).top_k for method in ("neuroada", "none", "peft-lora")] == [3, None, None]
+    assert run("none").method == "base"
