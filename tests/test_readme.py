@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.earlier import settle
+from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
 
 REPOSITORY = Path(__file__).resolve().parents[1]

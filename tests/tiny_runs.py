@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.earlier import settle
+from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
 
 ROOT = Path(__file__).resolve().parents[1]

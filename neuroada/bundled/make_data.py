@@ -1,7 +1,9 @@
-"""Writes the two bundled data sets: `python -m neuroada.bundled.make_data` (a second; the same bytes every time).
+"""Writes the bundled data sets and a general text: `python -m neuroada.bundled.make_data` (a second; always the same).
 
 `bundled_choice` asks about facts of which the training set names other ones; `bundled_arithmetic` poses word problems
 whose sums the training set does not hold. What is tested is thus in the backbone's pretraining text alone.
+`general.txt` holds documents like those that the backbone was pretrained on, but other ones: the loss on it tells what
+is forgotten.
 """
 
 import argparse
@@ -9,12 +11,12 @@ import json
 import logging
 import random
 from collections.abc import Callable
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
 from neuroada.bundled import DATA_DIR
-from neuroada.bundled.corpus import NUM_OPTIONS
+from neuroada.bundled.corpus import NUM_OPTIONS, documents, plain
 from neuroada.bundled.facts import FACTS, Fact, wrong_values
 from neuroada.bundled.sums import NEW_PROBLEMS, PROBLEMS, Sum, all_sums, tell
 
@@ -23,6 +25,9 @@ Subject = TypeVar("Subject")
 MakeRow = Callable[[Subject, random.Random], Row]
 
 SEED = 42
+GENERAL_TEXT = "general.txt"
+NUM_DOCUMENTS = 120
+"""About five thousand tokens."""
 COUNTS = {"train": 1000, "test": 150}
 TEST_SHARE = 0.3
 """Share of the facts, and of the sums, that only the test set asks about."""
@@ -90,14 +95,20 @@ def data_sets() -> dict[str, dict[str, list[Row]]]:
     }
 
 
+def general_text() -> str:
+    """Documents of the pretraining text's kinds that it does not hold, with an empty line between them."""
+    return "\n\n".join(map(plain, islice(documents(SEED + 2), NUM_DOCUMENTS))) + "\n"
+
+
 def write(directory: Path) -> None:
-    """One folder per data set with `train.json` and `test.json`."""
+    """One folder per data set with `train.json` and `test.json`, and the general text."""
     for name, splits in data_sets().items():
         for split, rows in splits.items():
             path = directory / name / f"{split}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
             log.info("%s: %d rows", path, len(rows))
+    (directory / GENERAL_TEXT).write_text(general_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

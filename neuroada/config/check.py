@@ -15,7 +15,7 @@ from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
-_INSTANTIATED_GROUPS = ("method", "optimizer", "trainer")
+_INSTANTIATED_GROUPS = ("optimizer", "trainer")
 _ADAPTER_JOBS = ("evaluate", "merge")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
@@ -119,9 +119,18 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     if not _section(values, "method").get("name"):
         yield "method.name: has no value; it names the run folder"
     yield from wrong_rates(_section(values, "optimizer"))
+    yield from _batch_rules(values)
     yield from _trainer_rules(_section(values, "trainer"))
     yield from _job_rules(values)
     yield from _decoding_rules(values)
+
+
+def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """A loss that depends on the micro-batch needs one that is the same on every machine."""
+    reduction = _section(values, "task").get("loss_reduction")
+    trains = _section(values, "job").get("name") == "finetune"
+    if trains and reduction == "micro_batch" and _section(values, "data").get("micro_batch_size") is None:
+        yield "task.loss_reduction=micro_batch: the loss depends on data.micro_batch_size; give it a number"
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
 DECODINGS = ("auto", "verified", "plain", *ENGINES)
 BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+MATCHES = ("neuroada", "masked")
+"""Methods whose parameters can be counted at ``budget.top_k``."""
 
 
 @dataclass
@@ -56,8 +58,9 @@ class ModelConfig:
     """Branch, tag or commit on the hub."""
     dtype: str = "auto"
     """Precision of the backbone: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU)."""
-    target_modules: Any = MISSING
-    """Linear layers that get bypasses: a list of name endings, one regular expression, or "all-linear"."""
+    target_modules: Any = None
+    """Linear layers to adapt, as in PEFT: a list of name endings, one regular expression, or "all-linear"; null means
+    all linear layers of the transformer blocks."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     liger_kernel: bool = False
@@ -72,9 +75,9 @@ class ModelConfig:
         )
         is_pattern = isinstance(targets, str) and bool(targets)
         require(
-            is_names or is_pattern,
-            f"model.target_modules={shown(targets)}: "
-            "give a list of module names, one regular expression, or all-linear",
+            is_names or is_pattern or targets is None,
+            f"model.target_modules={shown(targets)}: give a list of module names, one regular expression, all-linear, "
+            "or null for all linear layers of the blocks",
         )
 
 
@@ -93,6 +96,8 @@ class TaskConfig:
     """Mean over the labelled tokens of the whole step, or of each micro-batch (the published way)."""
     clean_of: list[str] = field(default_factory=list)
     """Benchmarks whose test questions are dropped from the training sets."""
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    """Rates tuned for this task, by method; another method starts from its own ``method.learning_rate``."""
 
     def __post_init__(self) -> None:
         require_name("task.name", self.name)
@@ -114,8 +119,9 @@ class DataConfig:
     """File stem that benchmarks are read from: test or validation."""
     batch_size: int = 16
     """Examples per optimizer step, summed over all ranks and micro-batches."""
-    micro_batch_size: int = 16
-    """Examples per rank and forward pass; lower it when memory runs out."""
+    micro_batch_size: int | None = None
+    """Examples per rank and forward pass; null takes the most that divide the batch and are expected to fit into
+    memory, which needs ``task.loss_reduction=step``."""
     max_length: int = 512
     """Longest training example in tokens; what is beyond is cut off on the right."""
     batching: str = "packed"
@@ -134,20 +140,49 @@ class DataConfig:
         require_choice("data.split", self.split, ("test", "validation"))
         require_choice("data.batching", self.batching, BATCHINGS)
         require(
-            self.batch_size % self.micro_batch_size == 0,
+            self.micro_batch_size is None or self.batch_size % self.micro_batch_size == 0,
             f"data.batch_size={self.batch_size}: must be a multiple of data.micro_batch_size={self.micro_batch_size}",
         )
+
+    @property
+    def chosen_micro_batch_size(self) -> int:
+        """``micro_batch_size``, which a job chooses before it reads data where the configuration leaves it open."""
+        assert self.micro_batch_size is not None, "chosen in neuroada.jobs"
+        return self.micro_batch_size
 
 
 @dataclass
 class BudgetConfig:
-    """How many input connections each neuron trains."""
+    """How much trains: inputs per neuron, a number or share of parameters, or as many as another method at
+    ``top_k``."""
 
-    top_k: int = MISSING
-    """Trained inputs per neuron; more than a layer has means all of them."""
+    top_k: int | None = None
+    """Trained inputs per neuron, for methods that count so; more than a layer has means all of them."""
+    trainable: int | None = None
+    """Parameters to train, which each method meets as closely as its settings allow; replaces ``top_k``."""
+    percent: float | None = None
+    """The same as a share of all parameters, in percent."""
+    match: str | None = None
+    """A method whose parameter count at ``top_k`` is to be met: neuroada or masked."""
 
     def __post_init__(self) -> None:
         require_at_least("budget.top_k", self.top_k, 1)
+        require_at_least("budget.trainable", self.trainable, 1)
+        require(
+            self.percent is None or 0 < self.percent <= 100,
+            f"budget.percent={self.percent}: must lie above 0 and be at most 100",
+        )
+        given = [key for key in ("top_k", "trainable", "percent") if getattr(self, key) is not None]
+        require(
+            len(given) <= 1,
+            f"budget: {' and '.join(f'{key}={getattr(self, key)}' for key in given)} were both given; give one",
+        )
+        if self.match is not None:
+            require_choice("budget.match", self.match, MATCHES)
+        require(
+            self.match is None or self.top_k is not None,
+            f"budget.match={self.match}: needs budget.top_k, at which its parameters are counted",
+        )
 
 
 @dataclass
@@ -185,6 +220,9 @@ class EvaluationConfig:
     """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain is transformers'
     loop, continuous its continuous batching; vllm scores a merged checkpoint with vLLM; auto is verified where decoding
     is greedy, else plain."""
+    forgetting: str | None = None
+    """General text whose loss is measured before and after training: a text file, a data file with a ``text`` column,
+    or the name of a data set; null measures nothing."""
 
     def __post_init__(self) -> None:
         require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
@@ -233,10 +271,11 @@ class BenchmarkConfig:
     scope: str = "model"
     """Training steps of layer (single linear layers), model (one backbone, random tokens) or epoch (real examples of
     the task), or evaluation (answers to the task's benchmarks)."""
-    methods: list[str] = field(default_factory=list)
-    """Contenders, see ``neuroada.methods.methods.CONTENDERS``; the frozen floor always runs."""
+    methods: list[Any] = field(default_factory=list)
+    """Names of files in ``conf/method``, or ``{lora: {settings.r: 8}}`` for one with other settings. The frozen floor
+    and a dense ``W + delta`` always run."""
     top_k: list[int] = field(default_factory=lambda: [1, 20])
-    """Budgets that NeuroAda and the methods matched to it run at."""
+    """Budgets of the methods whose size follows ``top_k``; the others run once."""
     batch_size: int = 8
     """Rows of a step (scope model), or examples (scope epoch)."""
     length: int = 128

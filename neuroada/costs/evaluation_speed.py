@@ -36,7 +36,7 @@ from neuroada.data.module import InstructionDataModule, default_tokens_per_batch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
-from neuroada.runs.earlier import adapter_directory
+from neuroada.runs.adapter_origin import adapter_directory
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from torch import nn
 from neuroada.backbones import loading
 from neuroada.config.schema import BudgetConfig, DataConfig, JobConfig, ModelConfig, RunConfig
 from neuroada.costs.memory import MemoryPlan, plan
-from neuroada.methods.methods import NeuroAda
+from neuroada.methods.contract import Sized, Wanted
+from neuroada.methods.neuroada import NeuroAda
 from neuroada.sparse.targets import match_targets
 
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -121,9 +122,13 @@ def sizes_of(config: ModelConfig, top_k: int) -> Sizes:
         in_head=_count(skeleton.get_submodule("lm_head")),
         num_blocks=len(blocks),
         width=blocks[0].get_submodule("input_layernorm").get_parameter("weight").numel(),
-        values=NeuroAda().budget(skeleton, config.target_modules, top_k).trainable,
+        values=_sized(config, top_k).budget.trainable,
         lora=sum(LORA_RANK * (layer.in_features + layer.out_features) for layer in targets),
     )
+
+
+def _sized(config: ModelConfig, top_k: int) -> Sized:
+    return NeuroAda().sized(loading.load_skeleton(config), config.target_modules, Wanted(top_k=top_k))
 
 
 def _count(module: nn.Module) -> int:
@@ -193,7 +198,7 @@ class Subject:
         key = (num_tokens, checkpointing)
         if key not in self._plans:
             run = _run(model_config(self.name, checkpointing), self.top_k, num_tokens // EXAMPLE_TOKENS)
-            self._plans[key] = plan(run, NeuroAda(), "cuda")
+            self._plans[key] = plan(run, _sized(run.model, self.top_k), "cuda")
         return self._plans[key]
 
     def memory(self, layout: Layout, num_tokens: int, checkpointing: bool) -> RankMemory:

@@ -4,11 +4,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from neuroada.costs.workloads import Workload
-from neuroada.methods.methods import Contender
+
+
+class Attached(Protocol):
+    """What trains on a module, until it is taken off again."""
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def detach(self) -> None: ...
+
+
+Attach = Callable[[nn.Module], Attached]
+"""Puts what trains on a workload's module, in place."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +37,9 @@ class Measured:
     trainable: int
 
 
-def measure_step(workload: Workload, contender: Contender | None, top_k: int, device: torch.device) -> Measured:
-    """Attach, warm up, time one step, detach. No contender is the frozen floor."""
-    with _stepping(workload, contender, top_k) as (step, optimizer):
+def measure_step(workload: Workload, attach: Attach | None, device: torch.device) -> Measured:
+    """Attach, warm up, time one step, detach; without a method to attach, the frozen floor."""
+    with _stepping(workload, attach) as (step, optimizer):
         step()
         synchronize(device)
         started = time.perf_counter()
@@ -36,10 +49,10 @@ def measure_step(workload: Workload, contender: Contender | None, top_k: int, de
         return Measured(step_ms, sum(parameter.numel() for parameter in _parameters(optimizer)))
 
 
-def measure_peak(workload: Workload, contender: Contender | None, top_k: int, device: torch.device) -> float:
+def measure_peak(workload: Workload, attach: Attach | None, device: torch.device) -> float:
     """Most memory held by tensors during a step that is not the first, in GiB: from the CUDA allocator, or counted on
     the CPU."""
-    with _stepping(workload, contender, top_k) as (step, optimizer):
+    with _stepping(workload, attach) as (step, optimizer):
         step()
         synchronize(device)
         held = 0 if device.type == "cuda" else _held_bytes(workload.module, optimizer)
@@ -50,16 +63,16 @@ def measure_peak(workload: Workload, contender: Contender | None, top_k: int, de
 
 @contextmanager
 def _stepping(
-    workload: Workload, contender: Contender | None, top_k: int
+    workload: Workload, attach: Attach | None
 ) -> Iterator[tuple[Callable[[], None], torch.optim.Optimizer | None]]:
     """A whole training step of a method that is attached meanwhile, and its optimizer; the floor has none."""
-    if contender is None:
+    if attach is None:
         workload.module.requires_grad_(False)
         with workload.floor():
             yield workload.step, None
         return
-    attached = contender.attach(workload.module, workload.targets, top_k)
-    optimizer = torch.optim.AdamW(list(attached.parameters()), lr=0.0, weight_decay=0.0)
+    trained = attach(workload.module)
+    optimizer = torch.optim.AdamW(list(trained.parameters()), lr=0.0, weight_decay=0.0)
 
     def step() -> None:
         workload.step()
@@ -69,7 +82,7 @@ def _stepping(
     try:
         yield step, optimizer
     finally:
-        attached.detach()
+        trained.detach()
 
 
 def _parameters(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:

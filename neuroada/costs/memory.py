@@ -7,7 +7,6 @@ loss or checkpointing do.
 Shapes: O neurons, I inputs, K trained inputs per neuron.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-import neuroada
 from neuroada.backbones import loading
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.errors import UserError
@@ -27,8 +25,7 @@ from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.costs.allocations import AllocationCounter
 from neuroada.data.batches import TrainingBatch, collate_packed, collate_padded
 from neuroada.data.encoding import Encoded
-from neuroada.methods.methods import Attached, Method, NeuroAda
-from neuroada.sparse.adapter import Adapter
+from neuroada.methods.contract import Sized, Trained
 from neuroada.training.loss import SummedLoss
 
 _DEPTHS = (2, 3)
@@ -78,26 +75,25 @@ class _Peaks(NamedTuple):
         return _Peaks(*(here + steps * (there - here) for here, there in zip(self, other, strict=True)))
 
 
-def plan(run: RunConfig, method: Method, device_type: str) -> MemoryPlan:
+def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
     """Predict the peak of a run's training step on its largest micro-batch: every example of the greatest length.
 
     A deep model of equal blocks is run with two and with three of them: each further block adds what the third does.
 
     Args:
-        method: What trains; without anything that does, the weights are all.
+        sized: What trains; without anything that does, the weights are all.
         device_type: "cuda" or "cpu": decides the precision that ``model.dtype=auto`` means.
 
     Raises:
         NotPredictable: The architecture does what depends on values: some mixtures of experts do.
         UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
     """
-    counted = method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
     model = _skeleton(run, device_type)
     weights = _bytes_of([*model.parameters(), *model.buffers()])
-    if counted.trainable == 0:
+    if sized.budget.trainable == 0:
         return MemoryPlan(weights)
     try:
-        peaks = _peaks(run, method, list(counted.layers), device_type)
+        peaks = _peaks(run, sized, device_type)
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise NotPredictable(f"{type(model).__name__} cannot be run on tensors without content ({reason})") from error
@@ -110,13 +106,11 @@ def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:
     return loading.random_model(run.model, torch.device("meta"), dtype).train()
 
 
-def _peaks(run: RunConfig, method: Method, layers: Iterable[str], device_type: str) -> _Peaks:
+def _peaks(run: RunConfig, sized: Sized, device_type: str) -> _Peaks:
     blocks = _equal_blocks(_skeleton(run, device_type))
     if blocks is None or len(blocks) <= max(_DEPTHS):
-        return _peaks_of(_skeleton(run, device_type), run, method, layers, device_type)
-    few, more = (
-        _peaks_of(_shallow(_skeleton(run, device_type), depth), run, method, layers, device_type) for depth in _DEPTHS
-    )
+        return _peaks_of(_skeleton(run, device_type), run, sized, device_type)
+    few, more = (_peaks_of(_shallow(_skeleton(run, device_type), depth), run, sized, device_type) for depth in _DEPTHS)
     return few.at_depth(more, len(blocks) - _DEPTHS[0])
 
 
@@ -140,20 +134,18 @@ def _shallow(model: PreTrainedModel, depth: int) -> PreTrainedModel:
     return model
 
 
-def _peaks_of(
-    model: PreTrainedModel, run: RunConfig, method: Method, layers: Iterable[str], device_type: str
-) -> _Peaks:
+def _peaks_of(model: PreTrainedModel, run: RunConfig, sized: Sized, device_type: str) -> _Peaks:
     # On the CPU whatever is planned for: its attention, like a GPU's, keeps no matrix of all pairs of tokens.
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
     model.tie_weights()
     before = _bytes_of([*model.parameters(), *model.buffers()])
-    attached = _attach(model, method, layers, run)
+    trained = sized.rehearse(model)
     if run.model.gradient_checkpointing:
         loading.enable_gradient_checkpointing(model)
-    optimizer = _started_optimizer(run, attached)
-    if run.data.batch_size > run.data.micro_batch_size or run.trainer.get("devices", 1) != 1:
-        _fill_gradients(attached)
+    optimizer = _started_optimizer(run, trained)
+    if run.data.batch_size > run.data.chosen_micro_batch_size or run.trainer.get("devices", 1) != 1:
+        _fill_gradients(trained)
     known = _tensors(model, optimizer)
     counter = AllocationCounter(device_type, known)
     return _Peaks(_bytes_of(known) - before, *_phases(model, worst_batch(run.data), optimizer, counter))
@@ -161,7 +153,7 @@ def _peaks_of(
 
 def worst_batch(data: DataConfig) -> TrainingBatch:
     """A micro-batch of the greatest size: all examples are of the greatest length, and all their tokens carry loss."""
-    lengths = [data.max_length] * data.micro_batch_size
+    lengths = [data.max_length] * data.chosen_micro_batch_size
     if data.batching == "packed":
         return collate_packed(_examples(lengths), num_step_tokens=1)
     lengths[-1] -= 1  # a row that is padded costs a mask
@@ -172,43 +164,17 @@ def _examples(lengths: Sequence[int]) -> list[Encoded]:
     return [Encoded([0] * length, labels_from=0) for length in lengths]
 
 
-def _attach(model: PreTrainedModel, method: Method, layers: Iterable[str], run: RunConfig) -> Attached:
-    if not isinstance(method, NeuroAda):
-        attached = method.attach(model, run.model.target_modules, run.budget.top_k)
-        assert attached is not None
-        return attached
-    # There are no weights to rank. Which columns are chosen matters where a layer saves those alone: drawn at random
-    # they are more distinct ones than real weights give.
-    modules = dict(model.named_modules())
-    columns = {}
-    for name in modules.keys() & layers:
-        layer = modules[name]
-        assert isinstance(layer, nn.Linear)
-        drawn_OK = _drawn_columns(layer.out_features, layer.in_features, run.budget.top_k)
-        columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
-    config = neuroada.NeuroAdaConfig(top_k=run.budget.top_k, target_modules=run.model.target_modules)
-    return Adapter(model, config, columns, method.gradient)
-
-
-@functools.lru_cache(maxsize=32)
-def _drawn_columns(num_outputs: int, num_inputs: int, top_k: int) -> Tensor:
-    """(out_features, min(top_k, in_features)) int32."""
-    shape = (num_outputs, min(top_k, num_inputs))
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(num_inputs, shape, dtype=torch.int32, generator=generator)
-
-
-def _started_optimizer(run: RunConfig, attached: Attached) -> Optimizer:
+def _started_optimizer(run: RunConfig, trained: Trained) -> Optimizer:
     """The run's optimizer after its first step, when it has its state."""
-    _fill_gradients(attached)
-    optimizer: Optimizer = instantiate(run.optimizer, _convert_="all")(list(attached.parameters()))
+    _fill_gradients(trained)
+    optimizer: Optimizer = instantiate(run.optimizer, _convert_="all")(list(trained.parameters()))
     optimizer.step()
     optimizer.zero_grad()
     return optimizer
 
 
-def _fill_gradients(attached: Attached) -> None:
-    for parameter in attached.parameters():
+def _fill_gradients(trained: Trained) -> None:
+    for parameter in trained.parameters():
         parameter.grad = torch.zeros_like(parameter)
 
 

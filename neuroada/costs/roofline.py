@@ -10,6 +10,7 @@ from typing import Any
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 from neuroada.costs.many_devices import Layout, Sizes, sizes_of
+from neuroada.methods.neuroada import NeuroAda
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def measured_share(path: Path, peak: float, known: Mapping[str, ModelConfig]) ->
     """
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        of_method = [row for row in rows if row["method"] == "neuroada" and "NVIDIA" in row["device"]]
+        of_method = [row for row in rows if row["method"] == NeuroAda.name and "NVIDIA" in row["device"]]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: not a result of job=benchmark ({type(error).__name__}); give benchmark.json"

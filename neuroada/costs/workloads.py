@@ -17,7 +17,7 @@ from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
 from neuroada.data.batches import TrainingBatch
 from neuroada.data.module import InstructionDataModule
-from neuroada.methods.methods import Targets
+from neuroada.methods.contract import Targets
 from neuroada.training.loss import SummedLoss
 
 Step = Callable[[], None]

@@ -87,7 +87,7 @@ class InstructionDataModule(lightning.LightningDataModule):
     @property
     def packs_examples(self) -> bool:
         """Whether a row of a training batch holds several examples, which the model then has to keep apart."""
-        return self._data.batching == "packed" and self._data.micro_batch_size > 1
+        return self._data.batching == "packed" and self._data.chosen_micro_batch_size > 1
 
     @property
     def num_steps_per_epoch(self) -> int:
@@ -108,7 +108,7 @@ class InstructionDataModule(lightning.LightningDataModule):
 
     def accumulate_grad_batches(self, world_size: int) -> int:
         """What Lightning's Trainer must be given; raises UserError where the sizes do not divide."""
-        return accumulation(self._data.batch_size, self._data.micro_batch_size, world_size)
+        return accumulation(self._data.batch_size, self._data.chosen_micro_batch_size, world_size)
 
     def content_hashes(self) -> dict[str, str]:
         """``<name>/<split>`` -> sha256 of the file as it lies there, dropped questions' files included."""
@@ -135,7 +135,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         sampler = StepBatchSampler(
             num_examples=len(self._training_rows),
             batch_size=self._data.batch_size,
-            micro_batch_size=self._data.micro_batch_size,
+            micro_batch_size=self._data.chosen_micro_batch_size,
             seed=self._seed,
             rank=rank,
             world_size=world_size,
@@ -155,7 +155,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         rank, world_size = self._place()
         rows = self.held_out.rows
         sampler = StepBatchSampler(
-            len(rows), self._data.batch_size, self._data.micro_batch_size, HELD_OUT_SEED, rank, world_size
+            len(rows), self._data.batch_size, self._data.chosen_micro_batch_size, HELD_OUT_SEED, rank, world_size
         )
         return DataLoader(TrainingSet(rows, self._collate()), sampler=sampler, batch_size=None)
 
@@ -171,6 +171,11 @@ class InstructionDataModule(lightning.LightningDataModule):
     def limit(self) -> int | None:
         """Most items of each benchmark, a sample; None for all."""
         return self._evaluation.limit
+
+    @property
+    def max_tokens_per_batch(self) -> int:
+        """Most tokens generated together on one rank."""
+        return self._evaluation.max_tokens_per_batch or self._default_tokens()
 
     def new_tokens(self, items: BenchmarkItems) -> int:
         """Longest generation for a benchmark."""
@@ -244,7 +249,7 @@ class InstructionDataModule(lightning.LightningDataModule):
             batch_sampler=BudgetBatches(
                 order,
                 lengths=[len(prompt) + new_tokens for prompt in items.prompts],
-                most_tokens=self._evaluation.max_tokens_per_batch or self._default_tokens(),
+                most_tokens=self.max_tokens_per_batch,
                 most_items=self._evaluation.batch_size,
                 rank=rank,
                 world_size=world_size,

@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 import neuroada
 from neuroada.backbones import loading
 from neuroada.config.schema import ModelConfig
-from neuroada.runs.earlier import adapter_directory
+from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.sparse.adapter_files import read_header
 
 

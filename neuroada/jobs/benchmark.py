@@ -1,9 +1,10 @@
-"""``job=benchmark``: the cost of a training step, beside the frozen floor and other methods, measured in turn.
+"""``job=benchmark``: what a training step costs with each method, beside the frozen floor, measured in turn.
 
 Scope evaluation times answers instead of steps; see ``neuroada.costs.evaluation_speed``. For all other scopes:
 
-All contenders share one module: each is attached, warmed up, timed once and taken off again, round after round, so that
-a machine that changes its speed changes it for all. Their optimizer steps with a learning rate of zero.
+All methods share one module: each is attached, warmed up, timed once and taken off again, round after round, so that a
+machine that changes its speed changes it for all. Their optimizer steps with a learning rate of zero. Two extra rows
+are always there: the floor (nothing trains), and NeuroAda's values as a dense ``W + delta``.
 """
 
 import json
@@ -12,6 +13,7 @@ import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,15 @@ from rich.progress import track
 from rich.table import Table
 
 from neuroada.backbones import loading
-from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.costs.dense_delta import NAME as DENSE_DELTA
+from neuroada.costs.dense_delta import DenseDelta
 from neuroada.costs.evaluation_speed import evaluation_rows
-from neuroada.costs.measurement import Measured, device_name, measure_peak, measure_step
+from neuroada.costs.measurement import Attach, Measured, device_name, measure_peak, measure_step
 from neuroada.costs.workloads import Workload, epoch_workload, layer_workloads, model_workload
-from neuroada.methods.methods import CONTENDERS, Contender, DenseDelta
+from neuroada.jobs.sizing import method_of
+from neuroada.methods.budgets import wanted
+from neuroada.methods.contract import Method, Sized
 from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
@@ -35,19 +40,14 @@ logger = logging.getLogger(__name__)
 FLOOR = "floor"
 REFERENCE = "reference"
 """Of scope epoch: the reference's whole pipeline, a dense ``W + delta`` on padded rows with all logits."""
-_MATCHED = ("neuroada", "dense_delta", "shira", "supertuning", "masked")
-"""Methods whose size follows top_k; the others run once."""
 
 
 def benchmark(run: RunConfig, folder: Path) -> None:
     """Measure, print a table, and write ``benchmark.out`` and a Markdown table beside it.
 
     Raises:
-        UserError: A contender is not known, or needs a package that is not installed.
+        UserError: A method cannot be attached, or needs a package that is not installed.
     """
-    unknown = sorted(set(run.benchmark.methods) - CONTENDERS.keys())
-    if unknown:
-        raise UserError(f"benchmark.methods: no contender {unknown[0]!r}; choose from {', '.join(CONTENDERS)}")
     device = build_trainer(run, folder).strategy.root_device
     dtype = loading.resolve_dtype(run.model.dtype, device.type)
     rows = _rows(run, device, dtype)
@@ -77,23 +77,43 @@ def _workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iter
 
 @dataclass(frozen=True)
 class _Entry:
-    """One row of the result: who trains, at which budget (None where the size does not follow it), on what."""
+    """One row of the result: what is attached, at which budget (None where the size does not follow it), to what."""
 
     name: str
-    contender: Contender | None
     top_k: int | None
+    attach: Attach | None
     workload: Workload
 
 
 def _entries(run: RunConfig, workload: Workload) -> list[_Entry]:
     entries = [_Entry(FLOOR, None, None, workload)]
-    for name in run.benchmark.methods:
-        budgets: list[int | None] = list(run.benchmark.top_k) if name in _MATCHED else [None]
-        entries += [_Entry(name, CONTENDERS[name], top_k, workload) for top_k in budgets]
+    for section in run.benchmark.methods:
+        entries += _of_method(method_of(section), run, workload)
+    dense = {top_k: partial(DenseDelta, targets=workload.targets, top_k=top_k) for top_k in run.benchmark.top_k}
+    entries += [_Entry(DENSE_DELTA, top_k, attach, workload) for top_k, attach in dense.items()]
     if workload.reference_step is not None:
         theirs = replace(workload, step=workload.reference_step)
-        entries += [_Entry(REFERENCE, DenseDelta(), top_k, theirs) for top_k in run.benchmark.top_k]
+        entries += [_Entry(REFERENCE, top_k, attach, theirs) for top_k, attach in dense.items()]
     return entries
+
+
+def _of_method(method: Method, run: RunConfig, workload: Workload) -> list[_Entry]:
+    """A row for each budget; one row where the method's size does not follow it."""
+    rows: dict[int, tuple[int, Sized]] = {}
+    for top_k in run.benchmark.top_k:
+        asked = wanted(replace(run.budget, top_k=top_k), workload.module, workload.targets)
+        sized = method.sized(workload.module, workload.targets, asked)
+        rows.setdefault(sized.budget.trainable, (top_k, sized))
+    if len(rows) == 1 and len(run.benchmark.top_k) > 1:
+        [(_, sized)] = rows.values()
+        return [_Entry(_row_name(method, sized), None, sized.attach, workload)]
+    return [_Entry(_row_name(method, sized), top_k, sized.attach, workload) for top_k, sized in rows.values()]
+
+
+def _row_name(method: Method, sized: Sized) -> str:
+    """The method's name, and its size where that is not in the column of k."""
+    own = {key: value for key, value in sized.size.items() if key != "top_k"}
+    return "-".join([method.name, *(f"{key}{value:.4g}" for key, value in own.items())])
 
 
 def _measure(run: RunConfig, workload: Workload, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
@@ -101,12 +121,8 @@ def _measure(run: RunConfig, workload: Workload, device: torch.device, dtype: to
     measured: list[list[Measured]] = [[] for _ in entries]
     for _ in track(range(run.benchmark.repeats), description=workload.shape):
         for samples, entry in zip(measured, entries, strict=True):
-            top_k = entry.top_k or max(run.benchmark.top_k)
-            samples.append(measure_step(entry.workload, entry.contender, top_k, device))
-    peaks = [
-        measure_peak(entry.workload, entry.contender, entry.top_k or max(run.benchmark.top_k), device)
-        for entry in entries
-    ]
+            samples.append(measure_step(entry.workload, entry.attach, device))
+    peaks = [measure_peak(entry.workload, entry.attach, device) for entry in entries]
     floor_ms = statistics.median(sample.step_ms for sample in measured[0])
     rows = []
     for samples, peak, entry in zip(measured, peaks, entries, strict=True):

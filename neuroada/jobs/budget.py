@@ -1,4 +1,4 @@
-"""``job=budget``: what a configuration trains and the memory that takes, from the architecture alone."""
+"""``job=budget``: how many parameters a configuration trains, and the memory of a step, from the architecture alone."""
 
 import os
 from collections import Counter
@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
 from neuroada.backbones import loading
 from neuroada.config.schema import RunConfig
+from neuroada.costs.device_memory import USABLE
 from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
-from neuroada.methods.methods import Method
+from neuroada.jobs.micro_batch import largest_that_fits, sizes_of_share
+from neuroada.jobs.sizing import shown_size
+from neuroada.jobs.sizing import size as settle_size
+from neuroada.methods.contract import Sized
 from neuroada.sparse.budget import Budget
-
-_USABLE = 0.95
-"""Share of a device's memory that a plan may fill: the driver and the allocator's gaps need some, too."""
 
 
 def budget(run: RunConfig, folder: Path) -> None:
@@ -27,25 +27,43 @@ def budget(run: RunConfig, folder: Path) -> None:
     Raises:
         UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
     """
-    method: Method = instantiate(run.method, _convert_="all")
-    counted = method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
+    settled = settle_size(run)
+    run, sized = settled.run, settled.sized
     console = Console()
-    console.print(budget_table(counted, f"{run.model.name}, {method.name}, top_k={run.budget.top_k}"))
-    if counted.trainable == 0:
+    title = f"{run.model.name}, {settled.method.name}, {shown_size(sized)}"
+    console.print(budget_table(sized.budget, title, settled.wanted.trainable))
+    if sized.budget.trainable == 0:
         return
     device_type = planned_device(run)
     try:
-        planned = plan(run, method, device_type)
+        run = with_micro_batch(run, sized, device_type)
+        planned = plan(run, sized, device_type)
     except NotPredictable as error:
         console.print(f"memory: {error}", soft_wrap=True, highlight=False)
         return
     console.print(memory_table(planned, run, device_type))
-    for line in verdict(run, method, device_type, planned):
+    for line in verdict(run, sized, device_type, planned):
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def budget_table(counted: Budget, title: str) -> Table:
-    """Trained values by kind of layer, with their share of the model in percent as papers print it."""
+def with_micro_batch(run: RunConfig, sized: Sized, device_type: str) -> RunConfig:
+    """The run with the micro-batch that it would choose on one device; the whole step where no device is known."""
+    if run.data.micro_batch_size is not None:
+        return run
+    available = device_memory(run, device_type)
+    sizes = sizes_of_share(run.data.batch_size)
+
+    def changed(examples: int) -> RunConfig:
+        return replace(run, data=replace(run.data, micro_batch_size=examples))
+
+    if available is None:
+        return changed(sizes[-1])
+    usable = int(USABLE * available)
+    return changed(largest_that_fits(sizes, usable, lambda examples: plan(changed(examples), sized, device_type).total))
+
+
+def budget_table(counted: Budget, title: str, wanted: int | None = None) -> Table:
+    """Trained parameters by kind of layer, with their share of the model in percent as papers print it."""
     table = Table(title=title, show_footer=True)
     table.add_column("layers", footer="all")
     table.add_column("count", justify="right", footer=str(len(counted.layers)))
@@ -54,13 +72,20 @@ def budget_table(counted: Budget, title: str) -> Table:
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for name, size in counted.layers.items():
-        kind = name.rpartition(".")[2]
+        kind = _kind(name)
         sizes[kind] += size
         counts[kind] += 1
     for kind, size in sizes.items():
         table.add_row(kind, str(counts[kind]), f"{size:,}", f"{100 * size / counted.total:.3f}")
-    table.caption = f"{counted.total:,} parameters in the base model"
+    asked = "" if wanted is None else f"; {wanted:,} were wanted"
+    table.caption = f"{counted.total:,} parameters in the base model{asked}"
     return table
+
+
+def _kind(name: str) -> str:
+    """The last part of a layer's name, or of the name of the module that a parameter belongs to."""
+    parts = name.split(".")
+    return parts[-2] if len(parts) > 1 and parts[-1] in ("weight", "bias") else parts[-1]
 
 
 def planned_device(run: RunConfig) -> str:
@@ -100,14 +125,14 @@ def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table
     return table
 
 
-def verdict(run: RunConfig, method: Method, device_type: str, planned: MemoryPlan) -> Iterator[str]:
+def verdict(run: RunConfig, sized: Sized, device_type: str, planned: MemoryPlan) -> Iterator[str]:
     """Whether it fits, in a line; if not, what to change and what that would come to."""
     available = device_memory(run, device_type)
     if available is None:
         yield "no GPU here to compare with: give job.device_memory_gib=80, or what yours has"
         return
-    usable = int(_USABLE * available)
-    sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({_USABLE:.0%} of {_gib(available)})"
+    usable = int(USABLE * available)
+    sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({USABLE:.0%} of {_gib(available)})"
     if planned.total <= usable:
         yield f"fits: {sizes}"
         return
@@ -116,7 +141,7 @@ def verdict(run: RunConfig, method: Method, device_type: str, planned: MemoryPla
         yield "  its weights and trained values alone do not: use a device with more memory, or a smaller model.dtype"
         return
     for change, changed in _ways_to_save(run).items():
-        total = plan(changed, method, device_type).total
+        total = plan(changed, sized, device_type).total
         yield f"  with {change}: {_gib(total)} GiB, {'fits' if total <= usable else 'does not fit'}"
         if total <= usable:
             return

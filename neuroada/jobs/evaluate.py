@@ -2,20 +2,24 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from lightning import seed_everything
 from transformers import PreTrainedModel
 
-import neuroada
+from neuroada.backbones import loading
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.jobs.finetune import describe_budget
+from neuroada.jobs.finetune import scored
 from neuroada.jobs.preparation import Preparation, directory_hash, prepare_evaluation
-from neuroada.methods.saved_peft import PeftAdapter
-from neuroada.runs.earlier import adapter_directory, runs_of
+from neuroada.methods.contract import count_parameters
+from neuroada.methods.saved import Saved, open_saved
+from neuroada.methods.untrained import FrozenBase
+from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.record import RunRecord
-from neuroada.sparse import adapter_files
-from neuroada.sparse.adapter import Adapter
-from neuroada.training.module import NeuroAdaModule
+from neuroada.runs.settling import runs_of
+from neuroada.training.distributed.fsdp import ShardedStrategy
+from neuroada.training.module import FineTuningModule
 
 
 def evaluate(run: RunConfig, folder: Path) -> None:
@@ -24,51 +28,71 @@ def evaluate(run: RunConfig, folder: Path) -> None:
     Raises:
         UserError, AdapterError: Something is missing or wrong, or the adapter belongs to another base.
     """
-    loaded: NeuroAdaModule | None = None
+    loaded: FineTuningModule | None = None
     for one, place in runs_of(run, folder):
         loaded = _score(one, place, loaded) or loaded
 
 
-def _score(run: RunConfig, folder: Path, loaded: NeuroAdaModule | None) -> NeuroAdaModule | None:
+def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> FineTuningModule | None:
     """Score one adapter, or the base, on a backbone that is loaded already or now; None if it was done before."""
     seed_everything(run.seed, workers=True, verbose=False)
     directory = adapter_directory(Path(run.adapter)) if run.adapter is not None else None
     preparation = prepare_evaluation(run, folder)
     content = preparation.content
     if directory is not None:
-        content["adapter"] = directory_hash(directory)
+        content["adapter"] = preparation.scoring.adapter = directory_hash(directory)
     record = RunRecord(folder, run, content)
     if record.finished():
         return None
-    if directory is not None and not isinstance(preparation.method, PeftAdapter):
-        adapter_files.read(directory)  # a damaged one is told before the backbone is read, and leaves no folder behind
+    # A damaged adapter is reported before the backbone is read, and leaves no run folder behind.
+    saved = None if directory is None else _opened(directory, preparation)
     record.begin()
-    module = _build(preparation, directory, loaded)
+    module = _build(preparation, saved, loaded)
     started = time.perf_counter()
     preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
     record.finish(
         {
-            "budget": describe_budget(preparation),
+            "method": {**run.method, **module.trained.facts()},
+            "budget": _described(run, saved),
             "device": str(module.model.device),
             "timings": {"evaluate_seconds": round(time.perf_counter() - started, 2)},
-            "metrics": preparation.scoring.metrics,
+            **scored(preparation),
         }
     )
     return module
 
 
-def _build(preparation: Preparation, directory: Path | None, loaded: NeuroAdaModule | None) -> NeuroAdaModule:
-    if loaded is not None:
-        adapter = loaded.adapter
-        assert adapter is not None, "only adapters come several at a time"
-        assert directory is not None
-        adapter.switch(directory)
-        return preparation.build_module(lambda _: adapter, loaded.model)
+def _opened(directory: Path, preparation: Preparation) -> Saved:
+    saved = open_saved(directory)
+    if isinstance(preparation.trainer.strategy, ShardedStrategy) and not saved.can_shard:
+        raise UserError(f"trainer=fsdp: the adapter in {directory} cannot be sharded; use trainer=ddp")
+    return saved
 
-    def adapt(model: PreTrainedModel) -> Adapter | None:
-        method, run = preparation.method, preparation.run
-        if directory is None or isinstance(method, PeftAdapter):
-            return method.attach(model, run.model.target_modules, run.budget.top_k)
-        return neuroada.load(model, directory)
 
-    return preparation.build_module(adapt)
+def _build(preparation: Preparation, saved: Saved | None, loaded: FineTuningModule | None) -> FineTuningModule:
+    model: PreTrainedModel
+    if loaded is None:
+        model = preparation.load_model()
+    else:
+        loaded.trained.detach()
+        model = loaded.model
+    if saved is None:
+        return preparation.build_module(model, FrozenBase(model))
+    if not isinstance(preparation.trainer.strategy, ShardedStrategy):
+        preparation.forgetting.measure_base(model)
+    return preparation.build_module(model, saved.attach(model))
+
+
+def _described(run: RunConfig, saved: Saved | None) -> dict[str, Any]:
+    """The ``budget`` of ``result.json``."""
+    skeleton = loading.load_skeleton(run.model)
+    if saved is None:
+        return {"trainable": 0, "total": count_parameters(skeleton), "percent": 0.0, "top_k": None, "wanted": None}
+    budget = saved.budget(skeleton)
+    return {
+        "trainable": budget.trainable,
+        "total": budget.total,
+        "percent": budget.percent,
+        "top_k": run.budget.top_k,
+        "wanted": None,
+    }

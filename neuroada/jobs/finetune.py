@@ -1,4 +1,4 @@
-"""``job=finetune``: fit the adapter, save it, score the benchmarks."""
+"""``job=finetune``: train a method on a backbone, save what it trained, score the benchmarks."""
 
 import dataclasses
 import logging
@@ -10,12 +10,14 @@ from lightning import seed_everything
 
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.preparation import Preparation, directory_hash, prepare
+from neuroada.jobs.sizing import SizedRun, size
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER
 from neuroada.runs.record import RunRecord
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
 from neuroada.training.callbacks.sampled_accuracy import SampledAccuracy
-from neuroada.training.module import NeuroAdaModule
+from neuroada.training.distributed.fsdp import ShardedStrategy
+from neuroada.training.module import FineTuningModule
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +30,16 @@ def finetune(run: RunConfig, folder: Path) -> None:
         AdapterError: The target layers cannot be adapted.
     """
     seed_everything(run.seed, workers=True, verbose=False)
-    preparation = prepare(run, folder)
+    sized = size(run)
+    preparation = prepare(sized, folder)
     record = RunRecord(folder, run, preparation.content)
     if record.finished():
         return
-    checkpoint = record.begin()
-    module = preparation.build_module(
-        lambda model: preparation.method.attach(model, run.model.target_modules, run.budget.top_k)
-    )
-    outcome: dict[str, Any] = {
-        "budget": describe_budget(preparation),
-        "device": str(preparation.trainer.strategy.root_device),
-    }
+    checkpoint = record.begin(preparation.chosen())
+    model = preparation.load_model()
+    module = preparation.build_module(model, sized.sized.attach(model))
     started = time.perf_counter()
-    if module.adapter is None:
-        logger.info("method=%s trains nothing: scoring the base", preparation.method.name)
-    else:
-        outcome |= _fit(preparation, module, folder, checkpoint)
-        outcome["adapter"] = directory_hash(folder / ADAPTER_FOLDER)
-        outcome["rounded_away"] = module.adapter.rounded_away()
+    outcome = _fit(preparation, sized, module, folder, checkpoint)
     fitted = time.perf_counter()
     preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
     outcome["timings"] = {
@@ -55,17 +48,34 @@ def finetune(run: RunConfig, folder: Path) -> None:
         "optimizer_steps": preparation.trainer.global_step,
         **outcome.get("timings", {}),
     }
-    record.finish({**outcome, "metrics": preparation.scoring.metrics})
+    record.finish(
+        {
+            "method": {"name": sized.method.name, "label": sized.method.label, **module.trained.facts()},
+            "budget": sized.described(),
+            "chosen": preparation.chosen(),
+            "device": str(preparation.trainer.strategy.root_device),
+            **outcome,
+            **scored(preparation),
+        }
+    )
 
 
-def describe_budget(preparation: Preparation) -> dict[str, Any]:
-    """The ``budget`` of ``result.json``."""
-    budget = preparation.budget
-    return {"trainable": budget.trainable, "total": budget.total, "percent": budget.percent}
+def scored(preparation: Preparation) -> dict[str, Any]:
+    """What ``result.json`` says of the scoring."""
+    return {
+        "evaluation": {"max_tokens_per_batch": preparation.data.max_tokens_per_batch},
+        **preparation.forgetting.outcome(),
+        "metrics": preparation.scoring.metrics,
+    }
 
 
-def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpoint: Path | None) -> dict[str, Any]:
-    """Fit the adapter and save it; returns what ``result.json`` says of its validation and its cost."""
+def _fit(
+    preparation: Preparation, sized: SizedRun, module: FineTuningModule, folder: Path, checkpoint: Path | None
+) -> dict[str, Any]:
+    """Train and save; returns what ``result.json`` says of it. A method that trains nothing is left as it is."""
+    if sized.sized.budget.trainable == 0:
+        logger.info("method=%s trains nothing: scoring the base", sized.method.name)
+        return {}
     trainer, run = preparation.trainer, preparation.run
     cost, held_out = FitCost(), HeldOutLoss(run.validation)
     answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer)
@@ -78,9 +88,16 @@ def _fit(preparation: Preparation, module: NeuroAdaModule, folder: Path, checkpo
         # If scoring is interrupted, the next start finds training done.
         trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt", weights_only=False)
     held_out.restore_best(module)
-    assert module.adapter is not None
-    if trainer.is_global_zero or module.adapter.is_sharded:
-        module.adapter.save(folder / ADAPTER_FOLDER)
-    trainer.strategy.barrier("adapter saved")
+    adapter = _saved(preparation, module, folder)
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
-    return {**held_out.outcome(answers.measurements), **costs}
+    return {"adapter": adapter, **held_out.outcome(answers.measurements), **costs}
+
+
+def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> str:
+    """Write the adapter's files; returns their hash, which the predictions are held against."""
+    trainer = preparation.trainer
+    if trainer.is_global_zero or isinstance(trainer.strategy, ShardedStrategy):
+        module.trained.save(folder / ADAPTER_FOLDER)
+    trainer.strategy.barrier("adapter saved")
+    preparation.scoring.adapter = directory_hash(folder / ADAPTER_FOLDER)
+    return preparation.scoring.adapter

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-import neuroada
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.runs.earlier import adapter_directory
+from neuroada.methods.saved import open_saved
+from neuroada.runs.adapter_origin import adapter_directory
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +29,18 @@ def merge(run: RunConfig, folder: Path) -> None:
     target = folder / MERGED_FOLDER
     if target.exists() and run.resume != "never":
         raise UserError(f"{target} is there already; use resume=never to write it anew, or another hydra.run.dir")
-    directory = adapter_directory(Path(run.adapter))
+    saved = open_saved(adapter_directory(Path(run.adapter)))
     tokenizer = loading.load_tokenizer(run.model)
     model = loading.load_model(run.model, torch.device("cpu"))
-    adapter = neuroada.load(model, directory)
-    lost = adapter.rounded_away()
-    adapter.merge()
+    trained = saved.attach(model)
+    facts = trained.facts()
+    trained.merge()
     partial = folder / f"{MERGED_FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    logger.info("merged checkpoint: %s (%.2f %% of the values vanish in %s)", target, 100 * lost, model.dtype)
+    logger.info("merged checkpoint: %s", target)
+    if facts.get("rounded_away"):
+        logger.info("%.2f %% of the values vanish in %s", 100 * facts["rounded_away"], model.dtype)

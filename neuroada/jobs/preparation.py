@@ -1,7 +1,6 @@
 """Everything a job needs before weights are read: checked in full, so that no run fails hours later on a file."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,21 @@ from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.backbones import loading
-from neuroada.config.resolution import resolved
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig, TaskConfig
 from neuroada.data.catalog import with_own
 from neuroada.data.module import InstructionDataModule
 from neuroada.decoding.settings import Decoding
-from neuroada.methods.methods import Method
-from neuroada.runs.earlier import read_config
+from neuroada.jobs.micro_batch import choose_micro_batch
+from neuroada.jobs.sizing import SizedRun
+from neuroada.methods.contract import Trained
+from neuroada.runs.adapter_origin import read_plain_config
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
-from neuroada.sparse.adapter import Adapter
-from neuroada.sparse.budget import Budget
+from neuroada.runs.record import read_chosen
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
-from neuroada.training.distributed.fsdp import loading_device
-from neuroada.training.module import NeuroAdaModule
+from neuroada.training.callbacks.forgetting import Forgetting
+from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
+from neuroada.training.module import FineTuningModule
 from neuroada.training.trainer import build_trainer
 
 
@@ -32,31 +33,29 @@ class Preparation:
     """The parts of a run that exist before its backbone does.
 
     Attributes:
-        method: What trains.
-        budget: What that will count.
+        run: The configuration, with what it left open chosen.
         content: Hashes of all that is read: data files, base model, precision.
     """
 
     run: RunConfig
-    method: Method
-    budget: Budget
     tokenizer: PreTrainedTokenizerBase
     data: InstructionDataModule
     trainer: lightning.Trainer
     scoring: BenchmarkScoring
+    forgetting: Forgetting
     decoding: Decoding
     content: dict[str, Any]
 
-    def build_module(
-        self, adapt: Callable[[PreTrainedModel], Adapter | None], model: PreTrainedModel | None = None
-    ) -> NeuroAdaModule:
-        """Read the backbone onto the device, or the CPU if it is to be sharded, unless it is there; and adapt it."""
-        if model is None:
-            precision = replace(self.run.model, dtype=self.content["dtype"])
-            model = loading.load_model(precision, loading_device(self.trainer.strategy))
-        return NeuroAdaModule(
+    def load_model(self) -> PreTrainedModel:
+        """The backbone, on the run's device, or on the CPU if it is to be sharded."""
+        precision = replace(self.run.model, dtype=self.content["dtype"])
+        return loading.load_model(precision, loading_device(self.trainer.strategy))
+
+    def build_module(self, model: PreTrainedModel, trained: Trained) -> FineTuningModule:
+        """The Lightning module of a backbone and the method on it."""
+        return FineTuningModule(
             model=model,
-            adapter=adapt(model),
+            trained=trained,
             optimizer=instantiate(self.run.optimizer, _convert_="all"),
             scheduler=self.run.scheduler,
             loss_reduction=self.run.task.loss_reduction,
@@ -64,43 +63,74 @@ class Preparation:
             content=self.content,
         )
 
+    def chosen(self) -> dict[str, Any]:
+        """What the configuration left open, for ``chosen.json`` and ``result.json``."""
+        return {
+            "micro_batch_size": self.run.data.micro_batch_size,
+            "target_modules": self.run.model.target_modules,
+        }
 
-def prepare(run: RunConfig, folder: Path, trained_on: TaskConfig | None = None) -> Preparation:
-    """Check a fine-tune: targets, sizes, and every training and evaluation file.
 
-    Args:
-        run: What is to be done.
-        folder: The run folder.
-        trained_on: What the scored model was trained on, where that is not the task of the run.
+def prepare(sized: SizedRun, folder: Path) -> Preparation:
+    """Check a fine-tune: batch sizes, and every training and evaluation file.
 
     Raises:
-        UserError, AdapterError: Something is missing or wrong; nothing was changed.
+        UserError: Something is missing or wrong; nothing was changed.
     """
-    method: Method = instantiate(run.method, _convert_="all")
-    budget = method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
-    tokenizer = loading.load_tokenizer(run.model)
-    data = InstructionDataModule(run.task, run.data, run.evaluation, tokenizer, run.seed, trained_on, run.validation)
-    scoring = BenchmarkScoring(folder, tokenizer)
-    trainer = build_trainer(run, folder, [scoring])
-    if run.task.train:  # who only scores need not divide training batches over the ranks
-        trainer.accumulate_grad_batches = data.accumulate_grad_batches(trainer.world_size)
-    data.prepare_data()
-    data.setup()
-    decoding = Decoding.make(tokenizer, data.benchmarks, run.evaluation)
-    dtype = loading.resolve_dtype(run.model.dtype, trainer.strategy.root_device.type)
-    content: dict[str, Any] = {
-        "data": data.content_hashes(),
-        "base": loading.content_hash(run.model),
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-    if data.dropped_rows:
-        content["dropped_rows"] = data.dropped_rows
-    return Preparation(run, method, budget, tokenizer, data, trainer, scoring, decoding, content)
+    frame = _Frame.of(sized.run, folder)
+    if isinstance(frame.trainer.strategy, ShardedStrategy) and not sized.method.can_shard:
+        raise UserError(f"trainer=fsdp: method={sized.method.name} cannot be sharded; use trainer=ddp")
+    run = sized.run
+    if run.data.micro_batch_size is None:
+        recorded = read_chosen(folder).get("micro_batch_size") if run.resume != "never" else None
+        size = recorded or choose_micro_batch(run, sized.sized, frame.trainer)
+        run = replace(run, data=replace(run.data, micro_batch_size=size))
+    preparation = frame.filled(run)
+    data = preparation.data
+    frame.trainer.accumulate_grad_batches = data.accumulate_grad_batches(frame.trainer.world_size)
+    return preparation
 
 
 def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:
-    """As ``prepare``, for benchmarks alone: no training file has to be there."""
-    return prepare(replace(run, task=replace(run.task, train=[])), folder, _trained_on(run))
+    """The same for benchmarks alone: no training file has to be there, and no batch has to be divided."""
+    data = replace(run.data, micro_batch_size=run.data.micro_batch_size or 1)
+    scored = replace(run, task=replace(run.task, train=[]), data=data)
+    return _Frame.of(scored, folder).filled(scored, _trained_on(run))
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Tokenizer, trainer and callbacks: what is there before sizes are settled."""
+
+    tokenizer: PreTrainedTokenizerBase
+    trainer: lightning.Trainer
+    scoring: BenchmarkScoring
+    forgetting: Forgetting
+
+    @classmethod
+    def of(cls, run: RunConfig, folder: Path) -> "_Frame":
+        tokenizer = loading.load_tokenizer(run.model)
+        scoring = BenchmarkScoring(folder, tokenizer)
+        forgetting = Forgetting(run.evaluation.forgetting, tokenizer)
+        return cls(tokenizer, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting)
+
+    def filled(self, run: RunConfig, trained_on: TaskConfig | None = None) -> Preparation:
+        """With data and decoding, every file read and checked."""
+        data = InstructionDataModule(
+            run.task, run.data, run.evaluation, self.tokenizer, run.seed, trained_on, run.validation
+        )
+        data.prepare_data()
+        data.setup()
+        decoding = Decoding.make(self.tokenizer, data.benchmarks, run.evaluation)
+        dtype = loading.resolve_dtype(run.model.dtype, self.trainer.strategy.root_device.type)
+        content: dict[str, Any] = {
+            "data": data.content_hashes(),
+            "base": loading.content_hash(run.model),
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+        if data.dropped_rows:
+            content["dropped_rows"] = data.dropped_rows
+        return Preparation(run, self.tokenizer, data, self.trainer, self.scoring, self.forgetting, decoding, content)
 
 
 def _trained_on(run: RunConfig) -> TaskConfig:
@@ -126,7 +156,7 @@ def _task_of_adapter(path: Path) -> dict[str, list[str]]:
     folder = path.parent if path.name == ADAPTER_FOLDER else path
     if not (folder / CONFIG_FILE).is_file():
         return {}
-    task = resolved(read_config(folder)).get("task") or {}
+    task = read_plain_config(folder).get("task") or {}
     return {key: task.get(key) or [] for key in ("train", "clean_of")}
 
 
@@ -135,5 +165,6 @@ def directory_hash(directory: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in directory.iterdir() if path.is_file()):
         digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"

@@ -7,8 +7,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from neuroada.config.resolution import resolved
 from neuroada.config.schema import RunConfig
-from neuroada.runs.earlier import RESUME_MODES, settle
 from neuroada.runs.identity import run_folder
+from neuroada.runs.resuming import RESUME_MODES
+from neuroada.runs.settling import settle
 
 OUTPUTS = "outputs"
 REJECTED = "rejected"
@@ -20,6 +21,26 @@ def register() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
     OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
     OmegaConf.register_new_resolver("run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("budget_label", _budget_label, replace=True)
+
+
+def _budget_label(letter: str, setting: str | None = None, *, _root_: DictConfig, _parent_: DictConfig) -> str:
+    """A method's size for its label: what the budget asks for, else ``letter`` and the setting that decides it.
+
+    Args:
+        letter: Of the size, such as ``k`` or ``r``.
+        setting: Key of the size below the method; None for a method whose size is ``budget.top_k`` itself.
+    """
+    budget = _root_.budget
+    if budget.get("trainable") is not None:
+        return f"n{budget.trainable}"
+    if budget.get("percent") is not None:
+        return f"p{budget.percent:g}"
+    if setting is None:
+        return f"{letter}{budget.top_k}"
+    if budget.get("match") is not None:
+        return f"{budget.match}-k{budget.top_k}"
+    return f"{letter}{OmegaConf.select(_parent_, setting)}"
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -23,6 +23,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.runs.files import (
     ADAPTER_FOLDER,
     CHECKPOINTS_FOLDER,
+    CHOSEN_FILE,
     CONFIG_FILE,
     METRICS_FILE,
     PREDICTIONS_FOLDER,
@@ -75,10 +76,16 @@ class RunRecord:
         logger.info("finished on %s, not done again: %s", result["finished_at"], self.folder)
         return result
 
-    def begin(self) -> Path | None:
-        """Take the folder for this run; returns the checkpoint to continue from, if there is one."""
+    def begin(self, chosen: dict[str, Any] | None = None) -> Path | None:
+        """Take the folder for this run; returns the checkpoint to continue from, if there is one.
+
+        Args:
+            chosen: What the configuration left open, which a later start of the run must not choose anew.
+        """
         checkpoint = None if self._starts_over else self._last_checkpoint()
         self._claim()
+        if chosen is not None:
+            self._keep(chosen)
         if checkpoint is not None:
             logger.info("continuing from %s", checkpoint)
         return checkpoint
@@ -117,14 +124,28 @@ class RunRecord:
         return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
 
     @rank_zero_only
+    def _keep(self, chosen: dict[str, Any]) -> None:
+        write_whole(self.folder / CHOSEN_FILE, json.dumps(chosen, indent=2) + "\n")
+
+    @rank_zero_only
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._starts_over:
             for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", "logs"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (RESULT_FILE, METRICS_FILE):
+        for name in (RESULT_FILE, METRICS_FILE, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)
         OmegaConf.save(OmegaConf.create(self._values), self.folder / CONFIG_FILE)
+
+
+def read_chosen(folder: Path) -> dict[str, Any]:
+    """What an earlier start of a run chose where its configuration leaves it open; empty where there was none.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = folder / CHOSEN_FILE
+    return _read_json(path) if path.is_file() else {}
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -156,7 +177,7 @@ def _versions() -> dict[str, str]:
 
 def _git_commit() -> dict[str, Any] | None:
     """The commit of the source tree, and whether it has uncommitted changes; None outside a checkout."""
-    tree = Path(__file__).parent
+    tree = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         completed = subprocess.run(["git", "-C", str(tree), *arguments], capture_output=True, text=True, check=True)

@@ -19,10 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from neuroada.config.check import check
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line, resolved
-from neuroada.runs.earlier import settle
 from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
 from neuroada.runs.folders import REJECTED, without_hydra
 from neuroada.runs.identity import identity
+from neuroada.runs.settling import settle
 
 
 class State(Enum):

@@ -72,7 +72,10 @@ class SummedLoss:
 
 def summed_cross_entropy(hidden_NH: Tensor, targets_N: Tensor, head: nn.Module) -> Tensor:
     """Cross-entropy of ``head(hidden)`` in fp32, summed; () fp32. Differentiable in the states and in the head."""
-    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    if not torch.is_grad_enabled():  # the head's parameters may require gradients all the same
+        hidden_NH, trained = hidden_NH.detach(), list[nn.Parameter]()
+    else:
+        trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     loss: Tensor = _ChunkedCrossEntropy.apply(hidden_NH, targets_N, head, *trained)
     return loss
 

@@ -1,4 +1,4 @@
-"""The LightningModule: a frozen backbone whose adapter trains, checkpoints that hold the adapter alone."""
+"""The LightningModule: a backbone with a method on it, and checkpoints that hold what trains alone."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,21 +17,22 @@ from neuroada.config.schema import SchedulerConfig
 from neuroada.data.batches import PromptBatch, TrainingBatch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
-from neuroada.sparse.adapter import Adapter
+from neuroada.methods.contract import Trained
 from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.loss import SummedLoss
 from neuroada.training.steps import planned_steps
 
 CHECKPOINT_KEY = "neuroada"
-_ADAPTER_MARK = ".bypass."
+_PREFIX = "model."
+"""What the backbone is called in the module, and so in the keys of a checkpoint."""
 
 
-class NeuroAdaModule(lightning.LightningModule):
-    """Trains the values of an adapter and generates with the adapted backbone.
+class FineTuningModule(lightning.LightningModule):
+    """Trains a method on a backbone, and generates with it.
 
     Args:
         model: The backbone, adapted in place.
-        adapter: Its adapter; None scores the bare base.
+        trained: The method on it.
         optimizer: Called with the trainable parameters.
         scheduler: Schedule over all optimizer steps.
         loss_reduction: ``step`` or ``micro_batch``, see ``TaskConfig``.
@@ -42,7 +43,7 @@ class NeuroAdaModule(lightning.LightningModule):
     def __init__(
         self,
         model: PreTrainedModel,
-        adapter: Adapter | None,
+        trained: Trained,
         optimizer: Callable[..., Optimizer],
         scheduler: SchedulerConfig,
         loss_reduction: str,
@@ -51,8 +52,8 @@ class NeuroAdaModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.adapter = adapter
-        # Checkpoints lack the backbone on purpose; load_state_dict below checks that nothing else is missing.
+        self.trained = trained
+        # Checkpoints lack the backbone on purpose; the method itself checks that nothing else is missing.
         self.strict_loading = False
         self._make_optimizer = optimizer
         self._scheduler = scheduler
@@ -66,7 +67,7 @@ class NeuroAdaModule(lightning.LightningModule):
     def configure_model(self) -> None:
         strategy = self.trainer.strategy
         if isinstance(strategy, ShardedStrategy):
-            strategy.shard(self.model, self.adapter)
+            strategy.shard(self.model, self.trained)
 
     def on_fit_start(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
@@ -108,8 +109,7 @@ class NeuroAdaModule(lightning.LightningModule):
         return self._generator(batch, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
-        assert self.adapter is not None, "nothing to train: fit needs an adapter"
-        optimizer = self._make_optimizer(list(self.adapter.parameters()))
+        optimizer = self._make_optimizer(list(self.trained.parameters()))
         num_steps = planned_steps(self.trainer)
         schedule = get_scheduler(
             self._scheduler.name,
@@ -120,21 +120,12 @@ class NeuroAdaModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """The adapter's tensors only; the backbone is read from its own files."""
-        full = super().state_dict(*args, **kwargs)
-        return {key: value for key, value in full.items() if _ADAPTER_MARK in key}
+        """The method's tensors only; the backbone is read from its own files."""
+        return {f"{_PREFIX}{key}": value for key, value in self.trained.state().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load an adapter's tensors; only frozen keys may be missing, and none may be unknown."""
-        result = super().load_state_dict(state_dict, strict=False, assign=assign)
-        missing = [key for key in result.missing_keys if _ADAPTER_MARK in key]
-        if missing or result.unexpected_keys:
-            first = (missing or result.unexpected_keys)[0]
-            raise UserError(
-                f"the checkpoint does not belong to this adapter: {len(missing)} tensors are missing and "
-                f"{len(result.unexpected_keys)} unknown (first: {first}); use resume=never to start over"
-            )
-        return result
+        """Load the method's tensors; none may be missing or unknown."""
+        self.trained.load_state({key.removeprefix(_PREFIX): value for key, value in state_dict.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CHECKPOINT_KEY] = self.content

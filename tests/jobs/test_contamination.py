@@ -13,7 +13,7 @@ from neuroada.config.check import check
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.contamination import contamination
-from neuroada.runs.earlier import settle
+from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
 from neuroada.runs.identity import run_folder
 

@@ -4,7 +4,6 @@ Every item is scored exactly once over all ranks; rank zero alone writes what st
 was stopped is read again and left out of the test loaders.
 """
 
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -24,9 +23,8 @@ from neuroada.data.module import InstructionDataModule
 from neuroada.decoding.generator import context_length
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.runs.partial_predictions import PartialPredictions
-from neuroada.sparse.sharded_rows import all_rows
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
-from neuroada.training.module import NeuroAdaModule
+from neuroada.training.module import FineTuningModule
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +38,12 @@ class BenchmarkScoring(Callback):
 
     Attributes:
         metrics: Content of ``metrics.json`` after the test loop, on every rank.
+        adapter: Hash of the adapter that is scored, which predictions are kept for; None for the base.
     """
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         self.metrics: dict[str, Any] = {}
+        self.adapter: str | None = None
         self._folder = folder
         self._tokenizer = tokenizer
         self._context: int | None = None
@@ -64,10 +64,10 @@ class BenchmarkScoring(Callback):
         """
         if stage != "test":
             return
-        assert isinstance(pl_module, NeuroAdaModule)
+        assert isinstance(pl_module, FineTuningModule)
         data = _data(trainer)
         self._context = context_length(pl_module.model)
-        runs = _runs(pl_module, data)
+        runs = _runs(pl_module, data, self.adapter)
         folder = self._folder / PREDICTIONS_FOLDER
         self._partials = [PartialPredictions(folder, name, run, trainer.global_rank) for name, run in runs.items()]
         self._predictions = [
@@ -181,10 +181,10 @@ def _report_lengths(items: BenchmarkItems, context: int, new_tokens: int) -> Non
         )
 
 
-def _runs(module: NeuroAdaModule, data: InstructionDataModule) -> dict[str, dict[str, Any]]:
+def _runs(module: FineTuningModule, data: InstructionDataModule, adapter: str | None) -> dict[str, dict[str, Any]]:
     """Benchmark -> what its predictions depend on, besides the code."""
     content = module.content
-    model = {"base": content["base"], "dtype": content["dtype"], "adapter": _adapter_hash(module)}
+    model = {"base": content["base"], "dtype": content["dtype"], "adapter": adapter}
     return {
         items.name: {
             **model,
@@ -194,17 +194,6 @@ def _runs(module: NeuroAdaModule, data: InstructionDataModule) -> dict[str, dict
         }
         for items, config in zip(data.benchmarks, module.decoding.configs, strict=True)
     }
-
-
-def _adapter_hash(module: NeuroAdaModule) -> str | None:
-    if module.adapter is None:
-        return None
-    digest = hashlib.sha256()
-    for name, layer in module.adapter.layers.items():
-        digest.update(name.encode())
-        for part in (layer.columns, layer.values):
-            digest.update(all_rows(part.detach()).cpu().numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _data(trainer: lightning.Trainer) -> InstructionDataModule:

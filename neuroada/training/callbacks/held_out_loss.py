@@ -1,4 +1,4 @@
-"""The loss on held-out rows while an adapter trains, and the values it was lowest with.
+"""The loss on held-out rows during training, and the state of the method when it was lowest.
 
 A callback and not Lightning's validation loop: that runs after a step's checkpoint is written, and a resume from there
 skips it (2.6), so a run would forget its best adapter. This one runs before, and keeps what it knows in the checkpoint.
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.module import InstructionDataModule
-from neuroada.sparse.sharded_rows import all_rows, rows_as
+from neuroada.training.distributed.fsdp import like_present, whole_state
 from neuroada.training.loss import SummedLoss
-from neuroada.training.module import NeuroAdaModule
+from neuroada.training.module import FineTuningModule
 from neuroada.training.steps import planned_steps
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class HeldOutLoss(Callback):
         self.best: Measurement | None = None
         self._every_n_steps = config.every_n_steps
         self._keeps_best = config.keep_best
-        self._best_values: dict[str, Tensor] = {}
+        self._best_state: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._every_n_steps is not None and trainer.global_step == 0:
@@ -73,21 +73,17 @@ class HeldOutLoss(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self.last is None:
             return {}
-        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_values}
+        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first, self.last, self.best = (state_dict[key] for key in ("first", "last", "best"))
-        self._best_values = state_dict["best_values"]
+        self._best_state = state_dict["best_values"]
 
-    def restore_best(self, module: NeuroAdaModule) -> None:
-        """Put back the values with the lowest loss, if they are kept."""
+    def restore_best(self, module: FineTuningModule) -> None:
+        """Put back the state with the lowest loss, if it is kept."""
         if not self._keeps_best or self.best is None or self.best == self.last:
             return
-        assert module.adapter is not None
-        with torch.no_grad():
-            for name, layer in module.adapter.layers.items():
-                layer.values.copy_(rows_as(self._best_values[name], layer.values))
-        module.adapter.sync()
+        module.trained.load_state(like_present(self._best_state, module.trained.state()))
         logger.info("kept the adapter of step %d, held-out loss %.4f", self.best["step"], self.best["loss"])
 
     def outcome(self, answers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -106,7 +102,7 @@ class HeldOutLoss(Callback):
 
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
-        assert isinstance(module, NeuroAdaModule)
+        assert isinstance(module, FineTuningModule)
         step = trainer.global_step
         if self.last is not None and self.last["step"] == step:
             return
@@ -119,17 +115,13 @@ class HeldOutLoss(Callback):
             sink.log_metrics({"val/loss": self.last["loss"]}, step=step)
         if self.last["loss"] < (math.inf if self.best is None else self.best["loss"]):
             self.best = self.last
-            self._keep_values(module)
-
-    def _keep_values(self, module: NeuroAdaModule) -> None:
-        if self._keeps_best:
-            assert module.adapter is not None
-            layers = module.adapter.layers
-            self._best_values = {name: all_rows(layer.values.detach()).cpu().clone() for name, layer in layers.items()}
+            if self._keeps_best:
+                state = whole_state(module.trained.state())
+                self._best_state = {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
 @torch.no_grad()
-def _summed_loss(trainer: lightning.Trainer, module: NeuroAdaModule, data: InstructionDataModule) -> float:
+def _summed_loss(trainer: lightning.Trainer, module: FineTuningModule, data: InstructionDataModule) -> float:
     """Over all ranks, which have equally many batches and no row twice."""
     summed_loss = SummedLoss(module.model)
     total = torch.zeros((), device=trainer.strategy.root_device)

@@ -19,7 +19,7 @@ from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
 from neuroada.tasks.scoring import judge
 from neuroada.training.distributed.fsdp import in_lockstep
-from neuroada.training.module import NeuroAdaModule
+from neuroada.training.module import FineTuningModule
 from neuroada.training.steps import planned_steps, steps_per_epoch
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class SampledAccuracy(Callback):
         step = trainer.global_step
         if not self._is_wanted or (self.measurements and self.measurements[-1]["step"] == step):
             return
-        assert isinstance(module, NeuroAdaModule)
+        assert isinstance(module, FineTuningModule)
         verdicts = self._verdicts(trainer, module)
         counts = torch.tensor([len(verdicts), sum(verdicts)], device=trainer.strategy.root_device)
         num_asked, num_correct = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
@@ -98,7 +98,7 @@ class SampledAccuracy(Callback):
         for sink in trainer.loggers:
             sink.log_metrics({"val/accuracy": measured["accuracy"]}, step=step)
 
-    def _verdicts(self, trainer: lightning.Trainer, module: NeuroAdaModule) -> list[bool]:
+    def _verdicts(self, trainer: lightning.Trainer, module: FineTuningModule) -> list[bool]:
         """On this rank's share of the questions."""
         data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         assert isinstance(data, InstructionDataModule)

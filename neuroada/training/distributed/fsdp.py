@@ -14,11 +14,8 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 from transformers import PreTrainedModel
 
-from neuroada.config.errors import UserError
-from neuroada.sparse.adapter import Adapter
-from neuroada.sparse.layer import BypassedLinear
+from neuroada.methods.contract import Trained
 from neuroada.sparse.sharded_rows import all_rows, is_sharded, rows_as
-from neuroada.sparse.sharding import shard_model
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -44,38 +41,22 @@ class ShardedStrategy(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
-    def shard(self, model: PreTrainedModel, adapter: Adapter | None) -> None:
-        """Shard the backbone, if it is not yet; it lies whole on the CPU until here.
-
-        Raises:
-            UserError: The adapter trains the output head, which the loss calls apart from the model.
-        """
-        if any(is_sharded(parameter) for parameter in model.parameters()):
-            return
-        if isinstance(model.get_output_embeddings(), BypassedLinear):
-            raise UserError(
-                "model.target_modules: the output head cannot be trained under trainer=fsdp; leave it out, or use "
-                "trainer=ddp"
-            )
-        mesh = self.device_mesh["data_parallel"]
-        if adapter is None:
-            shard_model(model, [], mesh)
-        else:
-            adapter.shard(mesh)
+    def shard(self, model: PreTrainedModel, trained: Trained) -> None:
+        """Shard the backbone and the method on it, if they are not yet; they lie whole on the CPU until here."""
+        if not any(is_sharded(parameter) for parameter in model.parameters()):
+            trained.shard(self.device_mesh["data_parallel"])
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None
-        return _whole(self.lightning_module.state_dict())
+        return whole_state(self.lightning_module.state_dict())
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
         present = self.lightning_module.state_dict()
-        stored = checkpoint["state_dict"]
-        sharded = {key: rows_as(value, present[key]) if key in present else value for key, value in stored.items()}
-        self.lightning_module.load_state_dict(sharded, strict=strict)
+        self.lightning_module.load_state_dict(like_present(checkpoint["state_dict"], present), strict=strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        return _whole(optimizer.state_dict())
+        return whole_state(optimizer.state_dict())
 
     @property
     def lightning_restore_optimizer(self) -> bool:
@@ -153,7 +134,12 @@ def _decoder(module: lightning.LightningModule) -> nn.Module:
     return decoder
 
 
-def _whole(state: dict[str, Any]) -> dict[str, Any]:
+def like_present(stored: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors, each sharded as the present one of its name."""
+    return {key: rows_as(value, present[key]) if key in present else value for key, value in stored.items()}
+
+
+def whole_state(state: dict[str, Any]) -> dict[str, Any]:
     """A state with all rows of its tensors, on the CPU; every rank has to ask for it."""
     whole: dict[str, Any] = tree_map_only(Tensor, lambda tensor: all_rows(tensor).cpu(), state)
     return whole

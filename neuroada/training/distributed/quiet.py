@@ -24,6 +24,8 @@ _BESIDE_THE_POINT = (
     r".*The number of training batches .* is smaller than the logging interval.*",
     # The older name works on every torch this package supports.
     r".*`broadcast_buffers` is deprecated.*",
+    # SHiRA's layers in peft make sparse tensors of their own.
+    r".*Sparse invariant checks.*",
     # A resumed run writes into its own folder on purpose.
     r".*Checkpoint directory .* exists and is not empty.*",
     # A run that goes on has benchmarks that are done, and a rank may have no share of a small one.

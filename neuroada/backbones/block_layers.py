@@ -1,0 +1,53 @@
+"""The linear layers of a backbone's transformer blocks: what is adapted where no layers are named."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from neuroada.config.errors import UserError
+
+
+def linear_layers_of_blocks(model: nn.Module) -> list[str]:
+    """Name endings that match just these layers, or their whole names where an ending would match others too.
+
+    Raises:
+        UserError: The model has no blocks with linear layers.
+    """
+    blocks = list(_blocks(model))
+    inside = [
+        f"{prefix}.{name}"
+        for prefix, block in blocks
+        for name, module in block.named_modules()
+        if type(module) is nn.Linear
+    ]
+    if not inside:
+        raise UserError(
+            f"model.target_modules=null: {type(model).__name__} has no blocks with nn.Linear layers; name the "
+            "layers to adapt"
+        )
+    endings = list(dict.fromkeys(name.rpartition(".")[2] for name in inside))
+    matched = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in endings]
+    return endings if set(matched) == set(inside) else inside
+
+
+def describe_layers(model: nn.Module, names: list[str]) -> str:
+    """What was taken, in one line."""
+    blocks = list(_blocks(model))
+    num_layers = sum(
+        name == entry or name.endswith(f".{entry}") for name, _ in model.named_modules() for entry in names
+    )
+    shown = names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], "..."]
+    return f"{num_layers} linear layers in {len(blocks)} blocks: {', '.join(shown)}"
+
+
+_MOST_SHOWN = 12
+
+
+def _blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The members of the outermost module lists, with their names."""
+    for name, child in module.named_children():
+        path = f"{prefix}.{name}" if prefix else name
+        if isinstance(child, nn.ModuleList):
+            yield from ((f"{path}.{place}", block) for place, block in enumerate(child))
+        else:
+            yield from _blocks(child, path)

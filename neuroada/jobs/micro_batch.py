@@ -1,0 +1,90 @@
+"""``data.micro_batch_size=null``: the most examples that divide a step's share of one rank and are expected to fit."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+
+from neuroada.backbones import loading
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.costs.device_memory import USABLE, bytes_of_device
+from neuroada.costs.memory import NotPredictable, plan
+from neuroada.methods.contract import Sized
+from neuroada.training.distributed.fsdp import ShardedStrategy
+
+logger = logging.getLogger(__name__)
+
+MOST_UNPLANNED = 16
+"""Examples where the memory of a step cannot be predicted."""
+_BYTES_PER_FEATURE = 32
+"""Generous: eight fp32 copies of every input and output of a linear layer for each token."""
+
+
+def choose_micro_batch(run: RunConfig, sized: Sized, trainer: Trainer) -> int:
+    """Examples per rank and forward pass.
+
+    Raises:
+        UserError: The batch cannot be divided over the ranks.
+    """
+    ranks = trainer.world_size
+    if run.data.batch_size % ranks:
+        raise UserError(
+            f"data.batch_size={run.data.batch_size}: must be a multiple of the {ranks} processes "
+            "(trainer.devices x trainer.num_nodes); change one of them"
+        )
+    share = run.data.batch_size // ranks
+    sizes = sizes_of_share(share)
+    device = trainer.strategy.root_device
+    if sized.budget.trainable == 0 or isinstance(trainer.strategy, ShardedStrategy):
+        return _largest(sizes, MOST_UNPLANNED)
+    usable = int(USABLE * bytes_of_device(device) / (1 if device.type == "cuda" else trainer.num_devices))
+    if _bound(run, share, device) <= usable:
+        return share
+    try:
+        return largest_that_fits(sizes, usable, lambda size: _planned(run, sized, size, device))
+    except NotPredictable as error:
+        logger.info("data.micro_batch_size: memory is not predictable (%s)", error)
+        return _largest(sizes, MOST_UNPLANNED)
+
+
+def sizes_of_share(share: int) -> list[int]:
+    """The micro-batches that divide a rank's share of a step, ascending."""
+    return [size for size in range(1, share + 1) if share % size == 0]
+
+
+def _largest(sizes: Sequence[int], most: int) -> int:
+    return max(size for size in sizes if size <= most)
+
+
+def _bound(run: RunConfig, share: int, device: torch.device) -> int:
+    """Bytes that a step of this many examples surely stays below: where they fit, nothing has to be planned."""
+    skeleton = loading.load_skeleton(run.model)
+    weights = sum(parameter.numel() for parameter in skeleton.parameters()) * 4
+    layers = [module for module in skeleton.modules() if isinstance(module, nn.Linear)]
+    features = sum(layer.in_features + layer.out_features for layer in layers)
+    return 5 * weights + share * run.data.max_length * features * _BYTES_PER_FEATURE
+
+
+def _planned(run: RunConfig, sized: Sized, size: int, device: torch.device) -> int:
+    return plan(replace(run, data=replace(run.data, micro_batch_size=size)), sized, device.type).total
+
+
+def largest_that_fits(sizes: Sequence[int], usable: int, planned: Callable[[int], int]) -> int:
+    """The largest of ascending sizes whose planned bytes are usable; 1 where not even one example is expected to fit.
+
+    Memory grows in a straight line with the examples, so the ends tell where to look.
+    """
+    most, at_most = sizes[-1], planned(sizes[-1])
+    if at_most <= usable or len(sizes) == 1:
+        return most
+    at_one = planned(1)
+    per_example = max(1.0, (at_most - at_one) / (most - 1))
+    candidates = [size for size in sizes if at_one + (size - 1) * per_example <= usable] or [1]
+    for size in reversed(candidates):
+        if size == 1 or planned(size) <= usable:
+            return size
+    return 1

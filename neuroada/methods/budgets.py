@@ -1,0 +1,30 @@
+"""From the ``budget`` group to what a method is asked for: a number or share of parameters, or another method's
+count."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from neuroada.config.schema import BudgetConfig
+from neuroada.methods.contract import Method, Targets, Wanted, count_parameters
+from neuroada.methods.masked import Masked
+from neuroada.methods.neuroada import NeuroAda
+
+_COUNTED_AT_TOP_K: Mapping[str, Method] = {method.name: method for method in (NeuroAda(), Masked())}
+"""Methods that ``budget.match`` may name; ``BudgetConfig`` refuses all others."""
+
+
+def wanted(budget: BudgetConfig, skeleton: nn.Module, targets: Targets) -> Wanted:
+    """What a run asks of its method on this architecture.
+
+    Raises:
+        AdapterError: The targets do not fit the model.
+    """
+    if budget.trainable is not None:
+        return Wanted(trainable=budget.trainable)
+    if budget.percent is not None:
+        return Wanted(trainable=max(1, round(budget.percent / 100 * count_parameters(skeleton))))
+    if budget.match is None:
+        return Wanted(top_k=budget.top_k)
+    other = _COUNTED_AT_TOP_K[budget.match].sized(skeleton, targets, Wanted(top_k=budget.top_k))
+    return Wanted(top_k=budget.top_k, trainable=other.budget.trainable)

@@ -1,0 +1,184 @@
+"""What a fine-tuning method is to the rest of the package: nothing outside ``neuroada.methods`` asks which one runs.
+
+A ``Method`` is what ``conf/method`` names. Given a backbone's skeleton and a budget it becomes a ``Sized`` method,
+whose parameter count is known before weights are read. Attached to the backbone it is ``Trained``: what training,
+checkpoints, scoring, merging and records talk to.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+from neuroada.config.errors import UserError
+from neuroada.sparse.budget import Budget
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+Targets = Sequence[str] | str
+"""Linear layers to adapt, as in PEFT: name endings, one regular expression, or "all-linear"."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How much a run asks a method to train.
+
+    Attributes:
+        top_k: Trained inputs per neuron, for methods that count so.
+        trainable: Number of parameters to meet as closely as the method can; wins over ``top_k``. None leaves the size
+            to ``top_k`` and to the method's own settings.
+    """
+
+    top_k: int | None = None
+    trainable: int | None = None
+
+
+class Trained(Protocol):
+    """A method on a backbone, in place. ``merge`` or ``detach`` end it."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What trains; nothing where the method trains nothing."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the method, by name; tensors are the live ones, not copies."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put a state back.
+
+        Raises:
+            UserError: It belongs to another method, size or backbone.
+        """
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the adapter's files; a sharded one is saved by all ranks together, others by one rank."""
+        ...
+
+    def shard(self, mesh: "DeviceMesh") -> None:
+        """Spread the backbone and what trains over the ranks of a mesh; only for methods with ``can_shard``."""
+        ...
+
+    def merge(self) -> None:
+        """Leave a plain, fine-tuned backbone."""
+        ...
+
+    def detach(self) -> None:
+        """Leave the backbone as it was before the method was attached."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What only this method knows of a run's outcome, for ``result.json``."""
+        ...
+
+
+class Sized(Protocol):
+    """A method whose size is settled for one architecture.
+
+    Attributes:
+        budget: What will train.
+        size: The settings that decide the size, such as ``{"top_k": 5}`` or ``{"r": 4}``.
+        remark: What a user must know of the size, in one line; empty where there is nothing to say.
+    """
+
+    @property
+    def budget(self) -> Budget: ...
+
+    @property
+    def size(self) -> Mapping[str, Any]: ...
+
+    @property
+    def remark(self) -> str: ...
+
+    def attach(self, model: nn.Module) -> Trained:
+        """Freeze the backbone and add what trains, in place.
+
+        Raises:
+            UserError, AdapterError: The backbone cannot be adapted; it is then unchanged.
+        """
+        ...
+
+    def rehearse(self, model: nn.Module) -> Trained:
+        """As ``attach``, on a model whose tensors have shapes but no content: what memory is planned with."""
+        ...
+
+
+class Method(Protocol):
+    """A way to fine-tune a backbone. One YAML file each in ``conf/method``.
+
+    Attributes:
+        name: What ``method=`` selects.
+        label: The method's part of a run folder's name.
+        can_shard: Whether it trains under ``trainer=fsdp``.
+    """
+
+    name: str
+    label: str
+    can_shard: bool
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
+        """Settle the size; reads shapes only, so the skeleton may be on the meta device.
+
+        Raises:
+            UserError, AdapterError: The targets do not fit, or a setting is wrong.
+        """
+        ...
+
+    def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:
+        """Raises UserError where an optimizer's settings would break what the method promises."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Described:
+    """The part that all methods share.
+
+    Args:
+        name: What ``method=`` selects.
+        label: The method's part of a run folder's name; the name by default.
+        learning_rate: What ``optimizer.lr`` is unless the task or the command line sets it; read by the configuration.
+    """
+
+    name: str
+    label: str = ""
+    learning_rate: float | None = None
+
+    can_shard = False
+
+    def __post_init__(self) -> None:
+        self.label = self.label or self.name
+
+    def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:
+        """Any optimizer will do."""
+
+
+CLOSE = 0.01
+"""Share of a wanted parameter count by which a method may miss it without a remark."""
+
+
+def unmet(method: str, budget: Budget, wanted: Wanted) -> str:
+    """A remark where a count was asked for that a method without a setting for it does not meet."""
+    if wanted.trainable is None or wanted.trainable == budget.trainable:
+        return ""
+    return (
+        f"method={method} has no setting for its size: it trains {budget.trainable:,} parameters where "
+        f"{wanted.trainable:,} were wanted"
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """All parameters of a model, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def refuse_foreign_state(missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    """Raises UserError unless a checkpoint holds just the tensors of the method that trains now."""
+    if missing or unexpected:
+        raise UserError(
+            f"the checkpoint does not belong to this adapter: {len(missing)} tensors are missing and "
+            f"{len(unexpected)} unknown (first: {[*missing, *unexpected][0]}); use resume=never to start over"
+        )

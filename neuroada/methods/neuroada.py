@@ -1,0 +1,173 @@
+"""NeuroAda: bypasses on the chosen inputs of every neuron; the method itself is ``neuroada.sparse``."""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rich import get_console
+from rich.progress import track
+from torch import Tensor, nn
+
+import neuroada
+from neuroada.config.errors import UserError
+from neuroada.methods.contract import Described, Targets, Wanted, refuse_foreign_state
+from neuroada.methods.sizes import nearest_whole
+from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.budget import Budget
+from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.targets import match_targets
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+_BYPASS = ".bypass."
+
+
+@dataclass(kw_only=True)
+class NeuroAda(Described):
+    """Bypasses on the ``top_k`` chosen inputs of every neuron of the target layers.
+
+    Args:
+        selection: How inputs are chosen: magnitude, smallest or random.
+        selection_seed: Seed of the random choice.
+        gradient: How the gradients of the values are made, see ``neuroada.attach``; a matter of speed.
+    """
+
+    name: str = "neuroada"
+    selection: str = "magnitude"
+    selection_seed: int = 0
+    gradient: str = "auto"
+
+    can_shard = True
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedNeuroAda":
+        widths = [(layer.out_features, layer.in_features) for layer in match_targets(skeleton, targets).values()]
+        top_k = top_k_for(widths, wanted)
+        config = neuroada.NeuroAdaConfig(
+            top_k=top_k, target_modules=targets, selection=self.selection, seed=self.selection_seed
+        )
+        return SizedNeuroAda(config, neuroada.budget(skeleton, config), self.gradient, clamped(widths, top_k))
+
+
+def top_k_for(widths: Iterable[tuple[int, int]], wanted: Wanted) -> int:
+    """Inputs per neuron that come nearest to what is wanted.
+
+    Args:
+        widths: (out_features, in_features) of each target layer.
+    """
+    layers = list(widths)
+    if wanted.trainable is None:
+        if wanted.top_k is None:
+            raise UserError("budget.top_k=null: give the trained inputs per neuron, or budget.trainable or percent")
+        return wanted.top_k
+    most = max(num_inputs for _, num_inputs in layers)
+    return nearest_whole(
+        lambda top_k: sum(num_outputs * min(top_k, num_inputs) for num_outputs, num_inputs in layers),
+        wanted.trainable,
+        most,
+    )
+
+
+def clamped(widths: Iterable[tuple[int, int]], top_k: int) -> str:
+    """A remark where some layers have fewer inputs than ``top_k``."""
+    inputs = [num_inputs for _, num_inputs in widths]
+    narrow = [num_inputs for num_inputs in inputs if num_inputs < top_k]
+    if not narrow:
+        return ""
+    return (
+        f"budget.top_k={top_k}: {len(narrow)} of {len(inputs)} target layers have fewer inputs "
+        f"(the narrowest has {min(narrow)}); all inputs of those are trained"
+    )
+
+
+@dataclass(frozen=True)
+class SizedNeuroAda:
+    """NeuroAda with its k settled."""
+
+    config: neuroada.NeuroAdaConfig
+    budget: Budget
+    gradient: str
+    remark: str = ""
+
+    @property
+    def size(self) -> dict[str, Any]:
+        return {"top_k": self.config.top_k}
+
+    def attach(self, model: nn.Module) -> "AttachedNeuroAda":
+        return AttachedNeuroAda(neuroada.attach(model, self.config, gradient=self.gradient, track=_shown_while_slow))
+
+    def rehearse(self, model: nn.Module) -> "AttachedNeuroAda":
+        """Columns are drawn: there are no weights to rank.
+
+        Which columns are chosen matters where a layer saves only those of its input; random columns are more distinct
+        than those of real weights.
+        """
+        columns = {}
+        for name, layer in match_targets(model, self.config.target_modules).items():
+            drawn_OK = drawn_columns(layer.out_features, layer.in_features, self.config.top_k)
+            columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
+        return AttachedNeuroAda(Adapter(model, self.config, columns, self.gradient))
+
+
+class AttachedNeuroAda:
+    """A NeuroAda adapter as the rest of the package sees a method.
+
+    Attributes:
+        adapter: The adapter itself.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.adapter.parameters()
+
+    def state(self) -> dict[str, Tensor]:
+        """Values, columns and original entries of each layer."""
+        return {key: value for key, value in self.adapter.model.state_dict().items() if _BYPASS in key}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        result = self.adapter.model.load_state_dict(state, strict=False)
+        missing = [key for key in result.missing_keys if _BYPASS in key]
+        refuse_foreign_state(missing, result.unexpected_keys)
+
+    def save(self, directory: Path) -> None:
+        self.adapter.save(directory)
+
+    def shard(self, mesh: "DeviceMesh") -> None:
+        """Raises UserError if the output head is adapted, which the loss calls apart from the model."""
+        get_head = getattr(self.adapter.model, "get_output_embeddings", lambda: None)
+        if isinstance(get_head(), BypassedLinear):
+            raise UserError(
+                "model.target_modules: the output head cannot be trained under trainer=fsdp; leave it out, or use "
+                "trainer=ddp"
+            )
+        self.adapter.shard(mesh)
+
+    def merge(self) -> None:
+        self.adapter.merge()
+
+    def detach(self) -> None:
+        self.adapter.detach()
+
+    def facts(self) -> dict[str, Any]:
+        return {"selection": self.adapter.config.selection, "rounded_away": self.adapter.rounded_away()}
+
+
+def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:
+    """The names of layers, with a progress bar on a terminal while their connections are ranked."""
+    names = list(layers)
+    hidden = getattr(rank_zero_only, "rank", 0) != 0 or not get_console().is_terminal
+    return track(names, description="selecting connections", transient=True, disable=hidden)
+
+
+@functools.lru_cache(maxsize=32)
+def drawn_columns(num_outputs: int, num_inputs: int, top_k: int) -> Tensor:
+    """(out_features, min(top_k, in_features)) int32."""
+    shape = (num_outputs, min(top_k, num_inputs))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(num_inputs, shape, dtype=torch.int32, generator=generator)

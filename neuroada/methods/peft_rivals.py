@@ -1,0 +1,220 @@
+"""Methods of the peft library: each is a file in ``conf/method`` that names its configuration class and settings."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuroada.config.errors import UserError, suggest
+from neuroada.config.resolution import first_line
+from neuroada.methods.contract import CLOSE, Described, Targets, Wanted, count_parameters, unmet
+from neuroada.methods.peft_attached import AttachedPeft, quiet_peft
+from neuroada.methods.peft_pissa import AttachedPissa
+from neuroada.methods.sizes import nearest_of, nearest_share, nearest_whole
+from neuroada.sparse.budget import Budget
+from neuroada.sparse.targets import match_targets
+
+WHOLE, SHARE, BLOCK = "whole", "share", "block"
+REFUSALS = (AttributeError, ImportError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
+"""What peft raises over settings, layers or files that it cannot use."""
+_UNSUPPORTED_STARTS = ("olora", "corda", "loftq", "eva", "lora_ga")
+
+
+def library(why: str) -> Any:
+    """The peft package.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise UserError(f"{why}: needs the peft library; pip install 'neuroada[peft]'") from error
+    return peft
+
+
+@dataclass(kw_only=True)
+class Peft(Described):
+    """A method of the peft library, on the same layers, data and schedule as any other.
+
+    Args:
+        config: Name of its configuration class, such as ``LoraConfig``.
+        settings: Keywords for that class, except for ``target_modules``.
+        sized_by: The setting that meets a wanted parameter count; None where no setting does.
+        sizes: The values it may take: ``whole`` numbers from 1, a ``share`` between 0 and 1 that is left out, or a
+            ``block`` size that divides the inputs of every layer.
+        proportional: Settings that are a multiple of the size, such as ``lora_alpha: 2`` for twice the rank; one that
+            ``settings`` gives stays as given.
+    """
+
+    config: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    sized_by: str | None = None
+    sizes: str = WHOLE
+    proportional: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        config = getattr(library(f"method={self.name}"), self.config, None)
+        if config is None:
+            raise UserError(f"method.config={self.config}: peft has no such class; check the name and peft's version")
+        known = inspect.signature(config).parameters
+        for key in self.settings:
+            if key not in known or key == "target_modules":
+                hint = "use model.target_modules" if key == "target_modules" else suggest(key, known)
+                raise UserError(f"method.settings.{key}: {self.config} has no such setting; {hint}")
+        start = self.settings.get("init_lora_weights")
+        if isinstance(start, str) and start.startswith(_UNSUPPORTED_STARTS):
+            raise UserError(
+                f"method.settings.init_lora_weights={start}: needs data or rewrites the base in a way that cannot be "
+                "undone; use pissa_niter_4, or leave it out"
+            )
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedPeft":
+        layers = match_targets(skeleton, targets)
+        sample = _Sample(layers)
+        settings = dict(self.settings)
+        if wanted.trainable is not None and self.sized_by is not None:
+            settings[self.sized_by] = self._size_for(sample, layers, wanted.trainable)
+        settings = self._whole(settings)
+        counts = self._counted(sample, settings)
+        budget = Budget(trainable=sum(counts.values()), total=count_parameters(skeleton), layers=counts)
+        size = {} if self.sized_by is None else {self.sized_by: settings.get(self.sized_by)}
+        return SizedPeft(self, settings, targets, budget, size, self._remark(budget, wanted, settings))
+
+    def make_config(self, settings: Mapping[str, Any], targets: Targets) -> Any:
+        """The configuration object; raises UserError where its class refuses the settings."""
+        with self.refusing(), quiet_peft():
+            return getattr(library(f"method={self.name}"), self.config)(target_modules=targets, **settings)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Turn what peft raises over settings or layers into one line."""
+        try:
+            yield
+        except UserError:
+            raise
+        except REFUSALS as error:
+            raise UserError(f"method={self.name}: peft refuses method.settings ({first_line(error)})") from error
+
+    def _whole(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings, and those that follow from the size."""
+        size = settings.get(self.sized_by) if self.sized_by else None
+        if size is None:
+            return dict(settings)
+        return {**{key: factor * size for key, factor in self.proportional.items()}, **settings}
+
+    def _size_for(self, sample: "_Sample", layers: Mapping[str, nn.Linear], wanted: int) -> int | float:
+        key = self.sized_by
+        assert key is not None
+
+        def count(value: float) -> int | None:
+            try:
+                settings = self._whole({**self.settings, str(key): value})
+                return sum(self._counted(sample, settings).values())
+            except UserError:
+                return None
+
+        if self.sizes == SHARE:
+            return nearest_share(count, wanted)
+        if self.sizes == BLOCK:
+            return nearest_of(_common_divisors([layer.in_features for layer in layers.values()]), count, wanted)
+        return nearest_whole(count, wanted)
+
+    def _counted(self, sample: "_Sample", settings: Mapping[str, Any]) -> dict[str, int]:
+        with self.refusing():
+            return sample.counts(self, settings)
+
+    def _remark(self, budget: Budget, wanted: Wanted, settings: Mapping[str, Any]) -> str:
+        if wanted.trainable is None or self.sized_by is None:
+            return unmet(self.name, budget, wanted)
+        if abs(budget.trainable - wanted.trainable) <= CLOSE * wanted.trainable:
+            return ""
+        return (
+            f"method={self.name} comes nearest to the budget with {self.sized_by}={settings[self.sized_by]}: "
+            f"{budget.trainable:,} parameters where {wanted.trainable:,} were wanted"
+        )
+
+
+@dataclass(frozen=True)
+class SizedPeft:
+    """A method of the peft library with all its settings."""
+
+    method: Peft
+    settings: Mapping[str, Any]
+    targets: Targets
+    budget: Budget
+    size: Mapping[str, Any]
+    remark: str = ""
+
+    def attach(self, model: nn.Module) -> AttachedPeft:
+        match_targets(model, self.targets)  # in our own words where they do not fit
+        is_language_model = hasattr(model, "prepare_inputs_for_generation")
+        task = {"task_type": "CAUSAL_LM"} if is_language_model else {}  # what others load the adapter by
+        config = self.method.make_config({**self.settings, **task}, self.targets)
+        with self.method.refusing():
+            return (AttachedPissa if _is_pissa(self.settings) else AttachedPeft).on(model, config)
+
+    def rehearse(self, model: nn.Module) -> AttachedPeft:
+        """Decompositions and masks of weights need content, so layers start without them; they are of the same size."""
+        config = self.method.make_config(_plain_start(self.settings), self.targets)
+        _leave_mask_out(config)
+        with self.method.refusing():
+            return AttachedPeft.on(model, config)
+
+
+class _Sample:
+    """One layer of each kind and shape, without weights: parameters are counted on a few layers instead of hundreds."""
+
+    def __init__(self, layers: Mapping[str, nn.Linear]) -> None:
+        self._kinds: dict[tuple[str, int, int, bool], list[str]] = {}
+        for name, layer in layers.items():
+            kind = (name.rpartition(".")[2], layer.in_features, layer.out_features, layer.bias is not None)
+            self._kinds.setdefault(kind, []).append(name)
+        self._order = list(layers)
+
+    def counts(self, method: Peft, settings: Mapping[str, Any]) -> dict[str, int]:
+        """Trained parameters by layer name."""
+        model = self._model()
+        endings = list(dict.fromkeys(ending for ending, *_ in self._kinds))
+        config = method.make_config(_plain_start(settings), endings)
+        _leave_mask_out(config)
+        with torch.random.fork_rng(devices=[]), quiet_peft():
+            library(f"method={method.name}").get_peft_model(model, config, low_cpu_mem_usage=True)
+        of_kind = [_num_trained(model.get_submodule(f"kind{place}")) for place in range(len(self._kinds))]
+        counted = {name: of_kind[place] for place, same in enumerate(self._kinds.values()) for name in same}
+        return {name: counted[name] for name in self._order if counted[name]}
+
+    def _model(self) -> nn.Module:
+        model = nn.Module()
+        for place, (ending, num_inputs, num_outputs, has_bias) in enumerate(self._kinds):
+            parent = nn.Module()
+            parent.add_module(ending, nn.Linear(num_inputs, num_outputs, bias=has_bias, device="meta"))
+            model.add_module(f"kind{place}", parent)
+        return model
+
+
+def _is_pissa(settings: Mapping[str, Any]) -> bool:
+    return str(settings.get("init_lora_weights")).startswith("pissa")
+
+
+def _plain_start(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**settings, "init_lora_weights": True} if _is_pissa(settings) else dict(settings)
+
+
+def _leave_mask_out(config: Any) -> None:
+    """Methods that draw a mask from the entries of a weight count as many parameters without one."""
+    if hasattr(config, "mask_fn"):
+        config.mask_fn = lambda base_layer, r, **_: None
+
+
+def _common_divisors(numbers: list[int]) -> list[int]:
+    return [size for size in range(2, min(numbers) + 1) if all(number % size == 0 for number in numbers)]
+
+
+def _num_trained(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

@@ -1,0 +1,169 @@
+"""Saved adapters, opened by what their files are: nothing of a received folder is run."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+import neuroada
+from neuroada.config.errors import UserError
+from neuroada.config.resolution import first_line
+from neuroada.methods import weight_files
+from neuroada.methods.contract import Trained, count_parameters
+from neuroada.methods.masked import MaskedWeights, stored_columns
+from neuroada.methods.neuroada import AttachedNeuroAda
+from neuroada.methods.output_head import tie_again, untie
+from neuroada.methods.peft_attached import AttachedPeft
+from neuroada.methods.peft_rivals import REFUSALS, library
+from neuroada.methods.trained_weights import TrainedWeights
+from neuroada.sparse import adapter_files
+from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
+from neuroada.sparse.budget import Budget
+
+_NEUROADA = "NEUROADA"
+
+
+class Saved(Protocol):
+    """An adapter's files, checked and ready to be put on their base.
+
+    Attributes:
+        can_shard: Whether it can be put on a backbone that is sharded afterwards.
+    """
+
+    can_shard: bool
+
+    def budget(self, skeleton: nn.Module) -> Budget:
+        """What was trained."""
+        ...
+
+    def attach(self, model: nn.Module) -> Trained:
+        """Put it on the backbone it was trained on, in place.
+
+        Raises:
+            UserError, AdapterError: It belongs to another backbone.
+        """
+        ...
+
+
+def open_saved(directory: Path) -> Saved:
+    """The adapter in a folder, whichever method saved it.
+
+    Raises:
+        UserError, AdapterError: A file is missing or damaged, or of an unknown kind.
+    """
+    kind = _kind(directory / CONFIG_FILE)
+    if kind == _NEUROADA:
+        return SavedNeuroAda(adapter_files.read(directory), directory)
+    if kind == weight_files.KIND:
+        return SavedWeights(weight_files.read(directory), directory)
+    return SavedPeft(kind, _shapes(directory / TENSORS_FILE), directory)
+
+
+@dataclass(frozen=True)
+class SavedNeuroAda:
+    """A NeuroAda adapter."""
+
+    stored: adapter_files.StoredAdapter
+    directory: Path
+
+    can_shard = True
+
+    def budget(self, skeleton: nn.Module) -> Budget:
+        layers = {name: values_OK.numel() for name, values_OK in self.stored.values.items()}
+        return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
+
+    def attach(self, model: nn.Module) -> Trained:
+        return AttachedNeuroAda(neuroada.load(model, self.directory))
+
+
+@dataclass(frozen=True)
+class SavedWeights:
+    """Weights of the backbone that a method trained, or entries of them."""
+
+    stored: weight_files.StoredWeights
+    directory: Path
+
+    can_shard = False
+
+    def budget(self, skeleton: nn.Module) -> Budget:
+        columns = stored_columns(self.stored.tensors)
+        layers = {name: part.numel() for name, part in (columns or self.stored.tensors).items()}
+        return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
+
+    def attach(self, model: nn.Module) -> Trained:
+        columns = stored_columns(self.stored.tensors)
+        trained = self._masked(model, columns) if columns else self._whole(model)
+        self.stored.check_base(trained.originals, self.directory)
+        trained.load_state(self.stored.tensors)
+        return trained
+
+    def _masked(self, model: nn.Module, columns: Mapping[str, Any]) -> MaskedWeights:
+        self._refuse_missing(columns.keys() - dict(model.named_modules()).keys())
+        return MaskedWeights(self.stored.method, model, columns)
+
+    def _whole(self, model: nn.Module) -> TrainedWeights:
+        # A head that was given a weight of its own is not among the parameters of a tied backbone.
+        is_untied = bool(self.stored.tensors.keys() - dict(model.named_parameters()).keys()) and untie(model)
+        self._refuse_missing(self.stored.tensors.keys() - dict(model.named_parameters()).keys())
+        trained = TrainedWeights(self.stored.method, model, list(self.stored.tensors))
+        if is_untied:
+            trained.on_detach = lambda: tie_again(model)
+        return trained
+
+    def _refuse_missing(self, missing: set[str]) -> None:
+        if missing:
+            raise UserError(
+                f"{self.directory}: this model has no {min(missing)} ({len(missing)} of {len(self.stored.tensors)} are "
+                f"missing); the weights were trained on {self.stored.base_model_name_or_path or 'another model'}"
+            )
+
+
+@dataclass(frozen=True)
+class SavedPeft:
+    """An adapter of the peft library, whoever trained it."""
+
+    kind: str
+    shapes: Mapping[str, tuple[int, ...]]
+    directory: Path
+
+    can_shard = False
+
+    def budget(self, skeleton: nn.Module) -> Budget:
+        layers = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
+
+    def attach(self, model: nn.Module) -> Trained:
+        library(f"adapter={self.directory}")
+        try:
+            return AttachedPeft.loaded(model, self.directory)
+        except REFUSALS as error:
+            raise UserError(
+                f"adapter={self.directory}: the {self.kind} adapter cannot be put on this base ({first_line(error)}); "
+                "give the base it was trained on"
+            ) from error
+
+
+def _kind(path: Path) -> str:
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error
+    kind = header.get("peft_type") if isinstance(header, dict) else None
+    if not isinstance(kind, str):
+        raise UserError(f"{path} is not an adapter's: it lacks peft_type; give another adapter")
+    return kind
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; save the adapter with safe_serialization=True")
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error

@@ -1,0 +1,201 @@
+"""Methods that train weights of the backbone itself: full, bitfit, layernorm and head."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from neuroada.config.errors import UserError
+from neuroada.methods import weight_files
+from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, refuse_foreign_state, unmet
+from neuroada.methods.output_head import is_tied, tie_again, untie
+from neuroada.sparse.budget import Budget
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+@dataclass(kw_only=True)
+class Full(Described):
+    """Every parameter of the backbone trains."""
+
+    name: str = "full"
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
+        return _sized(self.name, skeleton, [name for name, _ in skeleton.named_parameters()], wanted)
+
+
+@dataclass(kw_only=True)
+class LayerNorm(Described):
+    """Weights and biases of all norms train (Zhao et al., 2023, "Tuning LayerNorm in Attention")."""
+
+    name: str = "layernorm"
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
+        names = _of_norms(skeleton)
+        if not names:
+            raise UserError(
+                f"method={self.name}: {type(skeleton).__name__} has no norm with weights; use another method"
+            )
+        return _sized(self.name, skeleton, names, wanted)
+
+
+@dataclass(kw_only=True)
+class BitFit(Described):
+    """All biases train (Ben Zaken et al., 2022, "BitFit"); the norms' weights in a backbone without biases."""
+
+    name: str = "bitfit"
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
+        biases = [name for name, _ in skeleton.named_parameters() if name.rpartition(".")[2] == "bias"]
+        names = biases or _of_norms(skeleton)
+        if not names:
+            raise UserError(
+                f"method={self.name}: {type(skeleton).__name__} has neither biases nor norms with weights; use another "
+                "method"
+            )
+        which = "" if biases else f"{type(skeleton).__name__} has no biases: the weights of its norms train instead"
+        return _sized(self.name, skeleton, names, wanted, which)
+
+
+@dataclass(kw_only=True)
+class Head(Described):
+    """The output head trains; one that shares its weight with the input embeddings gets a copy of its own."""
+
+    name: str = "head"
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedHead":
+        head, name = _head_of(skeleton, self.name)
+        layers = {f"{name}.{key}": parameter.numel() for key, parameter in head.named_parameters()}
+        budget = Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
+        tied = (
+            "the output head shares its weight with the input embeddings: a copy of its own trains"
+            if is_tied(skeleton)
+            else ""
+        )
+        return SizedHead(self.name, budget, _join(tied, unmet(self.name, budget, wanted)))
+
+
+@dataclass(frozen=True)
+class SizedWeights:
+    """Named parameters of a backbone."""
+
+    method: str
+    budget: Budget
+    remark: str = ""
+    size: Mapping[str, Any] = field(default_factory=dict)
+
+    def attach(self, model: nn.Module) -> "TrainedWeights":
+        names = [name for name, _ in model.named_parameters() if name in self.budget.layers]
+        return TrainedWeights(self.method, model, names)
+
+    rehearse = attach
+
+
+@dataclass(frozen=True)
+class SizedHead:
+    """The output head of a backbone."""
+
+    method: str
+    budget: Budget
+    remark: str = ""
+    size: Mapping[str, Any] = field(default_factory=dict)
+
+    def attach(self, model: nn.Module) -> "TrainedWeights":
+        was_tied = untie(model)
+        head, name = _head_of(model, self.method)
+        trained = TrainedWeights(self.method, model, [f"{name}.{key}" for key, _ in head.named_parameters()])
+        if was_tied:
+            trained.on_detach = lambda: tie_again(model)
+        return trained
+
+    rehearse = attach
+
+
+class TrainedWeights:
+    """Parameters of the backbone that train; copies of what they were are kept on the CPU, for ``detach``."""
+
+    def __init__(self, method: str, model: nn.Module, names: list[str]) -> None:
+        self._method = method
+        self._model = model
+        self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+        model.requires_grad_(False)
+        parameters = dict(model.named_parameters())
+        self._trained = {name: parameters[name] for name in names}
+        for parameter in self._trained.values():
+            parameter.requires_grad_(True)
+        self.originals = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self._trained.items()}
+        self.on_detach = _nothing
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return iter(self._trained.values())
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._trained)
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        refuse_foreign_state(sorted(self._trained.keys() - state.keys()), sorted(state.keys() - self._trained.keys()))
+        for name, parameter in self._trained.items():
+            parameter.copy_(state[name])
+
+    def save(self, directory: Path) -> None:
+        tensors = {name: parameter.detach() for name, parameter in self._trained.items()}
+        # All of a backbone needs no check of what lies beneath; a part of one does.
+        is_whole = len(tensors) == len(list(self._model.parameters()))
+        weight_files.write(directory, self._method, self._model, tensors, {} if is_whole else self.originals)
+
+    def shard(self, mesh: "DeviceMesh") -> None:
+        raise AssertionError("refused before: can_shard is False")
+
+    def merge(self) -> None:
+        self._restore_flags()
+
+    @torch.no_grad()
+    def detach(self) -> None:
+        for name, parameter in self._trained.items():
+            parameter.copy_(self.originals[name])
+            parameter.grad = None
+        self._restore_flags()
+        self.on_detach()
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def _restore_flags(self) -> None:
+        for name, parameter in self._model.named_parameters():
+            parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _sized(method: str, skeleton: nn.Module, names: list[str], wanted: Wanted, remark: str = "") -> SizedWeights:
+    parameters = dict(skeleton.named_parameters())
+    layers = {name: parameters[name].numel() for name in names}
+    budget = Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
+    return SizedWeights(method, budget, _join(remark, unmet(method, budget, wanted)))
+
+
+def _join(*remarks: str) -> str:
+    return "; ".join(remark for remark in remarks if remark)
+
+
+def _of_norms(model: nn.Module) -> list[str]:
+    """Parameters of modules that are norms by the name of their class, as transformers' own are."""
+    norms = {name for name, module in model.named_modules() if type(module).__name__.lower().endswith("norm")}
+    return [name for name, _ in model.named_parameters() if name.rpartition(".")[0] in norms]
+
+
+def _head_of(model: nn.Module, method: str) -> tuple[nn.Module, str]:
+    """The output head and its name in the model."""
+    get_head = getattr(model, "get_output_embeddings", lambda: None)
+    head = get_head()
+    if head is None:
+        raise UserError(f"method={method}: {type(model).__name__} has no output head; use another method")
+    name = next(name for name, module in model.named_modules() if module is head)
+    return head, name

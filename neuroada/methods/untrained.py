@@ -1,0 +1,75 @@
+"""The backbone as it is: what scores the base, and what ``method=none`` means."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from neuroada.methods.contract import Described, Targets, Wanted, count_parameters
+from neuroada.sparse.budget import Budget
+from neuroada.sparse.sharding import shard_model
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+@dataclass(kw_only=True)
+class Untrained(Described):
+    """Nothing trains."""
+
+    name: str = "none"
+
+    can_shard = True
+
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedUntrained":
+        return SizedUntrained(Budget(trainable=0, total=count_parameters(skeleton), layers={}))
+
+
+@dataclass(frozen=True)
+class SizedUntrained:
+    """Nothing, for any backbone."""
+
+    budget: Budget
+    size: Mapping[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+    def attach(self, model: nn.Module) -> "FrozenBase":
+        return FrozenBase(model)
+
+    rehearse = attach
+
+
+class FrozenBase:
+    """A frozen backbone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._requires_grad = [parameter.requires_grad for parameter in model.parameters()]
+        model.requires_grad_(False)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return iter(())
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        assert not state, "a base has no state"
+
+    def save(self, directory: Path) -> None:
+        raise AssertionError("a base that does not train is not saved")
+
+    def shard(self, mesh: "DeviceMesh") -> None:
+        shard_model(self._model, [], mesh)
+
+    def merge(self) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        for parameter, requires_grad in zip(self._model.parameters(), self._requires_grad, strict=True):
+            parameter.requires_grad_(requires_grad)
+
+    def facts(self) -> dict[str, Any]:
+        return {}

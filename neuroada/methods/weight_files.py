@@ -1,0 +1,106 @@
+"""Files of methods that train weights of the backbone: ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+They hold what changed, under the names of the backbone's parameters, and a hash of what was there before.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neuroada.config.errors import UserError
+from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE, fingerprint
+
+FORMAT_VERSION = 1
+KIND = "NEUROADA_WEIGHTS"
+"""``peft_type`` of these files: peft refuses them by this name instead of misreading them."""
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """What the files hold.
+
+    Attributes:
+        method: Name of the method that trained them.
+        base_model_name_or_path: Hub id or folder of the backbone, if it had a name.
+        fingerprint: Hash of the tensors that were there before; None where everything is replaced.
+        tensors: By name; of full shape, or what ``masked`` stores for an entry.
+    """
+
+    method: str
+    base_model_name_or_path: str | None
+    fingerprint: str | None
+    tensors: dict[str, Tensor]
+
+    def check_base(self, originals: Mapping[str, Tensor], directory: Path) -> None:
+        """Raises UserError unless these are the tensors that training began with."""
+        if self.fingerprint is not None and fingerprint(dict(originals)) != self.fingerprint:
+            raise UserError(
+                f"{directory}: the weights of this model are not those that {self.method} was trained on "
+                f"({self.base_model_name_or_path or 'an unnamed model'}); load that base model"
+            )
+
+
+def write(
+    directory: Path, method: str, model: nn.Module, tensors: Mapping[str, Tensor], originals: Mapping[str, Tensor]
+) -> None:
+    """Write both files, each whole or not at all; the configuration last.
+
+    Args:
+        tensors: What training left.
+        originals: What was there before, to recognise the base by; empty to accept any base of these shapes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "peft_type": KIND,
+        "method": method,
+        "base_model_name_or_path": getattr(model, "name_or_path", None) or None,
+        "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
+        "fingerprint": fingerprint(dict(originals)) if originals else None,
+    }
+    partial = directory / f"{TENSORS_FILE}.partial"
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, partial)
+    os.replace(partial, directory / TENSORS_FILE)
+    partial = directory / f"{CONFIG_FILE}.partial"
+    partial.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, directory / CONFIG_FILE)
+
+
+def read(directory: Path) -> StoredWeights:
+    """Read and check both files.
+
+    Raises:
+        UserError: A file is missing, damaged, or of a format that this version does not know.
+    """
+    header = _read_header(directory / CONFIG_FILE)
+    path = directory / TENSORS_FILE
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; save the adapter again") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
+    return StoredWeights(header["method"], header["base_model_name_or_path"], header["fingerprint"], tensors)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); copy or save the adapter again") from error
+    expected = {"method", "base_model_name_or_path", "fingerprint", "format_version"}
+    if not isinstance(header, dict) or not expected <= header.keys():
+        raise UserError(f"{path} lacks {', '.join(sorted(expected))}; copy or save the adapter again")
+    if header["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {header['format_version']}, this package reads {FORMAT_VERSION}; use the "
+            "package version that wrote it"
+        )
+    return header

@@ -1,0 +1,179 @@
+"""What the folder given as ``adapter=`` says of itself: its method, its base, and the task it was trained on.
+
+Such a folder may come from anybody. Only plain values are read from it: nothing in it is instantiated or interpolated,
+and what becomes part of a path is checked first.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neuroada.config.errors import UserError
+from neuroada.config.requirements import require_name
+from neuroada.config.resolution import first_line
+from neuroada.config.schema import ModelConfig, TaskConfig
+from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
+
+HEADER_FILE = "adapter_config.json"
+_FACTS = {
+    "budget.top_k": "top_k",
+    "model.target_modules": "target_modules",
+    "method.selection": "selection",
+    "method.selection_seed": "seed",
+}
+"""Key of the configuration -> key of the header that decides it: an adapter is loaded as it was saved."""
+
+
+def adapter_directory(path: Path) -> Path:
+    """The adapter folder that ``adapter=`` names: itself, or the one inside a run folder.
+
+    Raises:
+        UserError: Neither.
+    """
+    for candidate in (path / ADAPTER_FOLDER, path):
+        if (candidate / HEADER_FILE).is_file():
+            return candidate
+    raise UserError(
+        f"adapter={path}: neither a run folder with {ADAPTER_FOLDER}/ nor a folder with {HEADER_FILE}; "
+        "give one that a finished fine-tune wrote"
+    )
+
+
+@dataclass(frozen=True)
+class AdapterOrigin:
+    """An adapter folder and, where it lies in one, the run folder around it.
+
+    Attributes:
+        directory: The adapter folder.
+        header: Content of its ``adapter_config.json``.
+    """
+
+    directory: Path
+    header: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "AdapterOrigin":
+        """Raises UserError where there is no adapter, or its header is damaged."""
+        directory = adapter_directory(path)
+        file = directory / HEADER_FILE
+        try:
+            header = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is damaged ({first_line(error)}); give another adapter") from error
+        if not isinstance(header, dict) or not isinstance(header.get("peft_type"), str):
+            raise UserError(f"{file} is not an adapter's: it lacks peft_type; give another adapter")
+        return cls(directory, _plain(header, file))
+
+    @cached_property
+    def method(self) -> dict[str, Any]:
+        """The ``method`` section of a run that loads the adapter: its name, label and facts, and no class."""
+        stored = _mapping(self._config.get("method"))
+        name = str(stored.get("name") or self.header.get("method") or self.header["peft_type"].lower())
+        label = str(stored.get("label") or self._label_of(name))
+        require_name("method.name", name)
+        require_name("method.label", label)
+        facts = {key.removeprefix("method."): value for key, value in self.facts.items() if key.startswith("method.")}
+        return {"name": name, "label": label, **facts}
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Dotted keys of the configuration whose values the adapter decides."""
+        return {key: self.header[name] for key, name in _FACTS.items() if self.header.get(name) is not None}
+
+    @cached_property
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """Groups of a configuration, as far as the adapter or its run knows them."""
+        budget = {"top_k": self.header.get("top_k"), "trainable": None, "percent": None, "match": None}
+        if not self._config:
+            return {"model": self._base, "budget": budget}
+        data = _mapping(self._config.get("data"))
+        return {
+            "model": {**self._base, **self._model},
+            "budget": budget,
+            "task": _fields_of(TaskConfig, self._config.get("task")),
+            "data": {"sets": _mapping(data.get("sets"))},
+        }
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        """The configuration of the run around the adapter; empty outside a run folder."""
+        file = self.directory.parent / CONFIG_FILE
+        if self.directory.name != ADAPTER_FOLDER or not file.is_file():
+            return {}
+        return _plain(read_plain_config(self.directory.parent), file)
+
+    @cached_property
+    def _base(self) -> dict[str, Any]:
+        name = self.header.get("base_model_name_or_path")
+        model = {"revision": self.header.get("revision"), "target_modules": self.header.get("target_modules")}
+        return {**model, "name_or_path": name, "name": short_name(name)} if name else model
+
+    @cached_property
+    def _model(self) -> dict[str, Any]:
+        """The backbone of the run; ``auto`` means the precision that it had on its machine."""
+        model = _fields_of(ModelConfig, self._config.get("model"))
+        content = _mapping((read_outcome(self.directory.parent) or {}).get("content"))
+        if model.get("dtype") == "auto" and content.get("dtype") is not None:
+            model["dtype"] = content["dtype"]
+        if self.header.get("target_modules") is not None:
+            model["target_modules"] = self.header["target_modules"]
+        return model
+
+    def _label_of(self, name: str) -> str:
+        sizes = [f"-{letter}{self.header[key]}" for key, letter in (("top_k", "k"), ("r", "r")) if self.header.get(key)]
+        return "".join([name, *sizes[:1]])
+
+
+def read_plain_config(folder: Path) -> dict[str, Any]:
+    """The ``config.yaml`` of a run folder as plain values; interpolations in it are left as text.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise UserError(f"{file} is missing; {folder} is not a run folder")
+    try:
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} is damaged ({first_line(error)}); give a folder that a run wrote") from error
+    if not isinstance(stored, dict) or not stored.get("job") or not stored.get("method"):
+        raise UserError(f"{file} is not a configuration; give a folder that a run wrote")
+    return stored
+
+
+def short_name(name_or_path: str) -> str:
+    """A model's name for run folders, from its hub id or path."""
+    last = Path(name_or_path).name or name_or_path
+    return "".join(character if character.isalnum() else "_" for character in last.lower()).strip("_") or "model"
+
+
+def _fields_of(schema: type, section: Any) -> dict[str, Any]:
+    """The keys of a section that the schema knows; what a newer version added is left out."""
+    known = {field.name for field in fields(schema)}
+    return {key: value for key, value in _mapping(section).items() if key in known}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _plain(values: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The same values; raises UserError where one would be interpolated (a run writes resolved values)."""
+    for text in _texts(values):
+        if "${" in text:
+            raise UserError(f"{file} holds the interpolation {text!r}; give a folder whose values are resolved")
+    return values
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [text for pair in value.items() for part in pair for text in _texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value] if isinstance(value, str) else []

@@ -1,0 +1,76 @@
+"""``resume=<run folder>``: a run that goes on with the configuration it was started with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from neuroada.config.errors import UserError
+from neuroada.config.resolution import first_line, resolved
+from neuroada.runs.files import CONFIG_FILE
+from neuroada.runs.identity import changed_keys, identity
+
+RESUME_MODES = ("auto", "never")
+_ABSENT = object()
+
+
+def resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConfig:
+    """The stored configuration of the run to continue; what is typed must not change it.
+
+    Raises:
+        UserError: The folder holds no run, or another one than is typed.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(
+            f"resume={folder}: give auto, never, or a run folder; there is no {folder / CONFIG_FILE} to continue from"
+        )
+    stored = read_config(folder)
+    keys = [key for key in typed if key != "resume" and not key.startswith("hydra")]
+    before, now = (_values_of(keys, config) for config in (stored, settled))
+    if {*before, *now} != set(keys):
+        # An experiment, or another choice that spreads over groups: compare all that counts.
+        before, now = (
+            {**identity(values), "seed": values.get("seed")} for values in (resolved(stored), resolved(settled))
+        )
+    changes = changed_keys(before, now)
+    if changes:
+        raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
+    stored.resume = "auto"  # a run that once started over is continued now
+    return stored
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The resolved configuration stored in a run folder.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {folder} is not a run folder")
+    try:
+        stored = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); give a folder that a run wrote") from error
+    if not isinstance(stored, DictConfig) or not stored.get("job") or not stored.get("method"):
+        raise UserError(f"{path} is not a configuration; give a folder that a run wrote")
+    return stored
+
+
+def value_at(config: DictConfig, key: str) -> Any:
+    """The plain value of a dotted key; ``absent`` tells that there is none."""
+    value = OmegaConf.select(config, key, default=_ABSENT)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def is_absent(value: Any) -> bool:
+    """Whether ``value_at`` found nothing."""
+    return value is _ABSENT
+
+
+def _values_of(keys: Sequence[str], config: DictConfig) -> dict[str, Any]:
+    values = {key: value_at(config, key) for key in keys}
+    return {key: value for key, value in values.items() if not is_absent(value)}

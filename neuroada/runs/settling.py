@@ -1,0 +1,169 @@
+"""The configuration of a run as it is meant: what Hydra composed, with what earlier runs and adapters bring in.
+
+What was typed on the command line wins over an adapter's own values, and may not change those of a resumed run.
+``adapter=[<folder>,<folder>]`` stands for a run for each.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from neuroada.config.errors import UserError
+from neuroada.config.resolution import resolved
+from neuroada.config.schema import BudgetConfig, RunConfig
+from neuroada.runs.adapter_origin import AdapterOrigin, short_name
+from neuroada.runs.benchmark_methods import method_sections
+from neuroada.runs.identity import changed_keys, run_folder
+from neuroada.runs.resuming import RESUME_MODES, is_absent, resumed, value_at
+
+_BASE = {"name": "none", "label": "none"}
+"""The method of a run that scores the base; it has no class, for nothing trains."""
+_DECIDED_BY_THE_ADAPTER = ("method", "budget")
+
+
+def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration with what ``resume`` and ``adapter`` bring in.
+
+    Args:
+        config: As composed, without the ``hydra`` node.
+        overrides: What was typed, as in ``HydraConfig.overrides.task``.
+
+    Raises:
+        UserError: A folder is not what it is said to be, or a resumed run would be changed.
+    """
+    typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    # Plain nodes from here on: Hydra has checked the types, and a stored section may now replace a composed one.
+    settled = OmegaConf.create(resolved(config))
+    _settle_model(settled, typed)
+    _settle_budget(settled, typed)
+    if settled.resume not in RESUME_MODES:
+        return resumed(settled, Path(settled.resume), typed)
+    if OmegaConf.is_list(settled.adapter):
+        return _of_several(settled, [str(Path(str(path))) for path in settled.adapter], typed)
+    if settled.adapter is not None:
+        _adopt(settled, AdapterOrigin.read(Path(str(settled.adapter))), typed)
+    elif settled.job.name == "evaluate":
+        _score_base(settled, typed)
+    if settled.job.name == "benchmark":
+        settled.benchmark.methods = method_sections(resolved(settled)["benchmark"]["methods"])
+    return settled
+
+
+def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
+    """A run and its folder; of several adapters one for each, as it would be with that adapter alone.
+
+    Args:
+        run: A settled and checked run.
+        folder: Its folder, below which those of several adapters lie.
+    """
+    if not isinstance(run.adapter, list):
+        return [(run, folder)]
+    runs = []
+    for path in run.adapter:
+        origin = AdapterOrigin.read(Path(path))
+        model = dataclasses.replace(
+            run.model, target_modules=origin.facts.get("model.target_modules", run.model.target_modules)
+        )
+        budget = BudgetConfig(top_k=origin.facts.get("budget.top_k"))
+        one = dataclasses.replace(run, adapter=path, method=origin.method, model=model, budget=budget)
+        runs.append((one, folder / run_folder(dataclasses.asdict(one))))
+    return runs
+
+
+def _settle_model(settled: DictConfig, typed: list[str]) -> None:
+    """Of a backbone that is given by its path alone, neither name nor layers of the default model are right."""
+    if "model.name_or_path" not in typed:
+        return
+    if "model.name" not in typed:
+        settled.model.name = short_name(settled.model.name_or_path)
+        typed.append("model.name")
+    if not {"model", "model.target_modules", "experiment"} & set(typed):
+        settled.model.target_modules = None
+
+
+def _settle_budget(settled: DictConfig, typed: Sequence[str]) -> None:
+    """A typed number or share of parameters replaces the ``top_k`` of the group, which nobody asked for."""
+    if {"budget.trainable", "budget.percent"} & set(typed) and "budget.top_k" not in typed:
+        settled.budget.top_k = None
+
+
+def _score_base(settled: DictConfig, typed: Sequence[str]) -> None:
+    if "method" in typed and "_target_" in settled.method:
+        raise UserError(
+            f"method={settled.method.name}: job=evaluate trains nothing; give the adapter to score with "
+            "adapter=<run folder or adapter folder>, or leave method out to score the base"
+        )
+    settled.method = _BASE
+
+
+def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str]) -> DictConfig:
+    """The configuration that the runs of all the adapters share; what each has of its own is in ``runs_of``."""
+    if settled.job.name != "evaluate":
+        raise UserError(f"adapter=[{','.join(paths)}]: job={settled.job.name} takes one adapter; give one at a time")
+    if not paths:
+        raise UserError("adapter=[]: give at least one, or null to score the base")
+    configs = []
+    for path in paths:
+        configs.append(copy.deepcopy(settled))
+        _adopt(configs[-1], AdapterOrigin.read(Path(path)), typed)
+        differences = changed_keys(_shared(configs[0]), _shared(configs[-1]))
+        if differences:
+            raise UserError(
+                f"adapter={paths[0]} and {path} cannot be scored on one loaded model ({differences[0]}); give that key "
+                "for both, or score them one at a time"
+            )
+    configs[0].adapter = list(dict.fromkeys(paths))
+    return configs[0]
+
+
+def _shared(config: DictConfig) -> dict[str, Any]:
+    """What runs on one loaded model have in common: all but the method, its size and the layers it adapts."""
+    values = resolved(config)
+    values["model"] = {key: value for key, value in values["model"].items() if key != "target_modules"}
+    return {
+        group: section
+        for group, section in values.items()
+        if isinstance(section, dict) and group not in _DECIDED_BY_THE_ADAPTER
+    }
+
+
+def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
+    _refuse_other_wishes(settled, origin, typed)
+    wanted = copy.deepcopy(settled)
+    for group, section in origin.sections.items():
+        if group not in typed and "experiment" not in typed:
+            # An adapter alone does not know all of a backbone's settings.
+            settled[group] = OmegaConf.merge(settled[group], section)
+    for key in typed:
+        if "." in key and not is_absent(value_at(wanted, key)):
+            OmegaConf.update(settled, key, value_at(wanted, key))
+    settled.method = origin.method
+    for key, stored in origin.facts.items():
+        OmegaConf.update(settled, key, stored)
+    # Without a slash at its end, which would name another run folder.
+    settled.adapter = str(Path(str(settled.adapter))) if not OmegaConf.is_list(settled.adapter) else None
+
+
+def _refuse_other_wishes(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
+    """An adapter is loaded as it was saved: another method, size or layer than its own is refused."""
+    if "method" in typed and settled.method.name != origin.method["name"]:
+        raise UserError(
+            f"method={settled.method.name}: the adapter in {origin.directory} was trained with "
+            f"{origin.method['name']}; leave it out"
+        )
+    for key in typed:
+        key = "budget.top_k" if key in ("budget", "experiment") and "budget.top_k" in origin.facts else key
+        if key in origin.facts:
+            _refuse_other(key, value_at(settled, key), origin)
+        elif key != "method" and key.partition(".")[0] in _DECIDED_BY_THE_ADAPTER:
+            raise UserError(f"{key}: the adapter in {origin.directory} has its own size and settings; leave it out")
+
+
+def _refuse_other(key: str, wish: Any, origin: AdapterOrigin) -> None:
+    stored = origin.facts[key]
+    if wish != stored:
+        raise UserError(f"{key}={wish}: the adapter in {origin.directory} has {stored}; leave it out")
