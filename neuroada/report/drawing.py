@@ -51,6 +51,8 @@ PANEL_INCHES = (4.0, 3.1)
 WIDE_PANEL_INCHES = (5.6, 3.1)
 """Two of them beside each other on a page."""
 WIDEST_INCHES = 12.4
+_NOTE_MARGIN = 0.1
+"""Share of the height that a note below the lowest point needs."""
 LOG_MARGIN = 1.35
 """Room at both ends of a logarithmic axis, as a factor."""
 _MARGIN_PERCENT = 1.5
@@ -58,6 +60,8 @@ _LEAST_GAP = 0.07
 """Share of an axis that a name needs for itself."""
 _LINE_LETTERS = 36
 """Longer names go on in another line."""
+_NOTHING = "\u200b"
+"""A space of no width: a mark that no name has."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ def lines(
         _line(axes, placed, number, look, name)
         ends.append(End(name, *_last_point(placed, number), look.colour))
         if note is not None:
+            axes.margins(y=_NOTE_MARGIN)
             for x, cell in placed.items():
                 annotate(axes, note(cell), (x, _lowest(cell, number)), (2, -11), fontsize=7.5)
     base = base_line(axes, group, number)
@@ -206,10 +211,10 @@ def legend_inches(labels: Sequence[str]) -> float:
 
 
 def wrapped(name: str) -> str:
-    """A long name in several lines, so that it leaves room for the figure."""
-    spaced = name.replace(",", ",\u200b")  # lines may end behind a comma too
-    rows = textwrap.wrap(spaced.replace("\u200b", " \u200b"), _LINE_LETTERS, break_on_hyphens=False)
-    return "\n".join(row.replace(" \u200b", "").replace("\u200b", "") for row in rows)
+    """A long name in several lines, so that it leaves room for the figure; lines end at spaces, commas and slashes."""
+    breakable = re.sub("([,/])", rf"\1 {_NOTHING}", name)
+    rows = textwrap.wrap(breakable, _LINE_LETTERS, break_on_hyphens=False)
+    return "\n".join(row.replace(f" {_NOTHING}", "").replace(_NOTHING, "") for row in rows)
 
 
 def _has_room(axes: Any, ends: Ends) -> bool:

@@ -72,7 +72,7 @@ def _pictures(group: Group) -> Iterator[tuple[str, Any, str]]:
     if group.benchmarks:
         yield "benchmarks", _benchmarks(group), f"Accuracy by benchmark; {_seeds(group, '')}."
     curves = {cell: [logged_losses(run.folder) for run in cell.runs] for cell in group.trained}
-    curves = {cell: kept for cell, found in curves.items() if (kept := [curve for curve in found if curve])}
+    curves = {cell: kept for cell, found in curves.items() if (kept := [curve for curve in found if len(curve) > 1])}
     if curves:
         caption = "Training loss of an optimizer step: mean over seeds, each seed faint."
         yield "training_loss", _training_loss(group, curves), caption

@@ -36,7 +36,7 @@ def names(firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]) -> 
     for run in firsts.values():
         jobs.setdefault(run.method, set()).add(run.job)
     which = {key: f" ({run.job})" if len(jobs[run.method]) > 1 else "" for key, run in firsts.items()}
-    full = {key: {METHOD_KEY: firsts[key].method, **setting} for key, setting in settings.items()}
+    full = {key: {**setting, METHOD_KEY: firsts[key].method} for key, setting in settings.items()}
     labels = _suffixed({key: f"{run.label}{which[key]}" for key, run in firsts.items()}, full)
     series = _suffixed(
         {key: f"{run.method}{which[key]}" for key, run in firsts.items()},

@@ -47,12 +47,11 @@ def cells_over_parameters(group: Group) -> list[Cell]:
 
 def accuracy_caption(group: Group) -> str:
     """What the figure shows, and what its bars are."""
-    are_several = {len(cell.runs) > 1 for cell in group.trained}
-    seeds, items = "Student's over the seeds", "Wilson's over the items"
-    bars = f"{seeds} or, of a single seed, {items}" if len(are_several) > 1 else seeds if True in are_several else items
+    kinds = {"over the seeds (Student)" if len(cell.runs) > 1 else "over the items (Wilson)" for cell in group.trained}
+    bars = " or, of a single seed, ".join(sorted(kinds, reverse=True))
     base = " Dashed: the base model." if group.base else ""
     return (
-        f"Macro accuracy of each method over the number of trained parameters. Bars: 95 % interval, {bars}.{base} "
+        f"Macro accuracy of each method over the number of trained parameters. Bars: 95 % interval {bars}.{base} "
         "Points that would cover each other are set apart sideways."
     )
 
