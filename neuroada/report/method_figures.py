@@ -98,7 +98,7 @@ def _size(cell: Cell) -> str:
 
 
 def _set_apart(counts: Sequence[int]) -> list[float]:
-    """Places on a logarithmic axis, as near the counts as points allow that must not cover each other."""
+    """Places on a logarithmic axis, as near to the counts as they can be without points that cover each other."""
     gap = _MARKER_SHARE * math.log(LOG_MARGIN**2 * max(counts) / min(counts))
     order = sorted(range(len(counts)), key=lambda number: counts[number])
     crowded = [math.log(counts[number]) - rank * gap for rank, number in enumerate(order)]

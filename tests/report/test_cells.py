@@ -111,7 +111,7 @@ def test_the_base_has_the_loss_its_fine_tunes_started_from(made_up: MakeResult, 
     assert [row[grid.header.index("held-out loss")] for row in grid.rows] == [shown, "1.5150 ± 0.0071"]
 
 
-def test_a_seed_less_makes_no_other_cell_and_a_method_does(store_methods: StoreSweep) -> None:
+def test_seeds_share_a_cell_and_methods_do_not(store_methods: StoreSweep) -> None:
     [group] = grouped(read_runs(store_methods(methods={"lora": "lora-r8", "dora": "dora-r8"}, seeds=[1, 2])))
     assert [(cell.label, len(cell.runs)) for cell in group.cells] == [("base", 1), ("dora-r8", 2), ("lora-r8", 2)]
 

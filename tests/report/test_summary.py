@@ -1,6 +1,8 @@
 """The table that a run ends with."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,13 @@ def test_what_is_printed(
 def test_a_job_without_a_result_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_the_report_shows_what_was_recorded_without_the_code_that_recorded_it() -> None:
+    program = "import sys, neuroada.report.document, neuroada.report.summary; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    others = ("neuroada.data.module", "neuroada.training", "neuroada.costs", "neuroada.methods", "neuroada.decoding")
+    assert not [name for name in loaded if name.startswith(others)]
 
 
 def test_a_missing_result_is_one_message(tmp_path: Path) -> None:
