@@ -10,7 +10,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from .composed_runs import checked, composed, store_adapter, store_run  # noqa: F401  # fixtures
-from .finished_runs import made_up, make_result, store_result, store_scored, store_sweep, without_matplotlib  # noqa: F401
+from .finished_runs import (  # noqa: F401
+    made_up,
+    make_result,
+    store_methods,
+    store_result,
+    store_scored,
+    store_sweep,
+    without_matplotlib,
+)
 from .small_data import make_data  # noqa: F401
 from .tiny_runs import backbone, data_dir, make_run, overrides, start, tiny  # noqa: F401
 

@@ -98,6 +98,15 @@ def store_sweep(tmp_path: Path) -> Callable[..., Path]:
     return lambda **choices: store_made_up_sweep(tmp_path / "outputs", **choices)
 
 
+@pytest.fixture
+def store_methods(tmp_path: Path) -> Callable[..., Path]:
+    """Writes made-up runs, methods x seeds and a base, into ``<tmp_path>/outputs``; returns that folder.
+
+    No number in them was measured.
+    """
+    return lambda **choices: store_made_up_methods(tmp_path / "outputs", **choices)
+
+
 def store_made_up_sweep(
     root: Path,
     model: str = "made_up_model",
@@ -119,6 +128,54 @@ def store_made_up_sweep(
             )
             (folder / "logs" / "version_0").mkdir(parents=True)
             (folder / "logs" / "version_0" / "metrics.csv").write_text(f"step,train/loss\n{rows}")
+    return root
+
+
+MADE_UP_METHODS = {
+    "bitfit": "bitfit",
+    "dora": "dora-r8",
+    "full": "full",
+    "ia3": "ia3",
+    "lora": "lora-r8",
+    "neuroada": "neuroada-k20",
+    "prefix": "prefix-n32",
+    "shira": "shira-s0.01",
+    "supertuning": "supertuning-k20",
+}
+"""Method -> its label."""
+
+
+def store_made_up_methods(
+    root: Path,
+    methods: Mapping[str, str] = MADE_UP_METHODS,
+    seeds: Sequence[int] = (1, 2),
+    wanted: int | None = 24_320,
+    benchmarks: Sequence[str] = ("boolq", "piqa", "ARC-Easy"),
+) -> Path:
+    """A run of each method and seed, and a base; the further down a method, the more it trains, costs and scores."""
+    base = made_up_result("made_up_model", "commonsense", None, 1, dict.fromkeys(benchmarks, 20.0))
+    _store(root, base)
+    for place, (name, label) in enumerate(methods.items()):
+        for seed in seeds:
+            accuracies = {benchmark: 40 + 5 * place + seed - shift for shift, benchmark in enumerate(benchmarks)}
+            result = made_up_result("made_up_model", "commonsense", 20, seed, accuracies)
+            trainable = 500_000 if wanted is None and name == "full" else 24_000 + 40 * place
+            result["config"]["method"] = {"name": name}
+            result["method"] = {"name": name, "label": label}
+            result["budget"] |= {"trainable": trainable, "percent": trainable / 100_000, "wanted": wanted}
+            result["budget"]["top_k"] = 20 if label.endswith("k20") else None
+            result["timings"] |= {"step_seconds": 4.0 + 0.3 * place + 0.02 * seed, "optimizer_steps": 40}
+            result["memory"] = {"peak_gib": 1.2 + 0.1 * place, "measured": "resident set of the process"}
+            after = 2.311 + 0.04 * place - 0.02 * seed
+            result["forgetting"] = {
+                "text": "bundled",
+                "num_tokens": 4096,
+                "before": 2.311,
+                "after": after,
+                "difference": after - 2.311,
+            }
+            result["chosen"] = {"micro_batch_size": 8, "target_modules": ["q_proj", "v_proj"]}
+            _store(root, result)
     return root
 
 

@@ -1,30 +1,31 @@
-"""``job=compare``: one table over many runs, a paired test of each against a baseline, and the report of both."""
+"""``job=compare``: methods beside each other, a paired test of each run against a baseline, and the report of both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.report.cells import Group, grouped
 from neuroada.report.document import Tests, write_report
-from neuroada.report.grids import Grid
-from neuroada.report.significance import Contest, contest, verdicts
+from neuroada.report.grids import Grid, methods_grid
+from neuroada.report.significance import Contest, Item, contest, verdicts
 from neuroada.report.summary import percent
 from neuroada.runs.files import RESULT_FILE
-from neuroada.runs.listing import Status, read_runs
+from neuroada.runs.listing import Run, Status, read_runs
 
 MISSING = "-"
 UNBOUNDED_WIDTH = 10_000
 """Columns of an output that is no terminal: what is piped on must not be folded."""
 SMALLEST_P = 0.001
 """Smaller chances are shown as being smaller."""
+_WORDS = {"benchmark", "method", "setting"}
+"""Columns whose text stands on the left."""
 P_EXPLAINED = "p: McNemar's exact test, not corrected for the number of comparisons"
-
-Results = Mapping[Path, dict[str, Any]]
 
 
 def compare(run: RunConfig, folder: Path) -> None:
@@ -35,28 +36,30 @@ def compare(run: RunConfig, folder: Path) -> None:
     """
     root = Path(run.runs)
     found = read_runs(root)
-    results = {one.folder: dict(one.result) for one in found if one.status is Status.FINISHED}
-    if not results:
+    finished = [one for one in found if one.status is Status.FINISHED]
+    if not finished:
         raise UserError(
             f"runs={run.runs}: no finished run below this folder (a run is finished when it has {RESULT_FILE})"
         )
-    baseline = baseline_number(list(results), run.baseline)
-    contests = contests_with(baseline, results)
+    baseline = baseline_number([one.folder for one in finished], run.baseline)
+    contests = contests_with(baseline, finished)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = UNBOUNDED_WIDTH
-    show(console, results, len(found) - len(results), contests, baseline)
+    show(console, finished, len(found) - len(finished), contests, baseline)
     report = write_report(folder, root, found, _tests(contests, baseline))
     console.print(f"report: {report}", soft_wrap=True)
 
 
 def show(
-    console: Console, results: Results, num_unfinished: int, contests: Mapping[int, Contest], baseline: int
+    console: Console, finished: Sequence[Run], num_unfinished: int, contests: Mapping[int, Contest], baseline: int
 ) -> None:
     """Print the tables, and what must be said of them."""
-    console.print(comparison_table(results, num_unfinished))
-    for number, path in enumerate(results, start=1):
-        console.print(f"{number:>3}  {path}", soft_wrap=True, markup=False)
+    for group in grouped(finished):
+        console.print(methods_table(group))
+    console.print(runs_table(finished, num_unfinished))
+    for number, run in enumerate(finished, start=1):
+        console.print(f"{number:>3}  {run.folder}", soft_wrap=True, markup=False)
     tests = _tests(contests, baseline)
     if tests.grid.rows:
         console.print(contest_table(contests, baseline))
@@ -80,25 +83,36 @@ def baseline_number(folders: list[Path], baseline: str | None) -> int:
     raise UserError(f"baseline={baseline}: none of the finished runs; give a run folder below runs=")
 
 
-def contests_with(baseline: int, results: Results) -> dict[int, Contest]:
-    """Number of a run -> how it does beside the baseline; nothing where the baseline kept no predictions."""
-    numbered = dict(enumerate(results.items(), start=1))
-    there = verdicts(*numbered.pop(baseline))
+def contests_with(baseline: int, finished: Sequence[Run]) -> dict[int, Contest]:
+    """Number of a run -> how it does beside the baseline; nothing where the baseline kept no predictions.
+
+    Raises:
+        UserError: A predictions file is missing or damaged.
+    """
+    numbered = dict(enumerate(finished, start=1))
+    there = _verdicts(numbered.pop(baseline))
     if there is None:
         return {}
-    return {number: contest(verdicts(*run), there) for number, run in numbered.items()}
+    return {number: contest(_verdicts(run), there) for number, run in numbered.items()}
 
 
-def accuracy_rows(results: Results) -> list[list[str]]:
+def accuracy_rows(finished: Sequence[Run]) -> list[list[str]]:
     """Numbered runs and their accuracy by benchmark, a header first; a dash where a run has no such number."""
-    benchmarks = list(dict.fromkeys(name for result in results.values() for name in _scores(result)))
-    rows = [["#", "% trained", *benchmarks, "macro"]]
-    for number, result in enumerate(results.values(), start=1):
-        scores = _scores(result)
-        share = result.get("budget", {}).get("percent")
-        accuracies = [_percent_or_dash(scores.get(name, {}).get("protocol")) for name in benchmarks]
-        macro = _percent_or_dash(result.get("metrics", {}).get("macro"))
-        rows.append([str(number), MISSING if share is None else f"{share:.3f}", *accuracies, macro])
+    benchmarks = list(dict.fromkeys(name for run in finished for name in run.scores))
+    rows = [["#", "method", "seed", "% trained", *benchmarks, "macro"]]
+    for number, run in enumerate(finished, start=1):
+        seed, share = run.setting("seed"), run.outcome("budget.percent")
+        accuracies = [_percent_or_dash(run.scores.get(name, {}).get("protocol")) for name in benchmarks]
+        rows.append(
+            [
+                str(number),
+                run.label,
+                MISSING if seed is None else str(seed),
+                MISSING if share is None else f"{share:.3f}",
+                *accuracies,
+                _percent_or_dash(run.outcome("metrics.macro")),
+            ]
+        )
     return rows
 
 
@@ -117,9 +131,15 @@ def shown_p(p: float) -> str:
     return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
 
 
-def comparison_table(results: Results, num_unfinished: int) -> Table:
+def methods_table(group: Group) -> Table:
+    """The cells of one model and task: accuracy, trained parameters, cost and forgetting."""
+    grid = methods_grid(group)
+    return _table(group.title, [grid.header, *grid.rows])
+
+
+def runs_table(finished: Sequence[Run], num_unfinished: int) -> Table:
     """The accuracies of all runs."""
-    return _table(f"{len(results)} finished, {num_unfinished} unfinished", accuracy_rows(results))
+    return _table(f"{len(finished)} finished, {num_unfinished} unfinished", accuracy_rows(finished))
 
 
 def contest_table(contests: Mapping[int, Contest], baseline: int) -> Table:
@@ -138,17 +158,18 @@ def _tests(contests: Mapping[int, Contest], baseline: int) -> Tests:
 
 def _table(title: str, rows: list[list[str]]) -> Table:
     header, *body = rows
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    # Names come from files: brackets in them are no markup.
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
     for name in header:
-        table.add_column(name, justify="left" if name == "benchmark" else "right", overflow="fold")
+        is_word = name in _WORDS
+        table.add_column(escape(name), justify="left" if is_word else "right", overflow="fold")
     for row in body:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
-def _scores(result: dict[str, Any]) -> dict[str, Any]:
-    scores: dict[str, Any] = result.get("metrics", {}).get("benchmarks", {})
-    return scores
+def _verdicts(run: Run) -> dict[Item, bool] | None:
+    return verdicts(run.folder, run.result)
 
 
 def _percent_or_dash(fraction: float | None) -> str:

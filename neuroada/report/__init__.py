@@ -1,1 +1,1 @@
-"""What people read of finished runs: the summary of one, the table of many."""
+"""What people read of finished runs: the summary of one run, the comparison of many."""

@@ -2,39 +2,18 @@
 
 import json
 import re
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from neuroada.data.catalog import DATASETS
+from neuroada.report.estimates import Estimate, Interval, over_items, over_seeds
+from neuroada.report.labels import flat, names
 from neuroada.runs.files import ADAPTER_FOLDER
 from neuroada.runs.identity import identity
 from neuroada.runs.listing import Run, Status
 
-SPREAD = "±"
 _SEED_FOLDER = re.compile(rf"/s\d+(/{ADAPTER_FOLDER})?/?$")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number over the seeds of a cell."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation (n - 1); None of a single value."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    def text(self, decimals: int) -> str:
-        """``85.3``, or ``85.3 ± 0.4`` where there are several values."""
-        spread = "" if self.std is None else f" {SPREAD} {self.std:.{decimals}f}"
-        return f"{self.mean:,.{decimals}f}{spread}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +21,12 @@ class Cell:
     """The finished runs of one setting, one for each seed.
 
     Attributes:
+        label: Of this cell alone: the method's label, and what else tells it from others.
         series: What the cells that one line connects have in common.
         runs: At least one.
     """
 
+    label: str
     series: str
     runs: tuple[Run, ...]
 
@@ -63,11 +44,7 @@ class Cell:
 
     @property
     def is_base(self) -> bool:
-        return self.first.method == "base"
-
-    @property
-    def label(self) -> str:
-        return self.series if self.top_k is None else f"{self.series} k={self.top_k}"
+        return self.first.is_base
 
     @property
     def percent(self) -> float | None:
@@ -79,15 +56,29 @@ class Cell:
     def trainable(self) -> int:
         return int(self.first.outcome("budget.trainable") or 0)
 
+    @property
+    def wanted(self) -> int | None:
+        """The number of trained parameters that was asked for; None where none was."""
+        wanted: int | None = self.first.outcome("budget.wanted")
+        return wanted
+
     def estimate(self, number: str) -> Estimate | None:
         """One of ``Run.numbers`` over the seeds; None where no run recorded it."""
         values = tuple(run.numbers[number] for run in self.runs if number in run.numbers)
         return Estimate(values) if values else None
 
+    @property
+    def interval(self) -> Interval | None:
+        """The 95 % interval of the macro accuracy: over seeds where there are several, else over items."""
+        macro = self.estimate("macro")
+        if macro is None:
+            return None
+        return over_seeds(macro.values) if len(macro.values) > 1 else over_items(self.first.scores)
+
 
 @dataclass(frozen=True)
 class Group:
-    """All cells of one model and task: those that train nothing first, then by method, k and parameters."""
+    """All cells of one model and task: the base first, then by method, k and trained parameters."""
 
     model: str
     task: str
@@ -131,13 +122,17 @@ class Group:
 
 
 def over_learning_rates(group: Group) -> Group | None:
-    """The same with a series for each k, if learning rates tell cells of one k apart; else None."""
-    told_apart = [cell for cell in group.trained if f" lr={cell.learning_rate}" in cell.series]
+    """The same with one series for each label, if only learning rates tell some cells apart; else None."""
+    told_apart = [cell for cell in group.trained if _rate_suffix(cell) in cell.label]
     if not told_apart:
         return None
-    cells = (replace(cell, series=cell.label.replace(f" lr={cell.learning_rate}", "")) for cell in told_apart)
+    cells = (replace(cell, series=cell.label.replace(_rate_suffix(cell), "")) for cell in told_apart)
     ordered = sorted(cells, key=lambda cell: (cell.series, cell.learning_rate))
     return replace(group, cells=(*([group.base] if group.base else []), *ordered))
+
+
+def _rate_suffix(cell: Cell) -> str:
+    return f" lr={cell.learning_rate}"
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -163,13 +158,18 @@ def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     by_setting: dict[str, dict[Any, Run]] = {}
     for run in runs:
         setting = _setting(run)
-        key = json.dumps(setting, sort_keys=True, default=str)
-        settings[key] = _flat(setting)
+        # A method may settle what its configuration leaves open, so the recorded label counts too.
+        key = json.dumps([run.method, run.label, setting], sort_keys=True, default=str)
+        settings[key] = flat(setting)
         by_setting.setdefault(key, {}).setdefault((run.setting("seed"), run.setting("adapter")), run)
-    firsts = {key: next(iter(members.values())) for key, members in by_setting.items()}
-    names = _series(firsts, settings)
-    cells = [Cell(names[key], tuple(members.values())) for key, members in by_setting.items()]
-    return tuple(sorted(cells, key=lambda cell: (not cell.is_base, cell.series, cell.top_k or 0, cell.trainable)))
+    named = names({key: next(iter(members.values())) for key, members in by_setting.items()}, settings)
+    cells = [Cell(named[key].label, named[key].series, tuple(members.values())) for key, members in by_setting.items()]
+    return tuple(sorted(cells, key=_place))
+
+
+def _place(cell: Cell) -> tuple[Any, ...]:
+    """The base comes first, then each method from small to large."""
+    return not cell.is_base, cell.series, cell.top_k or 0, cell.trainable, cell.label
 
 
 def _setting(run: Run) -> dict[str, Any]:
@@ -177,55 +177,8 @@ def _setting(run: Run) -> dict[str, Any]:
     try:
         setting = identity(run.config)
     except (KeyError, TypeError, AttributeError):
-        # Stored by something older; then every key counts.
+        # An earlier version stored the configuration in another shape; then every key counts.
         setting = {key: value for key, value in run.config.items() if key != "seed"}
     if isinstance(setting.get("adapter"), str):
         setting["adapter"] = _SEED_FOLDER.sub("", setting["adapter"])
     return setting
-
-
-def _series(firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """Setting -> name of its series: the method, and what tells it from others of the same method and k.
-
-    What only ever changes along with k, as a learning rate chosen for each k, does not split a series.
-    """
-    names = {}
-    jobs: dict[str, set[str]] = {}
-    for run in firsts.values():
-        jobs.setdefault(run.method, set()).add(run.job)
-    for method, job in dict.fromkeys((run.method, run.job) for run in firsts.values()):
-        members = [key for key, run in firsts.items() if (run.method, run.job) == (method, job)]
-        splitting = _splitting_keys([(firsts[key].top_k, settings[key]) for key in members])
-        which = [f"({job})"] if len(jobs[method]) > 1 else []
-        for key in members:
-            parts = [f"{_short(name)}={settings[key].get(name)}" for name in splitting]
-            names[key] = " ".join([method, *which, *parts])
-    return names
-
-
-def _splitting_keys(members: Sequence[tuple[int | None, Mapping[str, Any]]]) -> list[str]:
-    """As few keys as tell apart the settings of the same k."""
-    chosen: list[str] = []
-
-    def num_told_apart(keys: list[str]) -> int:
-        return len({(top_k, *(str(setting.get(key)) for key in keys)) for top_k, setting in members})
-
-    for name in dict.fromkeys(name for _, setting in members for name in setting):
-        if name != "budget.top_k" and num_told_apart([*chosen, name]) > num_told_apart(chosen):
-            chosen.append(name)
-    return chosen
-
-
-def _short(key: str) -> str:
-    last = key.rpartition(".")[2]
-    return key if last == "name" else last
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -2,14 +2,16 @@
 
 import datetime
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from neuroada.report.cells import SPREAD, Group, grouped
+from neuroada.report.cells import Group, grouped
+from neuroada.report.estimates import SPREAD
 from neuroada.report.figures import Figure, draw
 from neuroada.report.grids import Grid, cells_grid, open_runs_grid, published_grid, runs_grid, write_csv
 from neuroada.report.published import beside_published, published_rows
@@ -98,20 +100,35 @@ def _section(group: Group, folder: Path) -> Section:
 
 
 def _conditions(group: Group) -> str:
-    """What a reader must know of the scores: items, loss, precision and device, each with all that occur."""
+    """What a reader must know of the numbers, each with all that occur in the group."""
     runs = [run for cell in group.cells for run in cell.runs]
+    trained = [run for run in runs if not run.is_base]
+    places = {(run.outcome("content.dtype"), run.outcome("device")) for run in runs}
+    texts = {(run.outcome("forgetting.text"), run.outcome("forgetting.num_tokens")) for run in runs}
+    parts = [
+        _items(group, runs),
+        _either("loss on {}", (run.setting("task.loss_on") for run in trained)),
+        _either("{}", (f"{dtype} on {device}" for dtype, device in places if dtype and device)),
+        _either("micro-batches of {}", (run.outcome("chosen.micro_batch_size") for run in trained)),
+        _either("peak GiB: {}", (run.outcome("memory.measured") for run in trained)),
+        _either("forgetting: on {}", (f"{text}, {count:,} tokens" for text, count in texts if text and count)),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _items(group: Group, runs: Sequence[Run]) -> str:
+    """How many items of each benchmark were scored."""
     counts = {
         name: {int(run.scores[name].get("n", 0)) for run in runs if name in run.scores} for name in group.benchmarks
     }
-    items = ", ".join(f"{name} {' or '.join(map(str, sorted(found - {0})))}" for name, found in counts.items())
-    losses = {run.setting("task.loss_on") for run in runs if run.method != "base"} - {None}
-    places = {(run.outcome("content.dtype"), run.outcome("device")) for run in runs}
-    parts = [
-        f"Items: {items}" if items else "",
-        f"loss on {' or '.join(sorted(losses))}" if losses else "",
-        " or ".join(sorted(f"{dtype} on {device}" for dtype, device in places if dtype and device)),
-    ]
-    return "; ".join(part for part in parts if part)
+    items = (f"{name} {' or '.join(map(str, sorted(found - {0})))}" for name, found in counts.items())
+    return f"Items: {', '.join(items)}" if counts else ""
+
+
+def _either(sentence: str, values: Iterable[Any]) -> str:
+    """The values in order with ``or`` between them; nothing where there are none."""
+    found = sorted({value for value in values if value is not None})
+    return sentence.format(" or ".join(map(str, found))) if found else ""
 
 
 def _figures(group: Group, folder: Path) -> list[Figure]:

@@ -1,10 +1,11 @@
 """How figures of a comparison look, and what they are made of: panels, axes, lines, colours, files.
 
-Colours are those of M. Okabe and K. Ito, Color Universal Design (2008), which the colour-blind tell apart:
-https://jfly.uni-koeln.de/color/
+Colours that the colour-blind tell apart: the first six are those of M. Okabe and K. Ito, Color Universal Design (2008),
+https://jfly.uni-koeln.de/color/; the others are from P. Tol's muted scheme, https://sronpersonalpages.nl/~pault/
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,12 @@ from neuroada.report.cells import Cell, Group
 INK = "#1f2328"
 FAINT = "#8c959f"
 _PAPER = "#ffffff"
-SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SERIES_COLOURS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
+    *("#332288", "#882255", "#999933", "#117733"),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
+"""One more than colours, so that a colour that comes again has another marker."""
 BASE_COLOUR = FAINT
 _STYLE: dict[str, Any] = {
     "figure.facecolor": _PAPER,
@@ -45,10 +51,17 @@ PANEL_INCHES = (4.0, 3.1)
 WIDE_PANEL_INCHES = (5.6, 3.1)
 """Two of them beside each other on a page."""
 WIDEST_INCHES = 12.4
+_NOTE_MARGIN = 0.1
+"""Share of the height that a note below the lowest point needs."""
+LOG_MARGIN = 1.35
+"""Room at both ends of a logarithmic axis, as a factor."""
 _MARGIN_PERCENT = 1.5
 _LEAST_GAP = 0.07
-_MOST_LETTERS = 40
 """Share of an axis that a name needs for itself."""
+_LINE_LETTERS = 36
+"""Longer names go on in another line."""
+_NOTHING = "\u200b"
+"""A space of no width: a mark that no name has."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,37 @@ class Figure:
     name: str
     svg: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a series is drawn in every figure of its group."""
+
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class End:
+    """Where the line of a series ends."""
+
+    name: str
+    x: float
+    y: float
+    colour: str
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where names can stand in one panel.
+
+    Attributes:
+        series: Ends of the lines.
+        base: Height of the base's line, which has its name on the right; None without one.
+    """
+
+    series: Sequence[End]
+    base: float | None
 
 
 @contextmanager
@@ -89,64 +133,108 @@ def panels(count: int, inches: tuple[float, float] = PANEL_INCHES) -> tuple[Any,
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
+def looks(group: Group) -> dict[str, Look]:
+    """Series -> colour and marker."""
+    return {
+        name: Look(SERIES_COLOURS[number % len(SERIES_COLOURS)], _MARKERS[number % len(_MARKERS)])
+        for number, name in enumerate(group.series)
+    }
+
+
 def lines(
     axes: Any,
     group: Group,
     number: str,
     place: Callable[[Cell], float | None],
     note: Callable[[Cell], str] | None = None,
-) -> None:
-    """A line for each series over the place of its cells, with the base as a dashed one."""
-    ends = {}
-    for (name, cells), colour in zip(group.series.items(), _cycled(len(group.series)), strict=True):
+) -> Ends:
+    """A line for each series over the place of its cells, with the base as a dashed one; returns where they end."""
+    ends = []
+    for (name, cells), look in zip(group.series.items(), looks(group).values(), strict=True):
         placed = {x: cell for cell in cells if (x := place(cell)) is not None and cell.estimate(number)}
         if not placed:
             continue
-        _line(axes, placed, number, colour, name)
-        ends[fitting(name)] = (*_last_point(placed, number), colour)
+        _line(axes, placed, number, look, name)
+        ends.append(End(name, *_last_point(placed, number), look.colour))
         if note is not None:
+            axes.margins(y=_NOTE_MARGIN)
             for x, cell in placed.items():
                 annotate(axes, note(cell), (x, _lowest(cell, number)), (2, -11), fontsize=7.5)
-    base = group.base.estimate(number) if group.base else None
-    if base is not None:
-        axes.axhline(base.mean, color=BASE_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
-        where = {"xycoords": ("axes fraction", "data"), "va": "center"}
-        annotate(axes, f"base\n{base.mean:.1f}", (1, base.mean), (4, 0), color=FAINT, fontsize=8, **where)
+    base = base_line(axes, group, number)
     if number == "held-out loss":
         axes.set_ylabel("held-out loss")
     else:
-        low, high = axes.get_ylim()  # a deviation may reach beyond what an accuracy can be
-        axes.set(ylabel=f"{number} accuracy, %", ylim=(max(low, -_MARGIN_PERCENT), min(high, 100 + _MARGIN_PERCENT)))
+        accuracy_axis(axes, f"{number} accuracy, %")
     rules(axes)
-    if len(ends) > 1:
-        _name_lines(axes, ends)
+    return Ends(ends, base)
 
 
-def fitting(name: str) -> str:
-    """A name that leaves room for the figure; a long one loses its middle. The tables have it whole."""
-    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 16]}…{name[-15:]}"
+def base_line(axes: Any, group: Group, number: str) -> float | None:
+    """The base as a dashed line with its value on the right; returns its height, None where it has no such number."""
+    base = group.base.estimate(number) if group.base else None
+    if base is None:
+        return None
+    axes.axhline(base.mean, color=BASE_COLOUR, linestyle=(0, (4, 3)), linewidth=1)
+    where = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    annotate(axes, f"base\n{base.mean:.1f}", (1, base.mean), (4, 0), color=FAINT, fontsize=8, **where)
+    return base.mean
 
 
-def _line(axes: Any, placed: dict[float, Cell], number: str, colour: str, name: str) -> None:
+def accuracy_axis(axes: Any, label: str) -> None:
+    """Heights in percent; an error bar may reach beyond what an accuracy can be, the axis does not."""
+    low, high = axes.get_ylim()
+    axes.set(ylabel=label, ylim=(max(low, -_MARGIN_PERCENT), min(high, 100 + _MARGIN_PERCENT)))
+
+
+def name_lines(figure: Any, parts: Sequence[Any], ends: Sequence[Ends]) -> None:
+    """Names at the ends of the lines; in one legend beside the panels where they would lie on each other."""
+    if not all(_has_room(axes, found) for axes, found in zip(parts, ends, strict=True)):
+        legend_beside(figure, parts)
+        return
+    for axes, found in zip(parts, ends, strict=True):
+        for end in found.series:
+            annotate(axes, end.name, (end.x, end.y), (7, 0), color=end.colour, va="center")
+
+
+def legend_beside(figure: Any, parts: Sequence[Any]) -> None:
+    """One legend on the right of all panels, where it covers nothing."""
+    entries: dict[str, Any] = {}
+    for axes in parts:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(list(entries.values()), list(entries), loc="outside right upper")
+
+
+def legend_inches(labels: Sequence[str]) -> float:
+    """Width of a legend with these labels, of which each may have several lines."""
+    return 0.7 + 0.075 * max(len(row) for label in labels for row in label.splitlines())
+
+
+def wrapped(name: str) -> str:
+    """A long name in several lines, so that it leaves room for the figure; lines end at spaces, commas and slashes."""
+    breakable = re.sub("([,/])", rf"\1 {_NOTHING}", name)
+    rows = textwrap.wrap(breakable, _LINE_LETTERS, break_on_hyphens=False)
+    return "\n".join(row.replace(f" {_NOTHING}", "").replace(_NOTHING, "") for row in rows)
+
+
+def _has_room(axes: Any, ends: Ends) -> bool:
+    """Whether names of one line would lie apart, from each other and from that of the base."""
+    heights = sorted([*(end.y for end in ends.series), *([] if ends.base is None else [ends.base])])
+    low, high = axes.get_ylim()
+    is_short = all(len(end.name) <= _LINE_LETTERS for end in ends.series)
+    return is_short and all(above - below >= _LEAST_GAP * (high - low) for below, above in pairwise(heights))
+
+
+def _line(axes: Any, placed: dict[float, Cell], number: str, look: Look, name: str) -> None:
     """Means with error bars, single seeds as faint dots."""
     known = [estimate for cell in placed.values() if (estimate := cell.estimate(number))]
     for x, estimate in zip(placed, known, strict=True):
         if len(estimate.values) > 1:
             dots = [x] * len(estimate.values)
-            axes.plot(dots, estimate.values, "o", color=colour, alpha=0.35, markersize=6, markeredgewidth=0)
+            axes.plot(dots, estimate.values, "o", color=look.colour, alpha=0.35, markersize=6, markeredgewidth=0)
     means, spreads = [estimate.mean for estimate in known], [estimate.std or 0 for estimate in known]
-    axes.errorbar(list(placed), means, spreads, fmt="o-", color=colour, capsize=2.5, elinewidth=1, label=fitting(name))
-
-
-def _name_lines(axes: Any, ends: dict[str, tuple[float, float, str]]) -> None:
-    """Names at the ends of the lines, or in a legend where they would lie on each other."""
-    heights = sorted(y for _, y, _ in ends.values())
-    low, high = axes.get_ylim()
-    if min(above - below for below, above in pairwise(heights)) < _LEAST_GAP * (high - low):
-        axes.legend(loc="best")
-        return
-    for name, (x, y, colour) in ends.items():
-        annotate(axes, name, (x, y), (7, 0), color=colour, va="center")
+    drawn = {"fmt": f"{look.marker}-", "color": look.colour, "label": wrapped(name)}
+    axes.errorbar(list(placed), means, spreads, capsize=2.5, elinewidth=1, **drawn)
 
 
 def _last_point(placed: dict[float, Cell], number: str) -> tuple[float, float]:
@@ -174,17 +262,17 @@ def annotate(axes: Any, text: str, point: tuple[float, float], offset: tuple[flo
 
 def log_axis(axes: Any, ticks: Mapping[Any, str], label: str, limits: tuple[float, float] | None = None) -> None:
     """A logarithmic axis with these ticks and no others; where two labels would overlap the later one is left out."""
+    low, high = limits or (min(ticks) / LOG_MARGIN, max(ticks) * LOG_MARGIN)
     axes.set_xscale("log")
-    shown = _apart(ticks)
+    shown = _apart(ticks, (high / low) ** _LEAST_GAP)
     axes.set_xticks(list(shown), list(shown.values()))
     axes.set_xticks([], minor=True)
-    axes.set_xlim(limits or (min(ticks) / 1.35, max(ticks) * 1.35))
+    axes.set_xlim(low, high)
     axes.set_xlabel(label)
 
 
-def _apart(ticks: Mapping[Any, str]) -> dict[float, str]:
-    """Without those whose label would lie on the one before."""
-    gap = (max(ticks) / min(ticks)) ** _LEAST_GAP if ticks else 1
+def _apart(ticks: Mapping[Any, str], gap: float) -> dict[float, str]:
+    """Without those whose label would lie on the one before; ``gap`` is a factor."""
     kept: dict[float, str] = {}
     for place in sorted(ticks):
         if not kept or place > gap * max(kept):
@@ -216,31 +304,35 @@ def shown_k(cell: Cell) -> str:
     return "" if cell.top_k is None else f"k={cell.top_k}"
 
 
-def _cycled(count: int) -> list[Any]:
-    return [SERIES_COLOURS[number % len(SERIES_COLOURS)] for number in range(count)]
+def short_name(cell: Cell, group: Group) -> str:
+    """The shortest that tells a cell from the others of its group."""
+    return shown_k(cell) if len(group.series) == 1 and shown_k(cell) else wrapped(cell.label)
 
 
-def shades(cells: Sequence[Cell]) -> list[Any]:
-    """A colour for each cell: that of its series, paler for the first ones; of a single series a range of hues."""
+def short_count(count: int) -> str:
+    """``27.2M`` for 27197440."""
+    for size, letter in ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return str(count)
+
+
+def shades(group: Group, cells: Sequence[Cell]) -> list[Any]:
+    """A colour for each cell: that of its series, paler for the small ones; of a single series a range of hues."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
-    members: dict[str, list[Cell]] = {}
-    for cell in cells:
-        members.setdefault(cell.series, []).append(cell)
-    trained = [name for name, found in members.items() if not found[0].is_base]
     maps: dict[str, Any] = {
-        name: LinearSegmentedColormap.from_list(name, ["white", colour])
-        for name, colour in zip(trained, _cycled(len(trained)), strict=True)
+        name: LinearSegmentedColormap.from_list(name, ["white", look.colour]) for name, look in looks(group).items()
     }
     span = (0.45, 1.0)
-    if len(trained) == 1:
-        maps, span = {trained[0]: colormaps["viridis_r"]}, (0.18, 0.68)
+    if len(maps) == 1:
+        maps, span = dict.fromkeys(maps, colormaps["viridis_r"]), (0.18, 0.68)
 
     def colour_of(cell: Cell) -> Any:
         if cell.is_base:
             return BASE_COLOUR
-        found = members[cell.series]
+        found = group.series[cell.series]
         place = found.index(cell) / (len(found) - 1) if len(found) > 1 else 1.0
         return maps[cell.series](span[0] + place * (span[1] - span[0]))
 

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from neuroada.report.published import Beside
 from neuroada.runs.listing import Run, Status
 
 MISSING = "–"
-_DECIMALS = {"held-out loss": 4, "fit seconds": 0, "tokens/s": 0, "peak GiB": 2}
+DECIMALS = {"held-out loss": 4, "fit seconds": 0, "step ms": 1, "tokens/s": 0, "peak GiB": 2, "forgetting": 3}
 _ACCURACY_DECIMALS = 1
 
 
@@ -30,23 +31,40 @@ class Grid:
     emphasised: frozenset[int] = frozenset()
 
 
+def methods_grid(group: Group) -> Grid:
+    """A row for each cell: its accuracy, then what it trained and what that cost."""
+    columns = _method_columns(group)
+    return Grid(list(columns), [[read(cell) for read in columns.values()] for cell in group.cells])
+
+
 def cells_grid(group: Group) -> Grid:
-    """A row for each cell: what was trained, then mean ± std of all scores."""
-    costs = [name for name in ("held-out loss", "fit seconds", "tokens/s", "peak GiB") if group.has(name)]
-    numbers = ["macro", *group.benchmarks, "strict macro", *costs]
-    header = ["setting", "k", "trained %", "trained", "seeds", *numbers]
+    """The same rows, with all scores and further costs behind; mean ± std over seeds."""
+    methods = methods_grid(group)
+    further = [name for name in ("held-out loss", "fit seconds", "tokens/s") if group.has(name)]
+    numbers = [*group.benchmarks, "strict macro", *further]
     rows = [
-        [
-            cell.series,
-            MISSING if cell.top_k is None else str(cell.top_k),
-            MISSING if cell.percent is None else f"{cell.percent:.3f}",
-            f"{cell.trainable:,}",
-            str(len(cell.runs)),
-            *(_of_group(group, cell, name) for name in numbers),
-        ]
-        for cell in group.cells
+        [*row, *(_of_group(group, cell, name) for name in numbers)]
+        for row, cell in zip(methods.rows, group.cells, strict=True)
     ]
-    return Grid(header, rows)
+    return Grid([*methods.header, *numbers], rows)
+
+
+def _method_columns(group: Group) -> dict[str, Callable[[Cell], str]]:
+    """Header -> text of a cell, without the columns that no cell has a number for."""
+    with_k = {"k": lambda cell: _text(cell.top_k)}
+    with_wanted = {"wanted": lambda cell: _count(cell.wanted)}
+    costs = [name for name in ("step ms", "peak GiB", "forgetting") if group.has(name)]
+    return {
+        "setting": lambda cell: cell.label,
+        "macro": lambda cell: _estimate(cell, "macro"),
+        "95 %": lambda cell: MISSING if cell.interval is None else cell.interval.text,
+        **(with_k if any(cell.top_k is not None for cell in group.cells) else {}),
+        "trained": lambda cell: _count(cell.trainable),
+        "trained %": lambda cell: _number(cell.percent, 3),
+        **(with_wanted if any(cell.wanted is not None for cell in group.cells) else {}),
+        "seeds": lambda cell: str(len(cell.runs)),
+        **{name: partial(_estimate, name=name) for name in costs},
+    }
 
 
 def published_grid(pairs: Sequence[Beside]) -> Grid:
@@ -76,20 +94,21 @@ def published_grid(pairs: Sequence[Beside]) -> Grid:
 
 def runs_grid(runs: Sequence[Run]) -> Grid:
     """A row for each finished run, numbered as on the terminal."""
-    header = ["#", "run", "seed", "lr", "macro %", "held-out loss", "fit s", "tokens/s", "peak GiB"]
+    names = ("macro", "held-out loss", "fit seconds", "step ms", "tokens/s", "peak GiB", "forgetting")
+    header = ["#", "run", "method", "seed", "lr", *names]
     finished = [run for run in runs if run.status is Status.FINISHED]
-    names = ("macro", "held-out loss", "fit seconds", "tokens/s", "peak GiB")
     rows = [
         [
             str(number),
             run.name,
+            run.label,
             _text(run.setting("seed")),
             _text(run.learning_rate),
-            *(_number(run.numbers.get(name), _DECIMALS.get(name, _ACCURACY_DECIMALS)) for name in names),
+            *(_number(run.numbers.get(name), DECIMALS.get(name, _ACCURACY_DECIMALS)) for name in names),
         ]
         for number, run in enumerate(finished, start=1)
     ]
-    return Grid(header, rows, num_words=2)
+    return Grid(header, rows, num_words=3)
 
 
 def open_runs_grid(runs: Sequence[Run]) -> Grid:
@@ -106,18 +125,22 @@ def write_csv(path: Path, runs: Sequence[Run]) -> None:
         "model": lambda run: run.setting("model.name"),
         "task": lambda run: run.setting("task.name"),
         "method": lambda run: run.method if run.config else None,
+        "label": lambda run: run.label if run.config else None,
         "selection": lambda run: run.setting("method.selection"),
         "top_k": lambda run: run.top_k,
         "percent": _rounded("trained %"),
         "trainable": lambda run: run.outcome("budget.trainable"),
+        "wanted": lambda run: run.outcome("budget.wanted"),
         "seed": lambda run: run.setting("seed"),
         "lr": lambda run: run.learning_rate,
         **{name: _rounded(name) for name in (*benchmarks, "macro", "micro")},
         "strict_macro": _rounded("strict macro"),
         "held_out_loss": _rounded("held-out loss"),
         "fit_seconds": _rounded("fit seconds"),
+        "step_ms": _rounded("step ms"),
         "peak_memory_gib": _rounded("peak GiB"),
         "tokens_per_second": _rounded("tokens/s"),
+        "forgetting": _rounded("forgetting"),
         "status": lambda run: run.status.value,
         "error": lambda run: run.error,
     }
@@ -136,17 +159,21 @@ def _rounded(name: str) -> Callable[[Run], float | None]:
 def _of_group(group: Group, cell: Cell, name: str) -> str:
     """As ``_estimate``; a base that measured no held-out loss has the one its fine-tunes started from."""
     if cell.is_base and name == "held-out loss" and cell.estimate(name) is None:
-        return _number(group.base_loss, _DECIMALS[name])
+        return _number(group.base_loss, DECIMALS[name])
     return _estimate(cell, name)
 
 
 def _estimate(cell: Cell, name: str) -> str:
     found = cell.estimate(name)
-    return MISSING if found is None else found.text(_DECIMALS.get(name, _ACCURACY_DECIMALS))
+    return MISSING if found is None else found.text(DECIMALS.get(name, _ACCURACY_DECIMALS))
 
 
 def _number(value: float | None, decimals: int = _ACCURACY_DECIMALS) -> str:
     return MISSING if value is None else f"{value:,.{decimals}f}"
+
+
+def _count(value: int | None) -> str:
+    return MISSING if value is None else f"{value:,}"
 
 
 def _text(value: Any) -> str:

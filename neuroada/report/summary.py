@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuroada.config.schema import ENGINES
-from neuroada.data.module import default_tokens_per_batch
+from neuroada.report.estimates import bounds_of
 from neuroada.runs.files import RESULT_FILE
+from neuroada.runs.listing import Run
 from neuroada.runs.record import read_result
 from neuroada.tasks.scoring import interval
 
@@ -26,7 +27,7 @@ def show(folder: Path) -> None:
         return
     result = read_result(folder)
     console = Console(highlight=False)
-    console.print(f"\n[bold]{headline(result)}[/bold]")
+    console.print(f"\n[bold]{escape(headline(result))}[/bold]")
     console.print(scores_table(result))
     for line in remarks(result):
         console.print(line)
@@ -80,6 +81,7 @@ def remarks(result: dict[str, Any]) -> Iterator[str]:
     if found:
         yield f"clean: without the items whose question the training set holds ({found})"
     yield from _validation(result.get("validation", {}))
+    yield from _forgetting(result.get("forgetting") or {})
 
 
 def _validation(found: dict[str, Any]) -> Iterator[str]:
@@ -94,6 +96,19 @@ def _validation(found: dict[str, Any]) -> Iterator[str]:
         yield f"held-out accuracy on {last['n']} questions: {', '.join(shares)}"
 
 
+def _forgetting(found: dict[str, Any]) -> Iterator[str]:
+    """How far training raised the loss on general text; of a model that did not train here, the loss alone."""
+    if "after" not in found:
+        return
+    if found.get("before") is None or found.get("difference") is None:
+        yield f"loss on general text: {found['after']:.3f}"
+        return
+    yield (
+        f"loss on general text: {found['before']:.3f} before, {found['after']:.3f} after "
+        f"({found['difference']:+.3f} nats)"
+    )
+
+
 def percent(fraction: float) -> str:
     """A fraction in percent with one decimal, as papers print accuracy."""
     return f"{100 * fraction:.1f}"
@@ -101,13 +116,14 @@ def percent(fraction: float) -> str:
 
 def headline(result: dict[str, Any]) -> str:
     """Backbone, task, method, and the trained share of the parameters as papers print it."""
-    config, budget = result["config"], result["budget"]
-    name = f"{config['model']['name']} on {config['task']['name']}"
-    if budget["trainable"] == 0:
+    run, budget = Run.finished(result), result["budget"]
+    name = f"{run.model} on {run.task}"
+    if run.is_base:
         return f"{name}: base model, nothing trained"
+    wanted = "" if budget.get("wanted") is None else f", wanted {budget['wanted']:,}"
     return (
-        f"{name}: {config['method']['name']} top_k={config['budget']['top_k']}, "
-        f"{budget['trainable']:,} of {budget['total']:,} parameters ({budget['percent']:.3f} %)"
+        f"{name}: {run.label}, {budget['trainable']:,} of {budget['total']:,} parameters "
+        f"({budget['percent']:.3f} %){wanted}"
     )
 
 
@@ -115,36 +131,41 @@ def conditions(result: dict[str, Any]) -> str:
     """What a reader must know to compare the scores: loss, seed, items, precision, device, batches, time."""
     config, timings = result["config"], result["timings"]
     num_items = sum(score["n"] for score in result["metrics"]["benchmarks"].values())
-    loss = f"loss on {config['task']['loss_on']}, " if "fit_seconds" in timings else ""
-    fit = f"fit {timings['fit_seconds']:.0f} s, " if "fit_seconds" in timings else ""
-    where = f"{result['content']['dtype']} on {result['device']}"
+    has_trained = "fit_seconds" in timings
     limit = config["evaluation"].get("limit")
     sample = f" (a sample of {limit} a benchmark)" if limit else ""
-    scored = f"{num_items:,} items{sample} scored in {timings['evaluate_seconds']:.0f} s"
-    return f"{loss}seed {config['seed']}, {where}, {fit}{scored}, {_batches(result)}"
+    parts = [
+        f"loss on {config['task']['loss_on']}" if has_trained else "",
+        f"seed {config['seed']}",
+        f"{result['content']['dtype']} on {result['device']}",
+        f"fit {timings['fit_seconds']:.0f} s" if has_trained else "",
+        f"{num_items:,} items{sample} scored in {timings['evaluate_seconds']:.0f} s",
+        _batches(result),
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _batches(result: dict[str, Any]) -> str:
-    """What bounds an evaluation batch; results of earlier versions know no bound on tokens."""
-    evaluation = result["config"]["evaluation"]
-    decoding = evaluation.get("decoding", "auto")
+    """What bounded an evaluation batch, as far as the result tells: earlier versions did not record a default."""
+    configured = result["config"]["evaluation"]
+    decoding = configured.get("decoding")
     if decoding in ENGINES:
         return f"answered by {ENGINES[decoding]}"
-    default = default_tokens_per_batch(decoding, result["device"].partition(":")[0])
-    limits = [f"{evaluation['batch_size']} prompts"] if evaluation["batch_size"] else []
-    if "max_tokens_per_batch" in evaluation:
-        limits.append(f"{evaluation['max_tokens_per_batch'] or default:,} tokens")
-    return f"batches of at most {' or '.join(limits)}"
+    recorded = {**configured, **result.get("evaluation", {})}
+    prompts, tokens = configured.get("batch_size"), recorded.get("max_tokens_per_batch")
+    limits = [f"{prompts} prompts"] if prompts else []
+    limits += [f"{tokens:,} tokens"] if tokens else []
+    return f"batches of at most {' or '.join(limits)}" if limits else ""
 
 
 def _averages(metrics: dict[str, Any]) -> list[str]:
     """The two lines of the footer, column by column: macro above micro."""
     scores = list(metrics["benchmarks"].values())
     num_items, num_correct = (sum(score[key] for score in scores) for key in ("n", "correct"))
-    strict = sum(score["strict"] for score in scores) / len(scores)
+    strict = metrics.get("strict_macro", sum(score["strict"] for score in scores) / len(scores))
     shares = [score.get("contamination", {}).get("clean", {}).get("protocol") for score in scores]
     clean = "-" if None in shares else percent(sum(shares) / len(shares))
-    low, high = interval(num_correct, num_items)
+    low, high = metrics.get("micro_ci95") or interval(num_correct, num_items)
     return [
         "macro\nmicro",
         f"\n{num_items}",
@@ -157,8 +178,7 @@ def _averages(metrics: dict[str, Any]) -> list[str]:
 
 
 def _interval(score: dict[str, Any]) -> str:
-    # Counted anew: a result of an earlier version has none.
-    low, high = interval(score["correct"], score["n"])
+    low, high = bounds_of(score)
     return f"{percent(low)}–{percent(high)}"
 
 

@@ -15,6 +15,9 @@ from neuroada.config.errors import UserError
 from neuroada.runs.files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE
 from neuroada.runs.record import read_result
 
+BASE = "base"
+"""What a run that trained nothing is called."""
+
 
 class Status(Enum):
     """How far a run came."""
@@ -44,6 +47,11 @@ class Run:
     result: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
 
+    @classmethod
+    def finished(cls, result: Mapping[str, Any], folder: Path = Path(), name: str = ".") -> "Run":
+        """The run of a result."""
+        return cls(folder, name, Status.FINISHED, result.get("config", {}), result)
+
     def setting(self, key: str) -> Any:
         """The value of a dotted key of the configuration; None where it has none."""
         return _at(self.config, key)
@@ -65,24 +73,46 @@ class Run:
         return str(self.setting("job.name") or "finetune")
 
     @property
+    def is_base(self) -> bool:
+        """Whether it recorded that it trained nothing."""
+        return bool(self.outcome("budget.trainable") == 0)
+
+    @property
     def method(self) -> str:
-        """Name of the method; ``base`` of a run that trains nothing."""
-        name = str(self.setting("method.name") or "unknown method")
-        return "base" if name == "none" else name
+        """Name of the method; ``base`` of a run that trained nothing."""
+        if self.is_base:
+            return BASE
+        return str(self.outcome("method.name") or self.setting("method.name") or "unknown method")
+
+    @property
+    def label(self) -> str:
+        """The method with its size, as recorded: ``lora-r8``. Of a result without a label, the method and its k."""
+        if self.is_base:
+            return BASE
+        recorded = self.outcome("method.label")
+        if recorded:
+            return str(recorded)
+        return self.method if self.top_k is None else f"{self.method}-k{self.top_k}"
 
     @property
     def top_k(self) -> int | None:
-        """Trained inputs per neuron; None for a method that has no such number."""
-        if self.method == "base" or self.method.startswith("peft-"):
+        """Trained inputs per neuron; None for a method that has no such number, and for a run that trained nothing."""
+        if self.is_base:
             return None
-        top_k = self.setting("budget.top_k")
+        recorded = self.outcome("budget") or {}
+        top_k = recorded["top_k"] if "top_k" in recorded else self._configured_top_k()
         return top_k if isinstance(top_k, int) else None
+
+    def _configured_top_k(self) -> Any:
+        """What earlier versions did not record; their configuration had a k even where PEFT's adapter had none."""
+        has_k = self.outcome("budget.trainable") and self.setting("method.peft_type") is None
+        return self.setting("budget.top_k") if has_k else None
 
     @property
     def learning_rate(self) -> float | None:
         """What it trained with; None of a run that only scores, whose configuration has one that nothing uses."""
         rate = self.setting("optimizer.lr")
-        trains = self.method != "base" and self.job == "finetune"
+        trains = not self.is_base and self.job == "finetune"
         return float(rate) if trains and isinstance(rate, int | float) else None
 
     @property
@@ -93,20 +123,37 @@ class Run:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """What can be averaged over seeds, as far as it was recorded; accuracies are in percent."""
-        strict = [score["strict"] for score in self.scores.values() if "strict" in score]
+        """What can be averaged over seeds, as far as it was recorded.
+
+        Accuracies are in percent; ``step ms`` is the mean of an optimizer step; ``forgetting`` is how much the loss on
+        general text rose, in nats per token.
+        """
         found = {
             **{name: _percent(score.get("protocol")) for name, score in self.scores.items()},
             "trained %": self.outcome("budget.percent"),
             "macro": _percent(self.outcome("metrics.macro")),
             "micro": _percent(self.outcome("metrics.micro")),
-            "strict macro": _percent(sum(strict) / len(strict)) if strict else None,
+            "strict macro": _percent(self._strict_macro),
             "held-out loss": self.outcome("validation.loss"),
             "fit seconds": self.outcome("timings.fit_seconds"),
+            "step ms": self._step_milliseconds,
             "tokens/s": self.outcome("timings.tokens_per_second"),
             "peak GiB": self.outcome("memory.peak_gib"),
+            "forgetting": self.outcome("forgetting.difference"),
         }
         return {key: float(value) for key, value in found.items() if value is not None}
+
+    @property
+    def _strict_macro(self) -> float | None:
+        """As recorded; results of earlier versions have it only by benchmark."""
+        recorded: float | None = self.outcome("metrics.strict_macro")
+        strict = [score["strict"] for score in self.scores.values() if "strict" in score]
+        return recorded if recorded is not None or not strict else sum(strict) / len(strict)
+
+    @property
+    def _step_milliseconds(self) -> float | None:
+        seconds, steps = self.outcome("timings.step_seconds"), self.outcome("timings.optimizer_steps")
+        return 1000 * seconds / steps if seconds is not None and steps else None
 
 
 def run_folders(root: Path) -> Iterator[Path]:
@@ -135,7 +182,7 @@ def _read_run(folder: Path, name: str) -> Run:
             result = read_result(folder)
         except UserError as error:
             return Run(folder, name, Status.FAILED, config, error=str(error))
-        return Run(folder, name, Status.FINISHED, result.get("config", {}), result)
+        return Run.finished(result, folder, name)
     if (folder / FAILURE_FILE).is_file():
         failure = _read_failure(folder / FAILURE_FILE)
         status = Status.REJECTED if failure.get("state") == Status.REJECTED.value else Status.FAILED

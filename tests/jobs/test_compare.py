@@ -10,8 +10,9 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import JobConfig, RunConfig
-from neuroada.jobs.compare import compare, comparison_table, shown_p
+from neuroada.jobs.compare import compare, runs_table, shown_p
 from neuroada.runs.identity import run_folder
+from neuroada.runs.listing import Run
 
 StoreResult = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("without_matplotlib")
@@ -24,22 +25,34 @@ def cells(table: Any) -> list[list[str]]:
 
 
 def test_a_benchmark_that_a_run_did_not_score_is_a_dash(make_result: Callable[..., dict[str, Any]]) -> None:
-    results = {
-        Path("a"): make_result(boolq=(30, 40), piqa=(5, 20)),
-        Path("b"): make_result(piqa=(0, 20), AddSub=(1, 10)),
-    }
-    table = comparison_table(results, num_unfinished=1)
+    results = [make_result(boolq=(30, 40), piqa=(5, 20)), make_result(piqa=(0, 20), AddSub=(1, 10))]
+    table = runs_table([Run.finished(result) for result in results], num_unfinished=1)
     assert table.title == "2 finished, 1 unfinished"
     assert cells(table) == [
-        ["#", "% trained", "boolq", "piqa", "AddSub", "macro"],
-        ["1", "0.404", "75.0", "25.0", "-", "50.0"],
-        ["2", "0.404", "-", "0.0", "10.0", "5.0"],
+        ["#", "method", "seed", "% trained", "boolq", "piqa", "AddSub", "macro"],
+        ["1", "neuroada-k20", "42", "0.404", "75.0", "25.0", "-", "50.0"],
+        ["2", "neuroada-k20", "42", "0.404", "-", "0.0", "10.0", "5.0"],
     ]
 
 
 def test_a_result_without_numbers_is_a_row_of_dashes(make_result: Callable[..., dict[str, Any]]) -> None:
-    table = comparison_table({Path("a"): make_result(boolq=(1, 2)), Path("b"): {}}, num_unfinished=0)
-    assert cells(table)[2] == ["2", "-", "-", "-"]
+    table = runs_table([Run.finished(make_result(boolq=(1, 2))), Run.finished({})], num_unfinished=0)
+    assert cells(table)[2] == ["2", "unknown method", "-", "-", "-", "-"]
+
+
+def test_methods_stand_beside_each_other(
+    store_methods: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = store_methods(methods={"lora": "lora-r8", "bitfit": "bitfit"}, seeds=[1])
+    compare(RunConfig(runs=str(root)), tmp_path)
+    title, header, _, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert title == ["made_up_model", "on", "commonsense"]
+    assert " ".join(header) == "setting macro 95 % trained trained % wanted seeds step ms peak GiB forgetting"
+    assert [row[:4] for row in rows[:3]] == [
+        ["base", "20.0", "18.6–21.5", "0"],
+        ["bitfit", "45.0", "43.2–46.8", "24,040"],
+        ["lora-r8", "40.0", "38.3–41.8", "24,000"],
+    ]
 
 
 def test_runs_are_found_and_numbered(
@@ -55,12 +68,14 @@ def test_runs_are_found_and_numbered(
     (unfinished / "config.yaml").write_text("")
     monkeypatch.chdir(tmp_path)
     compare(RunConfig(runs="outputs"), tmp_path)
-    title, *lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert title == "2 finished, 1 unfinished"
-    assert lines[0].split() == ["#", "%", "trained", "boolq", "piqa", "macro"]
-    assert lines[2:] == [
-        "1       0.404    25.0   25.0    25.0",
-        "2       0.404    75.0      -    75.0",
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    lines = printed[printed.index("2 finished, 1 unfinished") + 1 :]
+    assert lines[0].split() == ["#", "method", "seed", "%", "trained", "boolq", "piqa", "macro"]
+    assert [line.split() for line in lines[2:4]] == [
+        ["1", "neuroada-k20", "42", "0.404", "25.0", "25.0", "25.0"],
+        ["2", "neuroada-k20", "42", "0.404", "75.0", "-", "75.0"],
+    ]
+    assert lines[4:] == [
         "1  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s1",
         "2  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s2",
         f"report: {tmp_path / 'report.html'}",

@@ -1,24 +1,23 @@
 """Runs that differ only in their seed are one cell; what tells cells of one k apart names their series."""
 
 import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neuroada.report.cells import Estimate, Group, grouped, in_order, over_learning_rates
-from neuroada.report.drawing import fitting
-from neuroada.report.grids import cells_grid
-from neuroada.runs.listing import Run, Status, read_runs
+from neuroada.report.cells import Group, grouped, in_order, over_learning_rates
+from neuroada.report.estimates import Estimate
+from neuroada.report.grids import cells_grid, methods_grid
+from neuroada.runs.listing import Run, read_runs
 
 StoreSweep = Callable[..., Path]
 MakeResult = Callable[..., dict[str, Any]]
 
 
 def group_of(*results: dict[str, Any]) -> Group:
-    runs = [Run(Path(str(n)), str(n), Status.FINISHED, result["config"], result) for n, result in enumerate(results)]
+    runs = [Run.finished(result, Path(str(number)), str(number)) for number, result in enumerate(results)]
     [group] = grouped(runs)
     return group
 
@@ -26,25 +25,9 @@ def group_of(*results: dict[str, Any]) -> Group:
 def test_a_sweep_is_a_cell_for_each_k_and_the_base(store_sweep: StoreSweep) -> None:
     [group] = grouped(read_runs(store_sweep(top_ks=[1, 10, 2], seeds=[1, 2, 3])))
     assert group.title == "made_up_model on commonsense"
-    assert [cell.label for cell in group.cells] == ["base", "neuroada k=1", "neuroada k=2", "neuroada k=10"]
+    assert [cell.label for cell in group.cells] == ["base", "neuroada-k1", "neuroada-k2", "neuroada-k10"]
     assert [len(cell.runs) for cell in group.cells] == [1, 3, 3, 3]
     assert group.base is group.cells[0]
-
-
-def test_mean_and_deviation_are_over_the_seeds(store_sweep: StoreSweep) -> None:
-    [group] = grouped(read_runs(store_sweep(top_ks=[2], seeds=[1, 2, 4])))
-    [cell] = group.trained
-    found = cell.estimate("boolq")
-    assert found is not None
-    assert found.values == pytest.approx((49, 50, 52))
-    assert found.mean == pytest.approx(statistics.fmean([49, 50, 52]))
-    assert found.std == pytest.approx(statistics.stdev([49, 50, 52]))
-    assert found.text(1) == "50.3 ± 1.5"
-
-
-def test_one_value_has_no_deviation() -> None:
-    assert Estimate((12.34,)).std is None
-    assert Estimate((12.34,)).text(1) == "12.3"
 
 
 def test_what_was_not_recorded_is_no_estimate(store_sweep: StoreSweep) -> None:
@@ -71,7 +54,7 @@ def test_over_learning_rates_a_line_is_of_one_k(made_up: MakeResult) -> None:
     by_rate = over_learning_rates(group_of(*results, made_up("m", "t", None, 1, {"boolq": 1})))
     assert by_rate is not None
     rates = {name: [cell.learning_rate for cell in cells] for name, cells in by_rate.series.items()}
-    assert rates == {"neuroada k=1": [0.1, 0.2], "neuroada k=2": [0.1, 0.2]}
+    assert rates == {"neuroada-k1": [0.1, 0.2], "neuroada-k2": [0.1, 0.2]}
     assert over_learning_rates(group_of(*results[::3])) is None
 
 
@@ -96,8 +79,8 @@ def test_adapters_of_several_seeds_are_one_cell(made_up: MakeResult, inside: str
         result["config"] |= {"job": {"name": "evaluate"}, "adapter": adapter}
     group = group_of(made_up("m", "t", 1, 1, {"boolq": 50}), *scored)
     assert {cell.label: len(cell.runs) for cell in group.cells} == {
-        "neuroada (evaluate) k=1": 2,
-        "neuroada (finetune) k=1": 1,
+        "neuroada-k1 (evaluate)": 2,
+        "neuroada-k1 (finetune)": 1,
     }
 
 
@@ -128,8 +111,48 @@ def test_the_base_has_the_loss_its_fine_tunes_started_from(made_up: MakeResult, 
     assert [row[grid.header.index("held-out loss")] for row in grid.rows] == [shown, "1.5150 ± 0.0071"]
 
 
-def test_a_name_too_long_for_a_figure_loses_its_middle() -> None:
-    assert fitting("neuroada k=20") == "neuroada k=20"
-    long = "base benchmarks=['boolq', 'piqa', 'hellaswag'] limit=16"
-    assert fitting(long) == "base benchmarks=['boolq'…swag'] limit=16"
-    assert len(fitting(long)) == 40
+def test_seeds_share_a_cell_and_methods_do_not(store_methods: StoreSweep) -> None:
+    [group] = grouped(read_runs(store_methods(methods={"lora": "lora-r8", "dora": "dora-r8"}, seeds=[1, 2])))
+    assert [(cell.label, len(cell.runs)) for cell in group.cells] == [("base", 1), ("dora-r8", 2), ("lora-r8", 2)]
+
+
+def test_methods_of_one_label_and_one_configuration_stay_apart(made_up: MakeResult) -> None:
+    """A method may settle what its configuration leaves open; the record of what it did decides."""
+    results = [made_up("m", "t", 1, 1, {"boolq": 50}) for _ in range(3)]
+    for result, name, label in zip(results, ("a", "b", "b"), ("same", "same", "b-r2"), strict=True):
+        result["method"] = {"name": name, "label": label}
+    group = group_of(*results)
+    assert sorted(cell.label for cell in group.cells) == ["b-r2", "same method.name=a", "same method.name=b"]
+
+
+def test_sizes_of_one_method_are_one_series(made_up: MakeResult) -> None:
+    results = [made_up("m", "t", 1, 1, {"boolq": 50}, lr=0.1 / r) for r in (16, 4)]
+    for result, r in zip(results, (16, 4), strict=True):
+        result["config"]["method"] = {"name": "lora", "r": r}
+        result["method"] = {"name": "lora", "label": f"lora-r{r}"}
+        result["budget"] |= {"trainable": 1000 * r, "top_k": None}
+    group = group_of(*results)
+    assert [(cell.label, cell.series) for cell in group.cells] == [("lora-r4", "lora"), ("lora-r16", "lora")]
+
+
+def test_settings_that_only_a_missing_value_tells_apart_get_a_number(made_up: MakeResult) -> None:
+    """A configuration of an earlier version lacks a key that a later one stores as null."""
+    results = [made_up("m", "t", 1, 1, {"boolq": 50}) for _ in range(2)]
+    results[1]["config"]["task"]["train"] = None
+    assert [cell.label for cell in group_of(*results).cells] == ["neuroada-k1 #1", "neuroada-k1 #2"]
+
+
+def test_a_row_of_methods_starts_with_its_accuracy(store_methods: StoreSweep) -> None:
+    [group] = grouped(read_runs(store_methods(methods={"lora": "lora-r8"}, seeds=[1])))
+    grid = methods_grid(group)
+    numbers = ["trained", "trained %", "wanted", "seeds", "step ms", "peak GiB", "forgetting"]
+    assert grid.header == ["setting", "macro", "95 %", *numbers]
+    assert grid.rows == [
+        ["base", "20.0", "18.6–21.5", "0", "0.000", "–", "1", "–", "–", "–"],
+        ["lora-r8", "40.0", "38.3–41.8", "24,000", "0.240", "24,320", "1", "100.5", "1.20", "-0.020"],
+    ]
+
+
+def test_what_no_run_recorded_is_no_column(store_sweep: StoreSweep) -> None:
+    [group] = grouped(read_runs(store_sweep(top_ks=[1], seeds=[1])))
+    assert methods_grid(group).header == ["setting", "macro", "95 %", "k", "trained", "trained %", "seeds", "peak GiB"]

@@ -71,6 +71,37 @@ def test_a_sweep_is_one_page_with_its_figures(store_sweep: StoreSweep, tmp_path:
     assert "Items: boolq 1000, piqa 1000, ARC-Easy 1000; loss on completion; bfloat16 on cuda:0." in markdown
 
 
+def test_methods_are_one_page_with_their_figures(store_methods: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = report_on(store_methods(seeds=[1, 2]), tmp_path / "out")
+    figures = tmp_path / "out" / "figures"
+    kinds = ["benchmarks", "cost", "methods"]
+    assert sorted(path.stem for path in figures.glob("*.svg")) == [f"{k}-made_up_model-commonsense" for k in kinds]
+    assert page.tags.count("svg") == len(kinds)
+    markdown = (tmp_path / "out" / "report.md").read_text()
+    assert "Bars: 95 % interval over the seeds (Student)." in markdown
+    conditions = "micro-batches of 8; peak GiB: resident set of the process; forgetting: on bundled, 4,096 tokens"
+    assert conditions in markdown
+
+
+@pytest.mark.parametrize("seeds", [[1], [1, 2]])
+def test_one_method_alone_is_not_compared(store_methods: StoreSweep, tmp_path: Path, seeds: list[int]) -> None:
+    pytest.importorskip("matplotlib")
+    report_on(store_methods(methods={"lora": "lora-r8"}, seeds=seeds), tmp_path / "out")
+    assert not list((tmp_path / "out" / "figures").glob("methods*"))
+
+
+def test_every_method_is_named_whole_in_the_figures(store_methods: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    methods = {"lora": "lora-r8", "long": "a-method-with-a-long-name-of-fifty-two-letters-r8-a16"}
+    report_on(store_methods(methods=methods, seeds=[1]), tmp_path / "out")
+    for path in (tmp_path / "out" / "figures").glob("*.svg"):
+        text = path.read_text()
+        assert "…" not in text
+        assert "lora-r8" in text
+        assert "letters-r8-a16" in text
+
+
 def test_figures_are_the_same_every_time(store_sweep: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     root = store_sweep(top_ks=[1, 20], seeds=[1])
@@ -123,10 +154,12 @@ def test_csv_has_a_row_for_every_run(store_sweep: StoreSweep, tmp_path: Path) ->
         "model": "made_up_model",
         "task": "commonsense",
         "method": "neuroada",
+        "label": "neuroada-k2",
         "selection": "magnitude",
         "top_k": "2",
         "percent": "0.1",
         "trainable": "10000",
+        "wanted": "",
         "seed": "1",
         "lr": "0.01",
         "boolq": "48.0",
@@ -137,8 +170,10 @@ def test_csv_has_a_row_for_every_run(store_sweep: StoreSweep, tmp_path: Path) ->
         "strict_macro": "24.25",
         "held_out_loss": "1.41",
         "fit_seconds": "62.0",
+        "step_ms": "",
         "peak_memory_gib": "1.208",
         "tokens_per_second": "901.0",
+        "forgetting": "",
         "status": "finished",
         "error": "",
     }
@@ -146,6 +181,14 @@ def test_csv_has_a_row_for_every_run(store_sweep: StoreSweep, tmp_path: Path) ->
     assert (base["method"], base["top_k"], base["lr"], base["AddSub"], base["boolq"]) == ("base", "", "", "20.0", "")
     broken = rows["broken"]
     assert (broken["status"], broken["error"], broken["model"]) == ("failed", "exit code 1", "")
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_csv_has_what_a_method_recorded(store_methods: StoreSweep, tmp_path: Path) -> None:
+    report_on(store_methods(methods={"lora": "lora-r8"}, seeds=[1]), tmp_path / "out")
+    [_, row] = csv.DictReader((tmp_path / "out" / "runs.csv").open())
+    recorded = {"label": "lora-r8", "top_k": "", "trainable": "24000", "wanted": "24320", "step_ms": "100.5"}
+    assert recorded | {"forgetting": "-0.02"} == {name: row[name] for name in [*recorded, "forgetting"]}
 
 
 @pytest.mark.usefixtures("without_matplotlib")

@@ -10,14 +10,14 @@ import pytest
 from neuroada.report.cells import Group, grouped
 from neuroada.report.grids import published_grid
 from neuroada.report.published import Beside, beside_published, published_rows
-from neuroada.runs.listing import Run, Status
+from neuroada.runs.listing import Run
 
 MakeResult = Callable[..., dict[str, Any]]
 COMMONSENSE = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"]
 
 
 def group_of(*results: dict[str, Any]) -> Group:
-    runs = [Run(Path(str(n)), str(n), Status.FINISHED, result["config"], result) for n, result in enumerate(results)]
+    runs = [Run.finished(result, Path(str(number)), str(number)) for number, result in enumerate(results)]
     [group] = grouped(runs)
     return group
 

@@ -1,6 +1,8 @@
 """The table that a run ends with."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from neuroada.config.errors import UserError
-from neuroada.data.module import CPU_TOKENS_PER_BATCH, GPU_TOKENS_PER_BATCH
 from neuroada.report.summary import conditions, headline, remarks, scores_table, show
 from neuroada.runs.record import read_result
 
@@ -93,8 +94,25 @@ def test_the_widest_table_fits_eighty_columns(make_result: MakeResult, is_checke
 
 def test_the_headline_has_the_share_that_papers_print(make_result: MakeResult) -> None:
     assert headline(make_result(boolq=(1, 2))) == (
-        "llama_7b on commonsense: neuroada top_k=20, 27,197,440 of 6,738,415,616 parameters (0.404 %)"
+        "llama_7b on commonsense: neuroada-k20, 27,197,440 of 6,738,415,616 parameters (0.404 %)"
     )
+
+
+def test_the_headline_has_the_recorded_label_and_the_count_that_was_wanted(make_result: MakeResult) -> None:
+    result = make_result(boolq=(1, 2)) | {"method": {"name": "lora", "label": "lora-r8"}}
+    result["budget"] |= {"top_k": None, "wanted": 27_000_000}
+    assert headline(result) == (
+        "llama_7b on commonsense: lora-r8, 27,197,440 of 6,738,415,616 parameters (0.404 %), wanted 27,000,000"
+    )
+
+
+def test_forgetting_is_one_line(make_result: MakeResult) -> None:
+    result = make_result(boolq=(30, 40))
+    loss = {"text": "bundled", "num_tokens": 4096, "before": 2.3112, "after": 2.4018, "difference": 0.0906}
+    result["forgetting"] = loss
+    assert list(remarks(result)) == ["loss on general text: 2.311 before, 2.402 after (+0.091 nats)"]
+    result["forgetting"] = loss | {"before": None, "difference": None}
+    assert list(remarks(result)) == ["loss on general text: 2.402"]
 
 
 def test_a_base_trained_nothing(make_result: MakeResult) -> None:
@@ -114,20 +132,35 @@ def test_conditions_of_a_fine_tune_and_of_an_evaluation(make_result: MakeResult)
 
 
 @pytest.mark.parametrize(
-    ("evaluation", "device", "text"),
+    ("configured", "recorded", "text"),
     [
-        ({"batch_size": None, "max_tokens_per_batch": 4096}, "cpu", "4,096 tokens"),
-        ({"batch_size": 8, "max_tokens_per_batch": 4096}, "cpu", "8 prompts or 4,096 tokens"),
-        ({"batch_size": None, "max_tokens_per_batch": None}, "cpu", f"{CPU_TOKENS_PER_BATCH:,} tokens"),
-        ({"batch_size": None, "max_tokens_per_batch": None}, "cuda:0", f"{GPU_TOKENS_PER_BATCH:,} tokens"),
+        ({"batch_size": None, "max_tokens_per_batch": 4096}, {}, "4,096 tokens"),
+        ({"batch_size": 8, "max_tokens_per_batch": 4096}, {}, "8 prompts or 4,096 tokens"),
+        ({"batch_size": None, "max_tokens_per_batch": None}, {"max_tokens_per_batch": 8192}, "8,192 tokens"),
+        ({"batch_size": 8, "max_tokens_per_batch": None}, {"max_tokens_per_batch": None}, "8 prompts"),
     ],
 )
-def test_conditions_name_what_bounds_a_batch(
-    make_result: MakeResult, evaluation: dict[str, Any], device: str, text: str
+def test_conditions_name_what_bounded_a_batch(
+    make_result: MakeResult, configured: dict[str, Any], recorded: dict[str, Any], text: str
 ) -> None:
-    result = make_result(boolq=(1, 2)) | {"device": device}
-    result["config"]["evaluation"] = evaluation
+    result = make_result(boolq=(1, 2)) | {"evaluation": recorded}
+    result["config"]["evaluation"] = configured
     assert conditions(result).endswith(f", batches of at most {text}")
+
+
+def test_a_default_that_was_not_recorded_is_not_told(make_result: MakeResult) -> None:
+    """It may have changed since."""
+    result = make_result(boolq=(1, 2))
+    result["config"]["evaluation"] = {"batch_size": None, "max_tokens_per_batch": None, "decoding": "auto"}
+    assert conditions(result).endswith(", 2 items scored in 13 s")
+
+
+def test_recorded_intervals_and_averages_are_shown_as_they_are(make_result: MakeResult) -> None:
+    result = make_result(boolq=(30, 40))
+    result["metrics"]["benchmarks"]["boolq"]["ci95"] = [0.1, 0.2]
+    result["metrics"] |= {"micro_ci95": [0.3, 0.4], "strict_macro": 0.5}
+    [boolq, averages] = cells(scores_table(result))
+    assert (boolq[3], averages[3:5]) == ("10.0–20.0", ["\n30.0–40.0", "50.0"])
 
 
 def test_conditions_name_a_sample(make_result: MakeResult) -> None:
@@ -154,6 +187,13 @@ def test_what_is_printed(
 def test_a_job_without_a_result_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_the_report_shows_what_was_recorded_without_the_code_that_recorded_it() -> None:
+    program = "import sys, neuroada.report.document, neuroada.report.summary; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    others = ("neuroada.data.module", "neuroada.training", "neuroada.costs", "neuroada.methods", "neuroada.decoding")
+    assert not [name for name in loaded if name.startswith(others)]
 
 
 def test_a_missing_result_is_one_message(tmp_path: Path) -> None:

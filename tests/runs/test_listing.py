@@ -46,12 +46,12 @@ def test_runs_stand_in_the_order_of_their_budgets(store_sweep: StoreSweep) -> No
     assert [run.top_k for run in read_runs(root)] == [None, 1, 2, 10, 50]
 
 
-def test_a_run_that_only_scores_has_no_learning_rate(made_up: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_run_that_only_scores_has_no_learning_rate(made_up: Callable[..., Any]) -> None:
     """Its configuration holds the default, which is not what the adapter was trained with."""
-    config = made_up("m", "t", 1, 1, {"boolq": 50.0}, lr=0.02)["config"]
-    scoring = {**config, "job": {"name": "evaluate"}}
-    base = {**config, "method": {"name": "none"}}
-    rates = [Run(tmp_path, "r", Status.FINISHED, values).learning_rate for values in (config, scoring, base, {})]
+    trained = made_up("m", "t", 1, 1, {"boolq": 50.0}, lr=0.02)
+    scoring = {**trained, "config": {**trained["config"], "job": {"name": "evaluate"}}}
+    base = {**trained, "budget": {"trainable": 0}}
+    rates = [Run.finished(result).learning_rate for result in (trained, scoring, base, {})]
     assert rates == [0.02, None, None, None]
 
 
@@ -88,9 +88,50 @@ def test_what_lies_inside_a_run_is_no_run(store_sweep: StoreSweep) -> None:
     assert list(run_folders(root)) == list(run_folders(folder)) == [folder]
 
 
-def test_methods_without_a_k_have_none() -> None:
-    def run(method: str) -> Run:
-        return Run(Path(), "", Status.FINISHED, {"method": {"name": method}, "budget": {"top_k": 3}})
+def test_a_method_is_called_what_it_recorded() -> None:
+    recorded = {"name": "lora", "label": "lora-r8"}
+    run = Run.finished({"config": {"method": {"name": "x"}}, "method": recorded, "budget": {"trainable": 5}})
+    assert (run.method, run.label, run.top_k, run.is_base) == ("lora", "lora-r8", None, False)
 
-    assert [run(method).top_k for method in ("neuroada", "none", "peft-lora")] == [3, None, None]
-    assert run("none").method == "base"
+
+@pytest.mark.parametrize("method", ["none", "lora"])
+def test_a_run_that_trained_nothing_is_the_base_whatever_its_method(method: str) -> None:
+    config = {"method": {"name": method}, "budget": {"top_k": 3}}
+    run = Run.finished({"config": config, "method": {"name": method, "label": method}, "budget": {"trainable": 0}})
+    assert (run.method, run.label, run.top_k, run.is_base) == ("base", "base", None, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "top_k", "label"),
+    [
+        ({"name": "neuroada"}, {"trainable": 5}, 3, "neuroada-k3"),
+        ({"name": "neuroada"}, {"trainable": 5, "top_k": 7}, 7, "neuroada-k7"),
+        ({"name": "lora"}, {"trainable": 5, "top_k": None}, None, "lora"),
+        ({"name": "peft-lora", "peft_type": "LORA"}, {"trainable": 5}, None, "peft-lora"),
+        ({"name": "neuroada"}, {}, None, "neuroada"),
+    ],
+)
+def test_earlier_results_have_their_k_in_the_configuration(
+    method: dict[str, str], budget: dict[str, Any], top_k: int | None, label: str
+) -> None:
+    run = Run.finished({"config": {"method": method, "budget": {"top_k": 3}}, "budget": budget})
+    assert (run.top_k, run.label) == (top_k, label)
+
+
+def test_a_step_has_its_share_of_the_time_spent_in_steps() -> None:
+    timings = {"step_seconds": 4.0, "optimizer_steps": 40}
+    assert Run.finished({"timings": timings}).numbers == {"step ms": 100.0}
+    assert Run.finished({"timings": {**timings, "optimizer_steps": 0}}).numbers == {}
+
+
+def test_forgetting_is_the_recorded_difference() -> None:
+    loss = {"before": 2.0, "after": 2.5, "difference": 0.5}
+    assert Run.finished({"forgetting": loss}).numbers == {"forgetting": 0.5}
+    assert Run.finished({"forgetting": {**loss, "before": None, "difference": None}}).numbers == {}
+
+
+def test_a_recorded_average_counts(made_up: Callable[..., Any]) -> None:
+    result = made_up("m", "t", 1, 1, {"boolq": 50.0})
+    assert Run.finished(result).numbers["strict macro"] == 25
+    result["metrics"]["strict_macro"] = 0.125
+    assert Run.finished(result).numbers["strict macro"] == 12.5

@@ -1,0 +1,66 @@
+"""Means over seeds, and 95 % intervals over seeds or over items."""
+
+import statistics
+from typing import Any
+
+import pytest
+
+from neuroada.report.estimates import Estimate, Interval, over_items, over_seeds
+from neuroada.tasks.scoring import interval
+
+
+def test_mean_and_deviation_are_over_the_seeds() -> None:
+    found = Estimate((49.0, 50.0, 52.0))
+    assert found.mean == pytest.approx(statistics.fmean([49, 50, 52]))
+    assert found.std == pytest.approx(statistics.stdev([49, 50, 52]))
+    assert found.text(1) == "50.3 ± 1.5"
+
+
+def test_one_value_has_no_deviation() -> None:
+    assert Estimate((12.34,)).std is None
+    assert Estimate((12.34,)).text(1) == "12.3"
+
+
+def test_over_seeds_it_is_students_interval() -> None:
+    """By the tables, the 97.5 % point of Student's t with 2 degrees of freedom is 4.303."""
+    found = over_seeds([49.0, 50.0, 51.0])
+    assert (found.low, found.high) == pytest.approx((50 - 4.3027 / 3**0.5, 50 + 4.3027 / 3**0.5), abs=1e-4)
+    assert found.text == "47.5–52.5"
+
+
+def test_no_accuracy_is_below_0_or_above_100() -> None:
+    assert over_seeds([98.0, 100.0]).high == 100
+    assert over_seeds([0.0, 2.0]).low == 0
+
+
+def score(correct: int, n: int) -> dict[str, Any]:
+    return {"n": n, "correct": correct}
+
+
+def test_over_the_items_of_one_benchmark_it_is_wilsons() -> None:
+    found = over_items({"boolq": score(30, 40)})
+    assert found is not None
+    assert [found.low / 100, found.high / 100] == pytest.approx(interval(30, 40))
+
+
+def test_two_equal_benchmarks_tell_as_much_of_their_mean_as_errors_that_add_up() -> None:
+    one, two = over_items({"a": score(30, 40)}), over_items({"a": score(30, 40), "b": score(30, 40)})
+    assert one is not None
+    assert two is not None
+    assert two.high - 75 == pytest.approx((one.high - 75) / 2**0.5)
+    assert 75 - two.low == pytest.approx((75 - one.low) / 2**0.5)
+
+
+def test_a_recorded_interval_is_not_counted_anew() -> None:
+    found = over_items({"boolq": {**score(30, 40), "ci95": [0.5, 1.0]}})
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((50, 100))
+
+
+@pytest.mark.parametrize("scores", [{}, {"boolq": {"protocol": 0.5}}, {"a": score(1, 2), "b": score(0, 0)}])
+def test_without_counts_there_is_no_interval(scores: dict[str, Any]) -> None:
+    assert over_items(scores) is None
+
+
+def test_bounds_have_one_decimal() -> None:
+    assert Interval(1.25, 99.96).text == "1.2–100.0"
