@@ -80,6 +80,20 @@ def test_every_option_of_every_group_makes_a_run(option: str) -> None:
     assert isinstance(checked(option), RunConfig)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "job"),
+    [
+        ((), "finetune"),
+        (("method=none",), "evaluate"),
+        (("method=none", "experiment=llama_7b/math_top1"), "evaluate"),
+        (("method=none", "job=budget"), "budget"),
+        (("job=finetune", "method=none"), "finetune"),
+    ],
+)
+def test_without_training_a_run_evaluates_unless_a_job_is_typed(overrides: tuple[str, ...], job: str) -> None:
+    assert checked(*overrides).job.name == job
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS, ids=str)
 def test_every_experiment_makes_a_run(name: Path) -> None:
     assert isinstance(checked(f"experiment={name}"), RunConfig)

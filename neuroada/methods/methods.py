@@ -64,10 +64,12 @@ class Contender(Protocol):
 class NeuroAda:
     """Bypasses on the ``top_k`` chosen inputs of every neuron of the target layers.
 
-    ``gradient`` chooses how the selected weight gradients are made, see ``neuroada.attach``.
+    ``gradient`` chooses how the selected weight gradients are made, see ``neuroada.attach``. ``label`` names the
+    run folder.
     """
 
     name: str = "neuroada"
+    label: str = "neuroada"
     selection: str = "magnitude"
     selection_seed: int = 0
     gradient: str = "auto"
@@ -112,6 +114,7 @@ class BareBase:
     """Nothing trains: the backbone as it is."""
 
     name: str = "none"
+    label: str = "none"
 
     def budget(self, model: nn.Module, targets: Targets, top_k: int) -> Budget:
         return Budget(trainable=0, total=sum(parameter.numel() for parameter in model.parameters()), layers={})

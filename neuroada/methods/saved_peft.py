@@ -21,14 +21,16 @@ class PeftAdapter:
     """A saved adapter of the peft library as the method of an evaluation.
 
     Args:
-        name: Of the method, such as ``peft-lora``; it names the run folder.
+        name: Of the method, such as ``peft-lora``.
         peft_type: As in its ``adapter_config.json``.
         directory: Where it lies.
+        label: Names the run folder.
     """
 
     name: str
     peft_type: str
     directory: str
+    label: str = ""
 
     def budget(self, model: nn.Module, targets: Targets, top_k: int) -> Budget:
         """What its file holds; raises UserError where it cannot be read."""

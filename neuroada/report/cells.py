@@ -161,8 +161,10 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     settings: dict[str, dict[str, Any]] = {}
     by_setting: dict[str, dict[Any, Run]] = {}
+    # Of each job one declaration for all of its runs, so that those of several versions are compared alike.
+    declared = {run.job: run.config["job"] for run in runs if run.setting("job.depends_on")}
     for run in runs:
-        setting = _setting(run)
+        setting = _setting(run, declared.get(run.job))
         key = json.dumps(setting, sort_keys=True, default=str)
         settings[key] = _flat(setting)
         by_setting.setdefault(key, {}).setdefault((run.setting("seed"), run.setting("adapter")), run)
@@ -172,12 +174,15 @@ def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     return tuple(sorted(cells, key=lambda cell: (not cell.is_base, cell.series, cell.top_k or 0, cell.trainable)))
 
 
-def _setting(run: Run) -> dict[str, Any]:
-    """What decides the outcome of a run, but for its seed and that of the adapter that it scored."""
+def _setting(run: Run, declared: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What decides the outcome of a run, but for its seed and that of the adapter that it scored.
+
+    Args:
+        declared: The ``job`` section that says what counts; without one, every key does.
+    """
     try:
-        setting = identity(run.config)
+        setting = identity(run.config, declared)
     except (KeyError, TypeError, AttributeError):
-        # Stored by something older; then every key counts.
         setting = {key: value for key, value in run.config.items() if key != "seed"}
     if isinstance(setting.get("adapter"), str):
         setting["adapter"] = _SEED_FOLDER.sub("", setting["adapter"])

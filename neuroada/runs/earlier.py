@@ -20,10 +20,10 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import RunConfig
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
-from neuroada.runs.identity import changed_keys, identity, run_folder
+from neuroada.runs.identity import changed_keys, differences, run_folder
 
 RESUME_MODES = ("auto", "never")
-_NO_ADAPTER_METHOD = {"_target_": "neuroada.methods.methods.BareBase", "name": "none"}
+_NO_ADAPTER_METHOD = {"_target_": "neuroada.methods.methods.BareBase", "name": "none", "label": "none"}
 _HEADER_KEYS = ("base_model_name_or_path", "revision", "top_k", "target_modules", "selection", "seed")
 _ABSENT = object()
 
@@ -67,7 +67,8 @@ def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
     runs = []
     for path in run.adapter:
         header = _read_header(adapter_directory(Path(path)))
-        method = {**run.method, "selection": header["selection"], "selection_seed": header["seed"]}
+        chosen = {"label": _label(header), "selection": header["selection"], "selection_seed": header["seed"]}
+        method = {**run.method, **chosen}
         budget = dataclasses.replace(run.budget, top_k=header["top_k"])
         one = dataclasses.replace(run, adapter=path, method=method, budget=budget)
         runs.append((one, folder / run_folder(dataclasses.asdict(one))))
@@ -115,12 +116,10 @@ def _resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictCon
     stored = read_config(folder)
     keys = [key for key in typed if key != "resume" and not key.startswith("hydra")]
     before, now = (_values_of(keys, config) for config in (stored, settled))
-    if {*before, *now} != set(keys):
-        # An experiment, or another choice that spreads over groups: compare all that counts.
-        before, now = (
-            {**identity(values), "seed": values.get("seed")} for values in (resolved(stored), resolved(settled))
-        )
-    changes = changed_keys(before, now)
+    if {*before, *now} == set(keys):
+        changes = changed_keys(before, now)
+    else:  # an experiment, or another choice that spreads over groups: compare all that counts
+        changes = differences(resolved(stored), resolved(settled))
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
     stored.resume = "auto"  # a run that once started over is continued now
@@ -171,7 +170,7 @@ def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str])
 def _shared(config: DictConfig) -> dict[str, Any]:
     """What runs on one loaded model have in common: all but which inputs the neurons train, and how."""
     values = resolved(config)
-    own = {"adapter": {}, "budget": {"top_k"}, "method": {"selection", "selection_seed", "gradient"}}
+    own = {"adapter": {}, "budget": {"top_k"}, "method": {"label", "selection", "selection_seed", "gradient"}}
     return {
         group: {key: value for key, value in section.items() if key not in own.get(group, ())}
         for group, section in values.items()
@@ -206,9 +205,11 @@ def _adopt_peft_adapter(settled: DictConfig, directory: Path, header: dict[str, 
             raise UserError(f"{key}: {directory} holds an adapter of the peft library, which has its own; leave it out")
     if settled.job.name != "evaluate":
         raise UserError(f"adapter={directory}: of an adapter of the peft library, only job=evaluate can be done")
+    name = f"peft-{header['peft_type'].lower().replace('_', '-')}"
     settled.method = {
         "_target_": "neuroada.methods.saved_peft.PeftAdapter",
-        "name": f"peft-{header['peft_type'].lower().replace('_', '-')}",
+        "name": name,
+        "label": name,
         "peft_type": header["peft_type"],
         "directory": str(directory),
     }
@@ -224,6 +225,7 @@ def _take_what_is_stored(settled: DictConfig, directory: Path, header: dict[str,
     facts = {
         "budget.top_k": header["top_k"],
         "model.target_modules": header["target_modules"],
+        "method.label": _label(header),
         "method.selection": header["selection"],
         "method.selection_seed": header["seed"],
     }
@@ -248,6 +250,7 @@ def _sections_of(directory: Path, header: dict[str, Any]) -> dict[str, Any]:
     method = {
         "_target_": "neuroada.methods.methods.NeuroAda",
         "name": "neuroada",
+        "label": _label(header),
         "selection": header["selection"],
         "selection_seed": header["seed"],
     }
@@ -276,6 +279,10 @@ def _read_header(directory: Path) -> dict[str, Any]:
     if absent:
         raise UserError(f"{path} is not a NeuroAda adapter's: it lacks {', '.join(sorted(absent))}")
     return {key: header[key] for key in _HEADER_KEYS}
+
+
+def _label(header: dict[str, Any]) -> str:
+    return f"neuroada-k{header['top_k']}"
 
 
 def _is_peft(header: dict[str, Any]) -> bool:

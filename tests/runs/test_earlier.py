@@ -215,6 +215,7 @@ class TestAdapterOnItsOwn:
         assert run.method == {
             "_target_": "neuroada.methods.methods.NeuroAda",
             "name": "neuroada",
+            "label": "neuroada-k5",
             "selection": "smallest",
             "selection_seed": 3,
         }
