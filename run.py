@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from neuroada.config.check import check
 from neuroada.config.errors import reported_in_one_line
-from neuroada.runs.settling import runs_of, settle
 from neuroada.runs.folders import register
+from neuroada.runs.settling import runs_of, settle
 from neuroada.sweeping.objective import as_exception_of_a_job, objective
 from neuroada.sweeping.plugins import make_findable
 

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.settling import settle
 from neuroada.runs.folders import register, without_hydra
+from neuroada.runs.settling import settle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 ABSENT = object()
@@ -78,6 +78,20 @@ def checked(*overrides: str) -> RunConfig:
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "job=merge"])
 def test_every_option_of_every_group_makes_a_run(option: str) -> None:
     assert isinstance(checked(option), RunConfig)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "job"),
+    [
+        ((), "finetune"),
+        (("method=none",), "evaluate"),
+        (("method=none", "experiment=llama_7b/math_top1"), "evaluate"),
+        (("method=none", "job=budget"), "budget"),
+        (("job=finetune", "method=none"), "finetune"),
+    ],
+)
+def test_without_training_a_run_evaluates_unless_a_job_is_typed(overrides: tuple[str, ...], job: str) -> None:
+    assert checked(*overrides).job.name == job
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS, ids=str)

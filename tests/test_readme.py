@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
+from neuroada.runs.settling import settle
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

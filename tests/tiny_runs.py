@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
+from neuroada.runs.settling import settle
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

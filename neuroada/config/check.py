@@ -1,5 +1,6 @@
 """Every mistake in a composed configuration, found before a weight is read or a file is touched."""
 
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING as NO_DEFAULT
@@ -10,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
+from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
@@ -116,8 +118,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     for group in _INSTANTIATED_GROUPS:
         if "_target_" not in _section(values, group):
             yield f"{group}._target_: has no value; choose with {group}=..., or give a class by its full name"
-    if not _section(values, "method").get("name"):
-        yield "method.name: has no value; it names the run folder"
+    yield from _name_rules("method.name", _section(values, "method").get("name"), "reports name the method by it")
     yield from wrong_rates(_section(values, "optimizer"))
     yield from _batch_rules(values)
     yield from _trainer_rules(_section(values, "trainer"))
@@ -136,6 +137,16 @@ def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     section = values.get(key)
     return section if isinstance(section, Mapping) else {}
+
+
+def _name_rules(key: str, value: Any, role: str) -> Iterator[str]:
+    if value is None:
+        yield f"{key}: has no value; {role}"
+        return
+    try:
+        require_name(key, str(value))
+    except UserError as error:
+        yield str(error)
 
 
 def _trainer_rules(trainer: Mapping[str, Any]) -> Iterator[str]:
@@ -161,6 +172,8 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
     job, adapter = _section(values, "job"), values.get("adapter")
     name = job.get("name")
     yield from not_importable(job.get("function"), "job.function")
+    yield from _declared_paths_rules(job)
+    yield from _folder_rules(str(job.get("folder")), values)
     if name == "merge" and adapter is None:
         yield "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"
     if adapter is not None and name == "benchmark":
@@ -171,6 +184,24 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
         yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")
+
+
+def _declared_paths_rules(job: Mapping[str, Any]) -> Iterator[str]:
+    known = {"device", *(item.name for item in fields(RunConfig))}
+    for key in ("depends_on", "but_not_on"):
+        for path in job.get(key) or ():
+            first = str(path).partition(".")[0]
+            if first not in known:
+                yield f"job.{key}: no group or key {first}; {suggest(first, known)}"
+
+
+def _folder_rules(folder: str, values: Mapping[str, Any]) -> Iterator[str]:
+    if "{digest}" not in folder:
+        yield f"job.folder={folder}: has no {{digest}}, which tells runs apart; add it"
+    for path in re.findall(r"{([^{}]+)}", folder.replace("{digest}", "")):
+        group, _, key = path.rpartition(".")
+        value = _section(values, group).get(key) if group else values.get(key)
+        yield from _name_rules(path, value, "it names the run folder")
 
 
 def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:

@@ -1,8 +1,9 @@
 """The plain values of a composed configuration, once nothing in it is missing and every reference leads somewhere."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import rejected
@@ -14,15 +15,24 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: A value is missing, or an interpolation cannot be resolved.
     """
+    missing = sorted(_missing(OmegaConf.to_container(config)))
+    if missing:  # reported before the references to it, which fail too
+        raise rejected([f"{key}: has no value; give one with {key}=..." for key in missing])
     try:
         values = OmegaConf.to_container(config, resolve=True)
-        missing = sorted(OmegaConf.missing_keys(config))
     except OmegaConfBaseException as error:
         raise rejected([f"{error.full_key}: {first_line(error)}"]) from error
-    if missing:
-        raise rejected([f"{key}: has no value; give one with {key}=..." for key in missing])
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _missing(values: Any, prefix: str = "") -> Iterator[str]:
+    if not isinstance(values, dict):
+        return
+    for key, value in values.items():
+        if value == MISSING:
+            yield f"{prefix}{key}"
+        yield from _missing(value, f"{prefix}{key}.")
 
 
 def first_line(error: Exception) -> str:

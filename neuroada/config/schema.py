@@ -38,8 +38,15 @@ class JobConfig:
     """Whether a sweep gives the job a process of its own; the others print from the sweep's process."""
     device_memory_gib: float | None = None
     """Memory of the GPU that job=budget plans for; null means that of this machine's."""
+    depends_on: list[str] = MISSING
+    """What decides the outcome: dotted paths of groups or single keys, or device (the one that the run would use)."""
+    but_not_on: list[str] = field(default_factory=list)
+    """Paths below those that change no outcome; of two paths that hold a key, the more specific one counts."""
+    folder: str = MISSING
+    """Run folder below the job's: ``{digest}`` stands for all that counts but the seed, ``{<path>}`` for one value."""
 
     def __post_init__(self) -> None:
+        require_name("job.name", self.name)
         require(
             self.device_memory_gib is None or self.device_memory_gib > 0,
             f"job.device_memory_gib={self.device_memory_gib}: must be above 0",

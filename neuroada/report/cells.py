@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,8 +156,10 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     settings: dict[str, dict[str, Any]] = {}
     by_setting: dict[str, dict[Any, Run]] = {}
+    # Of each job one declaration for all of its runs, so that those of several versions are compared alike.
+    declared = {run.job: run.config["job"] for run in runs if run.setting("job.depends_on")}
     for run in runs:
-        setting = _setting(run)
+        setting = _setting(run, declared.get(run.job))
         # A method may settle what its configuration leaves open, so the recorded label counts too.
         key = json.dumps([run.method, run.label, setting], sort_keys=True, default=str)
         settings[key] = flat(setting)
@@ -172,10 +174,14 @@ def _place(cell: Cell) -> tuple[Any, ...]:
     return not cell.is_base, cell.series, cell.top_k or 0, cell.trainable, cell.label
 
 
-def _setting(run: Run) -> dict[str, Any]:
-    """What decides the outcome of a run, but for its seed and that of the adapter that it scored."""
+def _setting(run: Run, declared: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What decides the outcome of a run, but for its seed and that of the adapter that it scored.
+
+    Args:
+        declared: The ``job`` section that says what counts; without one, every key does.
+    """
     try:
-        setting = identity(run.config)
+        setting = identity(run.config, declared)
     except (KeyError, TypeError, AttributeError):
         # An earlier version stored the configuration in another shape; then every key counts.
         setting = {key: value for key, value in run.config.items() if key != "seed"}

@@ -1,80 +1,70 @@
-"""Which values of a configuration move a number, and the run folder they name."""
+"""Which values of a configuration decide the outcome of a run, and the run folder they name.
+
+Each job declares both in ``conf/job``: ``depends_on`` and ``but_not_on`` list what counts and what does not, ``folder``
+says how runs are named.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from neuroada.config.errors import shown
+from neuroada.config.requirements import require_name
+from neuroada.runs.device import run_device
 
-# Where the work is done, and what is shown of it, changes no result beyond the last digits.
-_TRAINER_KEYS_WITHOUT_EFFECT = {
-    "devices",
-    "num_nodes",
-    "strategy",
-    "enable_progress_bar",
-    "enable_model_summary",
-    "enable_checkpointing",
-    "log_every_n_steps",
-    "profiler",
-}
-# The content hashes of a finished run speak for the data; where it lay does not matter.
-_DATA_KEYS_WITHOUT_EFFECT = {"dir", "url", "sets"}
-_METHOD_KEYS_WITHOUT_EFFECT = {"gradient"}
-_MODEL_KEYS_WITHOUT_EFFECT = {"liger_kernel"}
-_TRAINING_GROUPS = ("model", "task", "data", "budget", "method", "optimizer", "scheduler", "trainer", "evaluation")
+_SEED = "{seed}"
 
 
-def identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a resolved configuration that decides the outcome of its job, for one seed or another."""
-    job = values["job"]["name"]
-    if job == "budget":
-        return {"job": job, **_sections(values, "model", "method", "budget")}
-    if job == "benchmark":
-        return {"job": job, **_timed(values)}
-    if job == "contamination":
-        return {"job": job, **_compared_questions(values)}
-    if job == "compare":
-        return {"job": job, "runs": values.get("runs"), "baseline": values.get("baseline")}
-    if job == "merge":
-        return {"job": job, **_sections(values, "model", "method", "budget"), "adapter": values.get("adapter")}
-    if values["method"]["name"] == "none":
-        return {"job": job, **_scoring(values)}
-    if job == "evaluate":
-        adapted = _sections(values, "model", "budget")
-        adapted["model"] = _without(adapted["model"], _MODEL_KEYS_WITHOUT_EFFECT)
-        return {"job": job, **_scoring(values), **adapted, "adapter": values.get("adapter")}
-    trained = _sections(values, *_TRAINING_GROUPS)
-    trained["model"] = _without(trained["model"], _MODEL_KEYS_WITHOUT_EFFECT)
-    trained["method"] = _without(trained["method"], _METHOD_KEYS_WITHOUT_EFFECT)
-    trained["data"] = {**_without(trained["data"], _DATA_KEYS_WITHOUT_EFFECT), **_own_sets(values)}
-    trained["trainer"] = _without(trained["trainer"], _TRAINER_KEYS_WITHOUT_EFFECT)
-    validation = values.get("validation") or {}
-    if validation.get("every_n_steps") is not None:
-        asks = validation.get("accuracy_rows") is not None  # else as where there was no such key yet
-        trained["validation"] = validation if asks else _without(validation, {"accuracy_rows"})
-    return {"job": job, **trained}
+def identity(values: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What decides the outcome, for one seed or another: dotted path -> value; a null counts as absent.
+
+    Args:
+        values: A resolved configuration.
+        job: The ``job`` section that declares what counts; the configuration's own by default. To compare two
+            configurations, use one declaration for both.
+
+    Raises:
+        KeyError: The section declares nothing, as those that earlier versions stored.
+    """
+    declared = values["job"] if job is None else job
+    depends_on, but_not_on = set(declared["depends_on"]), set(declared["but_not_on"])
+    counting = {path: value for path, value in _leaves(values) if _counts(path, depends_on, but_not_on)}
+    if "device" in depends_on:
+        counting["device"] = run_device((values.get("trainer") or {}).get("accelerator", "auto"))
+    return {"job.name": values["job"]["name"], **counting}
 
 
 def run_folder(values: Mapping[str, Any]) -> str:
-    """``<job>/<model>/<task>/<method>-k<k>-<digest>/s<seed>`` of a resolved configuration.
+    """``<job>/`` and what the job's ``folder`` makes of a resolved configuration.
 
-    It is ``contamination/<task>/<digest>`` and ``compare/<digest>`` where model and seed have no part in the outcome,
-    and ``.`` for several adapters, each of which has a run folder of its own.
+    It is ``.`` for several adapters, each of which has a run folder of its own.
+
+    Raises:
+        UserError: A value cannot be the name of a folder.
     """
     if isinstance(values.get("adapter"), list):
         return "."
     canonical = json.dumps(identity(values), sort_keys=True, default=str)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
-    if values["job"]["name"] == "contamination":
-        return f"contamination/{values['task']['name']}/{digest}"
-    if values["job"]["name"] == "compare":
-        return f"compare/{digest}"
-    method = values["method"]["name"]
-    if not method.startswith("peft-"):  # which has no k
-        method = f"{method}-k{0 if method == 'none' else values['budget']['top_k']}"
-    parts = (values["job"]["name"], values["model"]["name"], values["task"]["name"])
-    return "/".join([*parts, f"{method}-{digest}", f"s{values['seed']}"])
+
+    def filled(field: re.Match[str]) -> str:
+        return digest if field[1] == "digest" else _name_at(field[1], values)
+
+    return f"{_name_at('job.name', values)}/{re.sub(r'{([^{}]+)}', filled, values['job']['folder'])}"
+
+
+def differences(stored: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
+    """What makes a stored configuration another run than the present one, as ``changed_keys`` puts it.
+
+    What counts is what the present one's job declares. The seed counts where run folders have its name.
+    """
+    job = present["job"]
+    before, now = identity(stored, job), identity(present, job)
+    if _SEED in job["folder"]:
+        before["seed"], now["seed"] = stored.get("seed"), present.get("seed")
+    return changed_keys(before, now)
 
 
 def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -89,50 +79,28 @@ def changed_keys(stored: Mapping[str, Any], present: Mapping[str, Any], prefix: 
     return lines
 
 
-def _timed(values: Mapping[str, Any]) -> dict[str, Any]:
-    timed = _sections(values, "model", "task", "benchmark")
-    if timed["benchmark"].get("scope") != "evaluation":
-        return timed
-    return {**timed, **_sections(values, "evaluation"), "adapter": values.get("adapter")}
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value
 
 
-def _scoring(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the scores of a backbone that does not train: nothing of batches, losses and targets."""
-    scored = _sections(values, "model", "task", "data", "evaluation", "method")
-    benchmarks = scored["evaluation"].get("benchmarks") or scored["task"].get("benchmarks")
-    return {
-        "model": _without(scored["model"], {"target_modules", "gradient_checkpointing", *_MODEL_KEYS_WITHOUT_EFFECT}),
-        "benchmarks": benchmarks,
-        "data": {"split": scored["data"].get("split"), **_own_sets({**values, "task": {"benchmarks": benchmarks}})},
-        "evaluation": _without(scored["evaluation"], {"benchmarks"}),
-        "method": _without(scored["method"], _METHOD_KEYS_WITHOUT_EFFECT),
-    }
+def _counts(path: str, depends_on: set[str], but_not_on: set[str]) -> bool:
+    """Whether the most specific of the declared paths that hold this one is in ``depends_on``."""
+    while path:
+        if path in but_not_on:
+            return False
+        if path in depends_on:
+            return True
+        path = path.rpartition(".")[0]
+    return False
 
 
-def _compared_questions(values: Mapping[str, Any]) -> dict[str, Any]:
-    read = _sections(values, "task", "data", "evaluation")
-    return {
-        "train": read["task"].get("train"),
-        "clean_of": read["task"].get("clean_of"),
-        "benchmarks": read["evaluation"].get("benchmarks") or read["task"].get("benchmarks"),
-        "split": read["data"].get("split"),
-        **_own_sets(values),
-    }
-
-
-def _own_sets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocols of a user's own data sets, as far as the run reads them; nothing where it reads none."""
-    sections = _sections(values, "task", "data", "evaluation")
-    names = [sections["task"].get(key) or [] for key in ("train", "benchmarks")]
-    read = {*names[0], *names[1], *(sections["evaluation"].get("benchmarks") or [])}
-    own = {name: protocol for name, protocol in (sections["data"].get("sets") or {}).items() if name in read}
-    return {"sets": own} if own else {}
-
-
-def _sections(values: Mapping[str, Any], *groups: str) -> dict[str, Any]:
-    # A stored configuration may lack a group; that shows as a difference.
-    return {group: values.get(group) or {} for group in groups}
-
-
-def _without(section: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if key not in keys}
+def _name_at(path: str, values: Mapping[str, Any]) -> str:
+    value: Any = values
+    for key in path.split("."):
+        value = value[key]
+    require_name(path, str(value))
+    return str(value)

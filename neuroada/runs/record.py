@@ -30,7 +30,7 @@ from neuroada.runs.files import (
     RESULT_FILE,
     write_whole,
 )
-from neuroada.runs.identity import changed_keys, identity
+from neuroada.runs.identity import changed_keys, differences
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +108,7 @@ class RunRecord:
         if not path.is_file():
             return
         stored: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        changes = changed_keys(identity(stored), identity(self._values))
-        if stored.get("seed") != self._values["seed"]:
-            changes.append(f"seed: {stored.get('seed')} there, {self._values['seed']} here")
+        changes = differences(stored, self._values)
         if changes:
             num_more = len(changes) - _NUM_SHOWN
             shown = [*changes[:_NUM_SHOWN], *([f"and {num_more} more"] if num_more > 0 else [])]

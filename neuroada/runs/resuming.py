@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line, resolved
 from neuroada.runs.files import CONFIG_FILE
-from neuroada.runs.identity import changed_keys, identity
+from neuroada.runs.identity import changed_keys, differences
 
 RESUME_MODES = ("auto", "never")
 _ABSENT = object()
@@ -30,12 +30,10 @@ def resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConf
     stored = read_config(folder)
     keys = [key for key in typed if key != "resume" and not key.startswith("hydra")]
     before, now = (_values_of(keys, config) for config in (stored, settled))
-    if {*before, *now} != set(keys):
-        # An experiment, or another choice that spreads over groups: compare all that counts.
-        before, now = (
-            {**identity(values), "seed": values.get("seed")} for values in (resolved(stored), resolved(settled))
-        )
-    changes = changed_keys(before, now)
+    if {*before, *now} == set(keys):
+        changes = changed_keys(before, now)
+    else:  # an experiment, or another choice that spreads over groups: compare all that counts
+        changes = differences(resolved(stored), resolved(settled))
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
     stored.resume = "auto"  # a run that once started over is continued now

@@ -21,7 +21,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line, resolved
 from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
 from neuroada.runs.folders import REJECTED, without_hydra
-from neuroada.runs.identity import identity
+from neuroada.runs.identity import differences
 from neuroada.runs.settling import settle
 
 
@@ -164,7 +164,7 @@ def _mark_if_finished(job: Job, folder: Path) -> bool:
 def _is_of(result: dict[str, Any], values: dict[str, Any]) -> bool:
     stored: Any = result.get("config")
     try:
-        return identity(stored) == identity(values) and stored.get("seed") == values["seed"]
+        return not differences(stored, values)
     except (KeyError, TypeError, AttributeError):
         return False
 

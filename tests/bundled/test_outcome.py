@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
-from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
+from neuroada.runs.settling import settle
 from neuroada.training.distributed.launch import launch
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

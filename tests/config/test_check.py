@@ -202,8 +202,30 @@ def test_a_part_needs_all_its_arguments(checked: Checked) -> None:
     assert line == f"callbacks.stop.monitor: {target} needs this argument; add callbacks.stop.monitor=..."
 
 
-def test_a_method_without_a_name_could_not_name_its_folder(checked: Checked) -> None:
-    assert "method.name: has no value; it names the run folder" in mistakes_of(checked, "~method.name")
+def test_a_method_needs_a_name_and_a_label(checked: Checked) -> None:
+    assert mistakes_of(checked, "~method.name") == ["method.name: has no value; reports name the method by it"]
+    assert mistakes_of(checked, "~method.label") == ["method.label: has no value; it names the run folder"]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("method.label=../../x", "method.label=../../x: use letters, digits, '_', '-', '+' and '.'"),
+        ("method.name=a/b", "method.name=a/b: use letters, digits, '_', '-', '+' and '.'"),
+        ("job.name=..", "job.name=..: use letters, digits, '_', '-', '+' and '.'"),
+        ("job.depends_on=[modle.dtype]", "job.depends_on: no group or key modle; did you mean model?"),
+        ("job.but_not_on=[modle]", "job.but_not_on: no group or key modle; did you mean model?"),
+        ("job.depends_on=???", "job.depends_on: has no value; give one with job.depends_on=..."),
+        ("job.folder=same", "job.folder=same: has no {digest}, which tells runs apart; add it"),
+        ("job.folder='{model.nmae}-{digest}'", "model.nmae: has no value; it names the run folder"),
+        (
+            "job.folder='{model.name_or_path}-{digest}' model.name_or_path=a/b",
+            "model.name_or_path=a/b: use letters, digits, '_', '-', '+' and '.'",
+        ),
+    ],
+)
+def test_what_names_a_run_folder_is_checked(checked: Checked, override: str, line: str) -> None:
+    assert mistakes_of(checked, *override.split()) == [line]
 
 
 def test_another_optimizer_brings_its_own_arguments(checked: Checked) -> None:

@@ -1,7 +1,5 @@
 """One table over many runs: finished ones in rows, a dash where a number is missing."""
 
-import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,8 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.config.schema import JobConfig, RunConfig
+from neuroada.config.schema import RunConfig
 from neuroada.jobs.compare import compare, runs_table, shown_p
-from neuroada.runs.identity import run_folder
 from neuroada.runs.listing import Run
 
 StoreResult = Callable[..., Path]
@@ -154,13 +151,3 @@ def test_runs_without_predictions_are_not_tested(
 @pytest.mark.parametrize(("p", "text"), [(1.0, "1.000"), (0.0421, "0.042"), (0.001, "0.001"), (0.0009, "<0.001")])
 def test_small_chances_are_bounded(p: float, text: str) -> None:
     assert shown_p(p) == text
-
-
-def test_its_folder_is_named_by_what_is_compared() -> None:
-    def folder(**changed: Any) -> str:
-        return run_folder({**dataclasses.asdict(RunConfig(job=JobConfig("compare", "f"))), **changed})
-
-    same = {folder(), folder(seed=3), folder(model={"name": "m"}), folder(optimizer={"lr": 1})}
-    assert len(same) == 1
-    assert len(same | {folder(runs="elsewhere"), folder(baseline="outputs/a")}) == 3
-    assert re.fullmatch(r"compare/[0-9a-f]{8}", same.pop())

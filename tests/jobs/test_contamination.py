@@ -13,9 +13,9 @@ from neuroada.config.check import check
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.contamination import contamination
-from neuroada.runs.settling import settle
 from neuroada.runs.folders import register
 from neuroada.runs.identity import run_folder
+from neuroada.runs.settling import settle
 
 Row = Callable[[int], dict[str, Any]]
 CONF = Path(__file__).resolve().parents[2] / "conf"

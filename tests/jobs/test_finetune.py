@@ -147,7 +147,7 @@ def test_checkpoint_holds_the_adapter_and_plain_values_only(make_run: MakeRun, t
 
 def test_method_none_scores_the_base_without_training(make_run: MakeRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    finetune(make_run("method=none"), folder)
+    finetune(make_run("job=finetune", "method=none"), folder)
     assert not (folder / "adapter").exists()
     assert json.loads((folder / "result.json").read_text())["budget"]["trainable"] == 0
 

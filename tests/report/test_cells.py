@@ -39,6 +39,14 @@ def test_what_was_not_recorded_is_no_estimate(store_sweep: StoreSweep) -> None:
     assert not group.has("AddSub")
 
 
+def test_runs_of_several_versions_are_compared_by_one_declaration(made_up: MakeResult) -> None:
+    earlier, present = (made_up("m", "t", 1, seed, {"boolq": 50}) for seed in (1, 2))
+    present["config"]["job"] |= {"depends_on": ["model", "optimizer"], "but_not_on": []}
+    present["config"]["data"] = {"dir": "/elsewhere"}
+    [cell] = group_of(earlier, present).cells
+    assert len(cell.runs) == 2
+
+
 def test_a_seed_that_is_there_twice_counts_once(made_up: MakeResult) -> None:
     group = group_of(*[made_up("m", "t", 1, seed, {"boolq": accuracy}) for seed, accuracy in [(1, 50), (1, 60)]])
     assert [cell.estimate("macro") for cell in group.cells] == [Estimate((50.0,))]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from neuroada.runs.earlier import adapter_directory, read_config, runs_of
 from omegaconf import OmegaConf
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.runs.earlier import adapter_directory, read_config, runs_of
 from neuroada.runs.identity import run_folder
 
 Checked = Callable[..., RunConfig]
@@ -215,6 +215,7 @@ class TestAdapterOnItsOwn:
         assert run.method == {
             "_target_": "neuroada.methods.methods.NeuroAda",
             "name": "neuroada",
+            "label": "neuroada-k5",
             "selection": "smallest",
             "selection_seed": 3,
         }

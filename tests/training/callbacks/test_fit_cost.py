@@ -33,6 +33,6 @@ def test_peak_memory_is_that_of_a_process_that_holds_torch(make_run: MakeRun, tm
 
 
 def test_a_base_has_no_cost_of_training(make_run: MakeRun, tmp_path: Path) -> None:
-    result = result_of(make_run("method=none"), tmp_path / "run")
+    result = result_of(make_run("job=finetune", "method=none"), tmp_path / "run")
     assert "memory" not in result
     assert "tokens_per_second" not in result["timings"]

@@ -1,0 +1,16 @@
+"""The device that a run would use on this machine."""
+
+import torch
+
+
+def run_device(accelerator: str) -> str:
+    """``cpu``, or the name of the first GPU; an accelerator that this machine lacks is called as in the configuration.
+
+    Args:
+        accelerator: ``trainer.accelerator``; ``auto`` is the GPU if there is one.
+    """
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu" if accelerator == "auto" else accelerator
