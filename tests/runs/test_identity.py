@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from neuroada.runs.earlier import settle
 from omegaconf import DictConfig
 
 from neuroada.config.errors import UserError
@@ -20,6 +19,7 @@ from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.runs import identity as identity_module
 from neuroada.runs.folders import without_hydra
 from neuroada.runs.identity import changed_keys, differences, identity, run_folder
+from neuroada.runs.settling import settle
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

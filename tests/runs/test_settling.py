@@ -1,103 +1,22 @@
-"""What ``resume`` and ``adapter`` bring in, and what they refuse."""
+"""What ``adapter`` brings in and refuses, and what a typed backbone or budget replaces."""
 
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from neuroada.runs.earlier import adapter_directory, read_config, runs_of
-from omegaconf import OmegaConf
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.identity import run_folder
+from neuroada.runs.settling import runs_of
 
 Checked = Callable[..., RunConfig]
 StoreRun = Callable[..., Path]
 StoreAdapter = Callable[..., Path]
-
-
-class TestResume:
-    def test_the_stored_configuration_is_taken_whole(self, checked: Checked, store_run: StoreRun) -> None:
-        overrides = ("budget=top5", "seed=7", "optimizer.lr=0.5", "data.dir=/elsewhere", "callbacks=none")
-        folder = store_run(*overrides)
-        assert checked(f"resume={folder}") == checked(*overrides)
-
-    @pytest.mark.parametrize(
-        "override",
-        [
-            "seed=7",
-            "budget=top5",
-            "budget.top_k=5",
-            "model=bundled",
-            "trainer=default",
-            "optimizer.lr=0.01",
-            "evaluation.limit=null",
-            "hydra.job.name=other",
-        ],
-    )
-    def test_what_is_stored_may_be_repeated(self, checked: Checked, store_run: StoreRun, override: str) -> None:
-        folder = store_run("budget=top5", "seed=7", "optimizer.lr=0.01")
-        assert checked(f"resume={folder}", override).seed == 7
-
-    @pytest.mark.parametrize(
-        ("override", "change"),
-        [
-            ("seed=8", "seed: 7 there, 8 here"),
-            ("budget=top1", "budget.top_k: 5 there, 1 here"),
-            ("optimizer.lr=0.1", "optimizer.lr: 0.01 there, 0.1 here"),
-            ("evaluation.limit=3", "evaluation.limit: null there, 3 here"),
-            ("data.dir=/other", "data.dir: data there, /other here"),
-            ("job=evaluate", "job.name: finetune there, evaluate here"),
-            ("debug=one_step", "trainer.max_steps: -1 there, 1 here"),
-            ("+typo=1", "typo: null there, 1 here"),
-            ("sweep=seeds", "seed: 7 there, 42 here"),
-        ],
-    )
-    def test_a_changed_key_is_refused_with_both_values(
-        self, checked: Checked, store_run: StoreRun, override: str, change: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("NEUROADA_DATA", raising=False)
-        folder = store_run("budget=top5", "seed=7", "optimizer.lr=0.01")
-        with pytest.raises(UserError) as caught:
-            checked(f"resume={folder}", override)
-        assert str(caught.value).startswith(f"resume={folder}: a resumed run keeps its configuration, but ")
-        assert change in str(caught.value)
-
-    def test_an_experiment_may_be_repeated(self, checked: Checked, store_run: StoreRun) -> None:
-        folder = store_run("experiment=llama_7b/math_top1")
-        assert checked(f"resume={folder}", "experiment=llama_7b/math_top1").model.name == "llama_7b"
-        with pytest.raises(UserError, match=r"budget\.top_k: 1 there, 20 here"):
-            checked(f"resume={folder}", "experiment=llama_7b/math_top20")
-
-    def test_a_run_that_once_started_over_is_continued(self, checked: Checked, store_run: StoreRun) -> None:
-        assert checked(f"resume={store_run('resume=never')}").resume == "auto"
-
-    def test_other_folders_are_refused(self, checked: Checked, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match="resume=nevr: give auto, never, or a run folder; there is no nevr/config"):
-            checked("resume=nevr")
-        with pytest.raises(UserError, match=r"there is no .*config\.yaml to continue from"):
-            checked(f"resume={tmp_path}")
-
-    @pytest.mark.parametrize("content", ["a: [1", "- 1\n- 2", "5", "", "\x00", "seed: 42"])
-    def test_a_damaged_configuration_is_refused(self, checked: Checked, tmp_path: Path, content: str) -> None:
-        (tmp_path / "config.yaml").write_text(content)
-        with pytest.raises(UserError, match=r"config\.yaml is (damaged|not a configuration)"):
-            checked(f"resume={tmp_path}")
-
-    def test_a_configuration_spoilt_by_hand_is_checked(self, checked: Checked, store_run: StoreRun) -> None:
-        folder = store_run()
-        stored = read_config(folder)
-        stored.budget.top_k = 0
-        del stored["scheduler"]
-        OmegaConf.save(stored, folder / "config.yaml")
-        with pytest.raises(UserError) as caught:
-            checked(f"resume={folder}")
-        assert str(caught.value).splitlines()[1:] == [
-            "  - budget.top_k=0: must be at least 1",
-            "  - scheduler: has no value",
-        ]
 
 
 class TestBase:
@@ -106,8 +25,12 @@ class TestBase:
         assert checked("job=evaluate", *overrides).method["name"] == "none"
 
     def test_a_method_without_an_adapter_is_refused(self, checked: Checked) -> None:
-        with pytest.raises(UserError, match="method=neuroada: job=evaluate trains nothing; give the adapter"):
-            checked("job=evaluate", "method=neuroada")
+        with pytest.raises(UserError, match="method=lora: job=evaluate trains nothing; give the adapter"):
+            checked("job=evaluate", "method=lora")
+
+    def test_a_method_that_trains_nothing_is_an_evaluation(self, checked: Checked) -> None:
+        assert checked("method=none").job.name == "evaluate"
+        assert checked("method=none", "job=budget").job.name == "budget"
 
 
 @pytest.fixture
@@ -133,12 +56,8 @@ class TestAdapterOfARun:
     ) -> None:
         run = checked("job=evaluate", f"adapter={run_with_adapter / inner}")
         trained = checked(f"resume={run_with_adapter}")
-        assert (run.model, run.task, run.budget, run.method) == (
-            trained.model,
-            trained.task,
-            trained.budget,
-            trained.method,
-        )
+        assert (run.model, run.task, run.budget) == (trained.model, trained.task, trained.budget)
+        assert run.method == {"name": "neuroada", "label": "neuroada-k1", "selection": "random", "selection_seed": 5}
         assert run.evaluation.limit is None
 
     def test_a_slash_at_the_end_names_no_other_adapter(self, checked: Checked, run_with_adapter: Path) -> None:
@@ -184,7 +103,7 @@ class TestAdapterOfARun:
         assert str(caught.value).startswith(message.format(run_with_adapter / "adapter"))
 
     def test_no_method_and_an_adapter_contradict_each_other(self, checked: Checked, run_with_adapter: Path) -> None:
-        with pytest.raises(UserError, match="method=none scores the bare base, but adapter="):
+        with pytest.raises(UserError, match=r"method=none: the adapter in .* was trained with neuroada; leave it out"):
             checked("job=evaluate", f"adapter={run_with_adapter}", "method=none")
 
     def test_merging_takes_the_same(self, checked: Checked, run_with_adapter: Path) -> None:
@@ -226,13 +145,13 @@ class TestAdapterOnItsOwn:
         directory = store_adapter(base_model_name_or_path=None, revision=None)
         assert checked("job=evaluate", f"adapter={directory}", "model=llama_7b").model.name == "llama_7b"
 
-    @pytest.mark.parametrize("content", ["{", "[]", "5", "null", "", '{"top_k": 1}', '{"peft_type": "NEUROADA"}'])
+    @pytest.mark.parametrize("content", ["{", "[]", "5", "null", "", '{"top_k": 1}', '{"peft_type": 1}'])
     def test_a_damaged_description_is_refused(
         self, checked: Checked, store_adapter: StoreAdapter, content: str
     ) -> None:
         directory = store_adapter()
         (directory / "adapter_config.json").write_text(content)
-        with pytest.raises(UserError, match=r"adapter_config\.json is (damaged|not a NeuroAda adapter's)"):
+        with pytest.raises(UserError, match=r"adapter_config\.json is (damaged|not an adapter's)"):
             checked("job=evaluate", f"adapter={directory}")
 
     def test_values_of_the_wrong_type_are_refused(self, checked: Checked, store_adapter: StoreAdapter) -> None:
@@ -292,35 +211,162 @@ class TestPeftAdapter:
     @pytest.fixture
     def lora(self, store_adapter: StoreAdapter) -> Path:
         directory = store_adapter()
-        header = {"peft_type": "LORA", "base_model_name_or_path": "nobody/Some-Model.7B", "revision": None}
+        header = {
+            "peft_type": "LORA",
+            "base_model_name_or_path": "nobody/Some-Model.7B",
+            "revision": None,
+            "r": 4,
+            "target_modules": ["q_proj"],
+        }
         (directory / "adapter_config.json").write_text(json.dumps(header))
         return directory
 
-    def test_it_names_its_base_and_is_a_method(self, checked: Checked, lora: Path) -> None:
+    def test_it_names_its_base_and_its_method(self, checked: Checked, lora: Path) -> None:
         run = checked("job=evaluate", f"adapter={lora}")
         assert (run.model.name, run.model.name_or_path) == ("some_model_7b", "nobody/Some-Model.7B")
-        assert run.method["name"] == "peft-lora"
+        assert run.method == {"name": "lora", "label": "lora-r4"}
+        assert run.model.target_modules == ["q_proj"]
         assert run.adapter == str(lora)
+
+    def test_a_run_of_this_project_around_it_knows_the_method(
+        self, checked: Checked, lora: Path, store_run: StoreRun
+    ) -> None:
+        folder = store_run("method=dora", "budget.match=neuroada", "budget.top_k=5")
+        lora.rename(folder / "adapter")
+        assert checked("job=merge", f"adapter={folder}").method == {"name": "dora", "label": "dora-neuroada-k5"}
 
     def test_a_typed_base_wins(self, checked: Checked, lora: Path) -> None:
         assert checked("job=evaluate", f"adapter={lora}", "model=llama_7b").model.name == "llama_7b"
 
+    @pytest.mark.parametrize("override", ["budget=top5", "budget.trainable=100", "method.settings.r=2"])
+    def test_its_size_and_settings_cannot_be_changed(self, checked: Checked, lora: Path, override: str) -> None:
+        with pytest.raises(UserError, match=rf"{override.partition('=')[0]}: the adapter in .* has its own size"):
+            checked("job=evaluate", "method=lora", override, f"adapter={lora}")
+
+    def test_it_is_scored_in_turn_with_others(
+        self, checked: Checked, lora: Path, store_run: StoreRun, store_adapter: StoreAdapter
+    ) -> None:
+        own = store_run("model.name_or_path=nobody/Some-Model.7B", "model.name=some_model_7b", name="own")
+        store_adapter(own)
+        run = checked("job=evaluate", f"adapter=[{lora},{own}]", "model.revision=null")
+        assert [one.method["label"] for one, _ in runs_of(run, Path("below"))] == ["lora-r4", "neuroada-k1"]
+
+
+class TestFolderOfSomebodyElse:
+    """Nothing of a received run folder is run, interpolated, or allowed to name a path."""
+
+    @pytest.fixture
+    def received(self, store_run: StoreRun, store_adapter: StoreAdapter) -> Path:
+        folder = store_run()
+        store_adapter(folder)
+        return folder
+
+    def changed(self, folder: Path, old: str, new: str) -> Path:
+        file = folder / "config.yaml"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+        return folder
+
+    @pytest.mark.parametrize("job", ["evaluate", "merge"])
+    def test_no_class_of_it_is_named_by_the_run(self, checked: Checked, received: Path, job: str) -> None:
+        evil = "_target_: os.makedirs\n  settings:\n    _target_: numpy.savetxt\n    fname: stolen\n"
+        self.changed(received, "_target_: neuroada.methods.neuroada.NeuroAda\n", evil)
+        run = checked(f"job={job}", f"adapter={received}")
+        assert run.method == {
+            "name": "neuroada",
+            "label": "neuroada-k1",
+            "selection": "magnitude",
+            "selection_seed": 0,
+        }
+
+    @pytest.mark.parametrize("job", ["evaluate", "merge"])
+    @pytest.mark.parametrize("old", ["name: bundled\n  name_or_path: bundled", "seed: 42"])
+    def test_an_interpolation_is_refused_and_not_resolved(
+        self, checked: Checked, received: Path, job: str, old: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+        self.changed(
+            received, old, old + "\n  revision: ${oc.env:SECRET_TOKEN}" if "name" in old else "seed: ${oc.env:X}"
+        )
+        with pytest.raises(UserError) as caught:
+            checked(f"job={job}", f"adapter={received}")
+        assert "holds the interpolation" in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("job", ["evaluate", "merge"])
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("name: neuroada\n", "name: ../../escaped\n"),
+            ("label: neuroada-k1", "label: ../../escaped"),
+            ("name: bundled\n  name_or_path", "name: ../../escaped\n  name_or_path"),
+        ],
+    )
+    def test_a_name_that_would_be_a_path_is_refused(
+        self, checked: Checked, composed: Callable[..., Any], received: Path, job: str, old: str, new: str
+    ) -> None:
+        self.changed(received, old, new)
+        overrides = (f"job={job}", f"adapter={received}")
+        with pytest.raises(UserError, match=r"(name|label)=\.\./\.\./escaped: use letters"):
+            checked(*overrides)
+        assert composed(*overrides).hydra.run.dir == "outputs/rejected"
+
+
+class TestBackboneByItsPath:
+    def test_without_layers_named_those_of_the_default_model_do_not_count(self, checked: Checked) -> None:
+        assert checked("model.name_or_path=gpt2").model.target_modules is None
+        assert checked("model.name_or_path=gpt2", "model.target_modules=[c_attn]").model.target_modules == ["c_attn"]
+        typed = checked("model=llama_7b", "model.name_or_path=mirror/llama")
+        assert typed.model.target_modules == checked("model=llama_7b").model.target_modules
+
+
+class TestBudget:
+    @pytest.mark.parametrize(
+        ("override", "key"), [("budget.trainable=1000", "trainable"), ("budget.percent=0.5", "percent")]
+    )
+    def test_a_typed_size_replaces_the_group_s(self, checked: Checked, override: str, key: str) -> None:
+        budget = checked("budget=top20", override).budget
+        assert budget.top_k is None
+        assert getattr(budget, key) is not None
+
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
-            (["job=evaluate", "budget=top5"], "budget: .* holds an adapter of the peft library"),
-            (["job=merge"], "only job=evaluate can be done"),
+            (
+                ["budget.trainable=1000", "budget.top_k=2"],
+                "budget: top_k=2 and trainable=1000 were both given; give one",
+            ),
+            (["budget.trainable=1000", "budget.percent=1"], "budget: trainable=1000 and percent=1.0 were both given"),
+            (["budget.match=lora"], "budget.match=lora: choose one of neuroada, masked"),
+            (["budget.match=neuroada", "budget.trainable=9"], "budget.match=neuroada: needs budget.top_k"),
+            (["budget.percent=0"], "budget.percent=0.0: must lie above 0"),
+            (["budget.trainable=0"], "budget.trainable=0: must be at least 1"),
         ],
     )
-    def test_what_it_does_not_have_is_refused(
-        self, checked: Checked, lora: Path, overrides: list[str], message: str
+    def test_sizes_that_contradict_each_other_are_refused(
+        self, checked: Checked, overrides: list[str], message: str
     ) -> None:
-        with pytest.raises(UserError, match=message):
-            checked(*overrides, f"adapter={lora}")
+        with pytest.raises(UserError) as caught:
+            checked(*overrides)
+        assert message in str(caught.value)
 
-    def test_it_is_scored_alone(self, checked: Checked, lora: Path) -> None:
-        with pytest.raises(UserError, match="an adapter of the peft library is scored alone"):
-            checked("job=evaluate", f"adapter=[{lora}]")
+    @pytest.mark.parametrize(
+        ("overrides", "label"),
+        [
+            ([], "neuroada-k1"),
+            (["budget.trainable=1000"], "neuroada-n1000"),
+            (["budget.percent=0.5"], "neuroada-p0.5"),
+            (["method=lora"], "lora-r8"),
+            (["method=lora", "method.settings.r=16"], "lora-r16"),
+            (["method=lora", "budget.match=neuroada", "budget.top_k=5"], "lora-neuroada-k5"),
+            (["method=masked", "budget.match=neuroada", "budget.top_k=5"], "masked-k5"),
+            (["method=supertuning"], "supertuning-s0.99"),
+            (["method=ia3"], "ia3"),
+        ],
+    )
+    def test_the_label_tells_the_size(self, checked: Checked, overrides: list[str], label: str) -> None:
+        assert checked(*overrides).method["label"] == label
 
 
 def test_an_adapter_is_found_in_its_run(store_run: StoreRun, store_adapter: StoreAdapter) -> None:
