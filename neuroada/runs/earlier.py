@@ -123,7 +123,15 @@ def _resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictCon
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
     stored.resume = "auto"  # a run that once started over is continued now
+    _add_what_earlier_versions_lack(stored, settled)
     return stored
+
+
+def _add_what_earlier_versions_lack(stored: DictConfig, settled: DictConfig) -> None:
+    if "depends_on" not in stored.job and stored.job.name == settled.job.name:
+        stored.job = settled.job
+    if "label" not in stored.method:
+        stored.method.label = stored.method.name
 
 
 def _values_of(keys: Sequence[str], config: DictConfig) -> dict[str, Any]:
