@@ -265,12 +265,9 @@ class TestDecisions:
     def test_a_key_changes_the_folders_of_the_jobs_that_depend_on_it(
         self, configurations: dict[str, dict[str, Any]], path: str, jobs: str
     ) -> None:
-        changed = {
-            job
-            for job, values in configurations.items()
-            if run_folder(with_another(values, path)) != run_folder(values)
-        }
-        assert changed == set(jobs.split())
+        before = {job: run_folder(values) for job, values in configurations.items()}
+        after = {job: run_folder(with_another(values, path)) for job, values in configurations.items()}
+        assert {job for job in before if after[job] != before[job]} == set(jobs.split())
 
 
 class TestRunsThatOnceSharedAFolder:

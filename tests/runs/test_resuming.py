@@ -67,14 +67,6 @@ class TestResume:
         with pytest.raises(UserError, match=r"budget\.top_k: 1 there, 20 here"):
             checked(f"resume={folder}", "experiment=llama_7b/math_top20")
 
-    def test_a_run_of_a_version_without_declarations_is_continued(self, checked: Checked, store_run: StoreRun) -> None:
-        folder = store_run("seed=7")
-        stored = read_config(folder)
-        del stored.job["depends_on"], stored.job["but_not_on"], stored.job["folder"], stored.method["label"]
-        OmegaConf.save(stored, folder / "config.yaml")
-        run = checked(f"resume={folder}")
-        assert (run.seed, run.job, run.method["label"]) == (7, checked().job, "neuroada")
-
     def test_a_run_that_once_started_over_is_continued(self, checked: Checked, store_run: StoreRun) -> None:
         assert checked(f"resume={store_run('resume=never')}").resume == "auto"
 
