@@ -13,6 +13,7 @@ from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
+from neuroada.tasks.protocols import PROTOCOLS
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("method", "optimizer", "trainer")
@@ -119,9 +120,20 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     if not _section(values, "method").get("name"):
         yield "method.name: has no value; it names the run folder"
     yield from wrong_rates(_section(values, "optimizer"))
+    yield from _protocol_rules(_section(_section(values, "data"), "protocols"))
     yield from _trainer_rules(_section(values, "trainer"))
     yield from _job_rules(values)
     yield from _decoding_rules(values)
+
+
+def _protocol_rules(protocols: Mapping[str, Any]) -> Iterator[str]:
+    for name, node in protocols.items():
+        key = f"data.protocols.{name}"
+        if name in PROTOCOLS:
+            yield f"{key}: {name} is a protocol of this package; give yours another name"
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            yield f"{key}={shown(node)}: names no class; give it a _target_, the full name of a protocol's class"
+        yield from wrong_arguments(node, key)
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

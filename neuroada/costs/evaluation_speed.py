@@ -37,6 +37,7 @@ from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
 from neuroada.runs.earlier import adapter_directory
+from neuroada.runs.protocols import protocols_of
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,8 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
     evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
     tokenizer = loading.load_tokenizer(run.model)
-    data = InstructionDataModule(replace(run.task, train=[]), run.data, evaluation, tokenizer, run.seed)
+    task, protocols = replace(run.task, train=[]), protocols_of(run.data)
+    data = InstructionDataModule(task, run.data, evaluation, tokenizer, run.seed, protocols=protocols)
     data.prepare_data()
     data.setup()
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)

@@ -14,7 +14,7 @@ from neuroada.data.catalog import Dataset
 from neuroada.data.encoding import Encoded
 from neuroada.data.sampling import MicroBatch, StepBatchSampler
 from neuroada.data.token_cache import TokenisedRows
-from neuroada.tasks.prompts import Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol
 
 
 @dataclass(frozen=True)

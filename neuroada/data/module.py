@@ -24,7 +24,8 @@ from neuroada.data.rows import read_rows
 from neuroada.data.sampling import BudgetBatches, StepBatchSampler, accumulation
 from neuroada.data.token_cache import Recipe, TokenisedRows, report_lost_completions, tokenised
 from neuroada.data.training_sets import TrainingSets
-from neuroada.tasks.prompts import PROTOCOLS, Example
+from neuroada.tasks.protocol import Example, Protocol
+from neuroada.tasks.protocols import PROTOCOLS
 
 LIMIT_SEED = 42
 """Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
@@ -53,6 +54,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         seed: int,
         trained_on: TaskConfig | None = None,
         validation: ValidationConfig | None = None,
+        protocols: Mapping[str, Protocol] = PROTOCOLS,
     ) -> None:
         super().__init__()
         self._task = task
@@ -60,7 +62,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._evaluation = evaluation
         self._tokenizer = tokenizer
         self._seed = seed
-        known = with_own(data.sets)
+        known = with_own(data.sets, protocols)
         self._training = TrainingSets(task, Path(data.dir), known)
         self._trained_on = self._training if trained_on is None else TrainingSets(trained_on, Path(data.dir), known)
         names = evaluation.benchmarks if evaluation.benchmarks is not None else task.benchmarks
@@ -225,13 +227,13 @@ class InstructionDataModule(lightning.LightningDataModule):
         return self._items(file, examples)
 
     def _items(self, file: DataFile, examples: list[Example]) -> BenchmarkItems:
-        protocol = PROTOCOLS[file.dataset.protocol]
+        protocol = file.dataset.protocol
         prompts = encode_prompts(examples, protocol, self._tokenizer)
         return BenchmarkItems(file.dataset, file.split, protocol, examples, prompts)
 
     def _tokenised(self, file: DataFile) -> datasets.Dataset:
         cleaned_of = tuple(test.sha256(self._dir) for test in self._training.clean_of)
-        protocol = PROTOCOLS[file.dataset.protocol]
+        protocol = file.dataset.protocol
         recipe = Recipe(protocol, self._tokenizer, self._data.max_length, self._task.loss_on, cleaned_of)
         read = functools.partial(self._training.examples, file)
         return tokenised(file.dataset.name, file.sha256(self._dir), recipe, read)

@@ -57,7 +57,7 @@ class Decoding:
             configs = [_config(tokenizer, length, keywords) for length in lengths]
         except ValueError as error:
             raise UserError(f"evaluation.generation: {first_line(error)}") from error
-        openings = [_opening(tokenizer, items.protocol.trigger) for items in benchmarks]
+        openings = [_opening(tokenizer, items.protocol.opening) for items in benchmarks]
         return cls(configs, openings, _engine(evaluation))
 
 
@@ -98,6 +98,6 @@ def _num_beams(keywords: Mapping[str, Any]) -> int:
     return keywords.get("num_beams") or 1
 
 
-def _opening(tokenizer: PreTrainedTokenizerBase, trigger: str) -> list[int]:
-    # The space that ends a trigger is most tokenizers' first character of the answer's token.
-    return tokenizer.encode(trigger.rstrip(), add_special_tokens=False)
+def _opening(tokenizer: PreTrainedTokenizerBase, opening: str) -> list[int]:
+    # Most tokenizers put a space at the end into the token of the word that follows.
+    return tokenizer.encode(opening.rstrip(), add_special_tokens=False)

@@ -19,6 +19,7 @@ from neuroada.decoding.settings import Decoding
 from neuroada.methods.methods import Method
 from neuroada.runs.earlier import read_config
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
+from neuroada.runs.protocols import protocols_of
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
@@ -79,7 +80,10 @@ def prepare(run: RunConfig, folder: Path, trained_on: TaskConfig | None = None) 
     method: Method = instantiate(run.method, _convert_="all")
     budget = method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k)
     tokenizer = loading.load_tokenizer(run.model)
-    data = InstructionDataModule(run.task, run.data, run.evaluation, tokenizer, run.seed, trained_on, run.validation)
+    protocols = protocols_of(run.data)
+    data = InstructionDataModule(
+        run.task, run.data, run.evaluation, tokenizer, run.seed, trained_on, run.validation, protocols
+    )
     scoring = BenchmarkScoring(folder, tokenizer)
     trainer = build_trainer(run, folder, [scoring])
     if run.task.train:  # who only scores need not divide training batches over the ranks
@@ -113,7 +117,7 @@ def _trained_on(run: RunConfig) -> TaskConfig:
     paths = run.adapter if isinstance(run.adapter, list) else [run.adapter]
     unknown = replace(run.task, train=[])
     tasks = [_task_of_adapter(Path(path)) for path in paths]
-    known = with_own(run.data.sets)
+    known = with_own(run.data.sets, protocols_of(run.data))
     if not tasks[0] or any(task != tasks[0] for task in tasks):
         return unknown
     if any(name not in known for names in tasks[0].values() for name in names):

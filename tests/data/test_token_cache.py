@@ -17,7 +17,9 @@ from neuroada.config.errors import UserError
 from neuroada.data import token_cache as module
 from neuroada.data.encoding import encode_all
 from neuroada.data.token_cache import Recipe, TokenisedRows, content_hash, tokenised
-from neuroada.tasks.prompts import COMMONSENSE, MATH, Example
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH
+from neuroada.tasks.protocol import Example
 
 EXAMPLES = [
     Example(index, f"How many? {'very ' * (index % 5)}{index}", f"It is {index}.", str(index)) for index in range(30)

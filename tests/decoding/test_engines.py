@@ -21,7 +21,7 @@ from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
-from neuroada.tasks.prompts import COMMONSENSE
+from neuroada.tasks.commonsense import COMMONSENSE
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:

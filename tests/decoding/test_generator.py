@@ -16,7 +16,8 @@ from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.decoding.generator import Generator, context_length
 from neuroada.decoding.settings import Decoding
 from neuroada.decoding.verified import VerifiedDecoder
-from neuroada.tasks.prompts import COMMONSENSE, MATH
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH
 
 GREEDY = {"do_sample": False, "num_beams": 1}
 
