@@ -9,8 +9,6 @@ are equally likely to within rounding, batches of another shape can choose the o
 Machines are shared, so two clocks are read: the wall clock (``step_ms``, which speeds and speed-ups are made of) and
 the CPU time of this process, all its threads together (``cpu_ms``), which other work on the machine moves far less. On
 a GPU the CPU time says nothing of the GPU's.
-
-Shapes: B prompts of a batch, N new tokens.
 """
 
 import logging
@@ -23,7 +21,6 @@ from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor
 from transformers import PreTrainedModel
 
 import neuroada
@@ -45,8 +42,8 @@ PLAIN = "plain"
 ENGINE = "engine"
 PLAIN_BATCH_SIZE = 16
 
-Answers = Iterator[tuple[int, PromptBatch, Tensor]]
-"""Of each batch: the place of its benchmark, the batch, and (B, N) new tokens."""
+Answers = Iterator[tuple[int, PromptBatch, list[list[int]]]]
+"""Of each batch: the place of its benchmark, the batch, and the new tokens of each prompt."""
 Written = Mapping[tuple[int, int], tuple[int, ...]]
 """(place of the benchmark, ``Example.index``) -> new tokens, the end token included where there is one."""
 
@@ -66,10 +63,9 @@ class _Questions:
     def plain(self) -> Answers:
         for place, (items, config) in enumerate(zip(self.data.benchmarks, self.decoding.configs, strict=True)):
             prompts = [(example.index, ids) for example, ids in zip(items.examples, items.prompts, strict=True)]
-            assert config.pad_token_id is not None
             for start in range(0, len(prompts), PLAIN_BATCH_SIZE):
-                batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE], config.pad_token_id)
-                yield place, batch, generate(self.model, batch, config)
+                batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE])
+                yield place, batch, generate(self.model, batch["prompts"], config)
 
     def _prompt(self, place: int, index: int) -> list[int]:
         items = self.data.benchmarks[place]
@@ -78,10 +74,8 @@ class _Questions:
 
     def alone(self, place: int, index: int) -> tuple[int, ...]:
         """The new tokens of one item that nothing else is answered with."""
-        config = self.decoding.configs[place]
-        assert config.pad_token_id is not None
-        batch = collate_prompts([(index, self._prompt(place, index))], config.pad_token_id)
-        return _up_to(generate(self.model, batch, config)[0].tolist(), config.eos_token_id)
+        (new,) = generate(self.model, [self._prompt(place, index)], self.decoding.configs[place])
+        return tuple(new)
 
     def gap(self, place: int, index: int, best: Sequence[int], other: Sequence[int]) -> float:
         """By how much the first token that differs is likelier in ``best``, as a difference of logits."""
@@ -122,7 +116,7 @@ def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
     rounds: dict[str, list[_Round]] = {name: [] for name in methods}
     for _ in track(range(run.benchmark.repeats), description=shape):
         for name, answers in methods.items():
-            rounds[name].append(_timed(answers, questions.decoding, device))
+            rounds[name].append(_timed(answers, device))
     shared = {
         "scope": run.benchmark.scope,
         "shape": shape,
@@ -162,7 +156,7 @@ def _shape(run: RunConfig, questions: _Questions) -> str:
     return f"{run.model.name}{adapted}, items: {benchmarks}"
 
 
-def _timed(answers: Callable[[], Answers], decoding: Decoding, device: torch.device) -> _Round:
+def _timed(answers: Callable[[], Answers], device: torch.device) -> _Round:
     synchronize(device)
     started, cpu_started = time.perf_counter(), time.process_time()
     batches = list(answers())
@@ -170,16 +164,10 @@ def _timed(answers: Callable[[], Answers], decoding: Decoding, device: torch.dev
     step_ms = (time.perf_counter() - started) * 1000
     cpu_ms = (time.process_time() - cpu_started) * 1000
     written = {}
-    for place, batch, new_BN in batches:
-        end = decoding.configs[place].eos_token_id
-        for index, ids in zip(batch["index"], new_BN.tolist(), strict=True):
-            written[place, index] = _up_to(ids, end)
+    for place, batch, new in batches:
+        for index, ids in zip(batch["index"], new, strict=True):
+            written[place, index] = tuple(ids)
     return _Round(step_ms, cpu_ms, written)
-
-
-def _up_to(ids: list[int], end: int | None) -> tuple[int, ...]:
-    # The padding behind may be the end token once more.
-    return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
 
 
 def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, int]]:

@@ -169,6 +169,10 @@ class InstructionDataModule(lightning.LightningDataModule):
         """One loader for each benchmark: this rank's share of what is left, longest prompts first."""
         return [self._prompt_loader(items, order) for items, order in zip(self._benchmarks, self._left(), strict=True)]
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Prompts stay as they are: Lightning would look at each token in search of tensors."""
+        return batch if "prompts" in batch else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     @property
     def limit(self) -> int | None:
         """Most items of each benchmark, a sample; None for all."""
@@ -251,7 +255,7 @@ class InstructionDataModule(lightning.LightningDataModule):
                 rank=rank,
                 world_size=world_size,
             ),
-            collate_fn=functools.partial(batches.collate_prompts, pad_id=batches.pad_token_id(self._tokenizer)),
+            collate_fn=batches.collate_prompts,
         )
         return loader
 

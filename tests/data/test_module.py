@@ -60,7 +60,7 @@ def test_every_test_item_is_on_exactly_one_rank_longest_first(make_data: Make, w
     seen: list[list[int]] = [[], []]
     for rank in range(world_size):
         for benchmark, loader in enumerate(on_rank(make_data(), rank, world_size).test_dataloader()):
-            widths = [batch["input_ids"].shape[1] for batch in loader]
+            widths = [max(map(len, batch["prompts"])) for batch in loader]
             assert widths == sorted(widths, reverse=True)
             seen[benchmark] += itertools.chain.from_iterable(batch["index"] for batch in loader)
     assert [sorted(indices) for indices in seen] == [list(range(13)), list(range(9))]
@@ -95,7 +95,11 @@ def test_no_rank_is_without_prompts_when_little_is_left(make_data: Make) -> None
 def test_batches_keep_to_the_token_budget(make_data: Make) -> None:
     data = on_rank(make_data(), 0, 1)
     data._evaluation = EvaluationConfig(max_new_tokens=10, max_tokens_per_batch=150)
-    sizes = [batch["input_ids"].shape for loader in data.test_dataloader() for batch in loader]
+    sizes = [
+        (len(batch["prompts"]), max(map(len, batch["prompts"])))
+        for loader in data.test_dataloader()
+        for batch in loader
+    ]
     assert all(rows == 1 or rows * (width + 10) <= 150 for rows, width in sizes)
     assert max(rows for rows, _ in sizes) > 1
 
@@ -105,11 +109,18 @@ def test_prompts_can_be_scored_by_index(make_data: Make) -> None:
     data.setup("test")
     for items, loader in zip(data.benchmarks, data.test_dataloader(), strict=True):
         for batch in loader:
-            for row, index in enumerate(batch["index"]):
-                ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
+            for ids, index in zip(batch["prompts"], batch["index"], strict=True):
                 text = data._tokenizer.decode(ids, skip_special_tokens=True)
                 assert text == items.protocol.prompt(items.by_index[index].instruction)
-        assert items.longest_prompt == max(batch["input_ids"].shape[1] for batch in loader)
+        assert items.longest_prompt == max(len(ids) for batch in loader for ids in batch["prompts"])
+
+
+def test_prompts_are_not_moved_to_a_device_and_training_rows_are(make_data: Make) -> None:
+    data = on_rank(make_data(), 0, 1)
+    prompts, rows = next(iter(data.test_dataloader()[0])), next(iter(data.train_dataloader()))
+    device = torch.device("meta")
+    assert data.transfer_batch_to_device(prompts, device, 0) is prompts
+    assert data.transfer_batch_to_device(rows, device, 0)["input_ids"].device == device
 
 
 def test_limit_draws_the_same_items_for_every_seed(make_data: Make) -> None:

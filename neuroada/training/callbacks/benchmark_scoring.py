@@ -7,6 +7,7 @@ was stopped is read again and left out of the test loaders.
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.data.batches import PromptBatch
@@ -89,18 +89,17 @@ class BenchmarkScoring(Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: Tensor,
+        outputs: Mapping[str, list[list[int]]],
         batch: PromptBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         items = _data(trainer).benchmarks[dataloader_idx]
         known = self._predictions[dataloader_idx]
-        texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        texts = self._tokenizer.batch_decode(outputs["new_tokens"], skip_special_tokens=True)
         rows = [
-            judge(items.by_index[index], text, items.protocol, too_long=_is_too_long(length, self._context))
-            for index, text, length in zip(batch["index"], texts, lengths, strict=True)
+            judge(items.by_index[index], text, items.protocol, too_long=_is_too_long(len(prompt), self._context))
+            for index, text, prompt in zip(batch["index"], texts, batch["prompts"], strict=True)
             if index not in known
         ]
         known.update({row["index"]: row for row in rows})
