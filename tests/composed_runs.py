@@ -31,6 +31,12 @@ def composed() -> Composed:
 
 
 @pytest.fixture
+def settled() -> Composed:
+    """The same with what earlier runs bring in, before it is checked."""
+    return _settle
+
+
+@pytest.fixture
 def checked() -> Checked:
     """What a run makes of it."""
     return _check
@@ -80,5 +86,12 @@ def _compose(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides), return_hydra_config=True)
 
 
+def _settle(*overrides: str) -> DictConfig:
+    composed = without_hydra(_compose(*overrides))
+    # Hydra is there while a run is settled: some of it is composed then.
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return settle(composed, overrides)
+
+
 def _check(*overrides: str) -> RunConfig:
-    return check(settle(without_hydra(_compose(*overrides)), overrides))
+    return check(_settle(*overrides))

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from .composed_runs import checked, composed, store_adapter, store_run  # noqa: F401  # fixtures
+from .composed_runs import checked, composed, settled, store_adapter, store_run  # noqa: F401  # fixtures
 from .finished_runs import (  # noqa: F401
     made_up,
     make_result,

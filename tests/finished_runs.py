@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from neuroada.data.catalog import lookup
-from neuroada.tasks.prompts import PROTOCOLS, Example
+from neuroada.tasks.protocol import Example
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
 
 
@@ -56,7 +56,7 @@ def store_scored(tmp_path: Path) -> Callable[..., Path]:
 
 
 def _judged(benchmark: str, items: list[tuple[str, str]]) -> list[Prediction]:
-    protocol = PROTOCOLS[lookup(benchmark).protocol]
+    protocol = lookup(benchmark).protocol
     return [
         judge(Example(index, f"{benchmark} question {index}", "", answer), generation, protocol)
         for index, (generation, answer) in enumerate(items)

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +101,14 @@ def compose_run(overrides: list[str]) -> RunConfig:
 def start(tmp_path: Path) -> Start:
     """Starts run.py, or another program, in an empty folder and without a hub."""
 
-    def started(*overrides: str, program: Path = ROOT / "run.py") -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    def started(
+        *overrides: str, program: Path = ROOT / "run.py", environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        variables = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120"} | dict(environment or {})
         command = [sys.executable, str(program), *overrides]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=800)
+        return subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True, timeout=800
+        )
 
     return started
 

@@ -15,6 +15,7 @@ from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
+from neuroada.tasks.protocols import PROTOCOLS
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
@@ -121,6 +122,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _name_rules("method.name", _section(values, "method").get("name"), "reports name the method by it")
     yield from wrong_rates(_section(values, "optimizer"))
     yield from _batch_rules(values)
+    yield from _protocol_rules(_section(_section(values, "data"), "protocols"))
     yield from _trainer_rules(_section(values, "trainer"))
     yield from _job_rules(values)
     yield from _decoding_rules(values)
@@ -132,6 +134,16 @@ def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:
     trains = _section(values, "job").get("name") == "finetune"
     if trains and reduction == "micro_batch" and _section(values, "data").get("micro_batch_size") is None:
         yield "task.loss_reduction=micro_batch: the loss depends on data.micro_batch_size; give it a number"
+
+
+def _protocol_rules(protocols: Mapping[str, Any]) -> Iterator[str]:
+    for name, node in protocols.items():
+        key = f"data.protocols.{name}"
+        if name in PROTOCOLS:
+            yield f"{key}: {name} is a protocol of this package; give yours another name"
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            yield f"{key}={shown(node)}: names no class; give it a _target_, the full name of a protocol's class"
+        yield from wrong_arguments(node, key)
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

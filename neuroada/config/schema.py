@@ -136,7 +136,9 @@ class DataConfig:
     padded with those of an optimizer step sorted by length first, so that padding shrinks. A step's examples, loss and
     gradient are the same in all three."""
     sets: dict[str, str] = field(default_factory=dict)
-    """A user's own data sets: name (of its folder in ``dir``) -> protocol, commonsense or math."""
+    """A user's own data sets: name (of its folder in ``dir``) -> commonsense, math, or a name in ``protocols``."""
+    protocols: dict[str, Any] = field(default_factory=dict)
+    """A user's own protocols: name -> ``_target_`` and arguments of a ``neuroada.tasks.protocol.Protocol``."""
 
     def __post_init__(self) -> None:
         for name in self.sets:

@@ -9,8 +9,6 @@ are equally likely to within rounding, batches of another shape can choose the o
 Machines are shared, so two clocks are read: the wall clock (``step_ms``, which speeds and speed-ups are made of) and
 the CPU time of this process, all its threads together (``cpu_ms``), which other work on the machine moves far less. On
 a GPU the CPU time says nothing of the GPU's.
-
-Shapes: B prompts of a batch, N new tokens.
 """
 
 import logging
@@ -23,7 +21,6 @@ from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor
 from transformers import PreTrainedModel
 
 import neuroada
@@ -32,11 +29,13 @@ from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import device_name, synchronize
 from neuroada.costs.workloads import backbone
 from neuroada.data.batches import PromptBatch, collate_prompts
-from neuroada.data.module import InstructionDataModule, default_tokens_per_batch
+from neuroada.data.module import InstructionDataModule
+from neuroada.data.token_budget import default_tokens_per_batch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
 from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.runs.protocols import protocols_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +43,8 @@ PLAIN = "plain"
 ENGINE = "engine"
 PLAIN_BATCH_SIZE = 16
 
-Answers = Iterator[tuple[int, PromptBatch, Tensor]]
-"""Of each batch: the place of its benchmark, the batch, and (B, N) new tokens."""
+Answers = Iterator[tuple[int, PromptBatch, list[list[int]]]]
+"""Of each batch: the place of its benchmark, the batch, and the new tokens of each prompt."""
 Written = Mapping[tuple[int, int], tuple[int, ...]]
 """(place of the benchmark, ``Example.index``) -> new tokens, the end token included where there is one."""
 
@@ -65,10 +64,9 @@ class _Questions:
     def plain(self) -> Answers:
         for place, (items, config) in enumerate(zip(self.data.benchmarks, self.decoding.configs, strict=True)):
             prompts = [(example.index, ids) for example, ids in zip(items.examples, items.prompts, strict=True)]
-            assert config.pad_token_id is not None
             for start in range(0, len(prompts), PLAIN_BATCH_SIZE):
-                batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE], config.pad_token_id)
-                yield place, batch, generate(self.model, batch, config)
+                batch = collate_prompts(prompts[start : start + PLAIN_BATCH_SIZE])
+                yield place, batch, generate(self.model, batch["prompts"], config)
 
     def _prompt(self, place: int, index: int) -> list[int]:
         items = self.data.benchmarks[place]
@@ -77,10 +75,8 @@ class _Questions:
 
     def alone(self, place: int, index: int) -> tuple[int, ...]:
         """The new tokens of one item that nothing else is answered with."""
-        config = self.decoding.configs[place]
-        assert config.pad_token_id is not None
-        batch = collate_prompts([(index, self._prompt(place, index))], config.pad_token_id)
-        return _up_to(generate(self.model, batch, config)[0].tolist(), config.eos_token_id)
+        (new,) = generate(self.model, [self._prompt(place, index)], self.decoding.configs[place])
+        return tuple(new)
 
     def gap(self, place: int, index: int, best: Sequence[int], other: Sequence[int]) -> float:
         """By how much the first token that differs is likelier in ``best``, as a difference of logits."""
@@ -121,7 +117,7 @@ def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
     rounds: dict[str, list[_Round]] = {name: [] for name in methods}
     for _ in track(range(run.benchmark.repeats), description=shape):
         for name, answers in methods.items():
-            rounds[name].append(_timed(answers, questions.decoding, device))
+            rounds[name].append(_timed(answers, device))
     shared = {
         "scope": run.benchmark.scope,
         "shape": shape,
@@ -144,7 +140,8 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
     evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
     tokenizer = loading.load_tokenizer(run.model)
-    data = InstructionDataModule(replace(run.task, train=[]), run.data, evaluation, tokenizer, run.seed)
+    task, protocols = replace(run.task, train=[]), protocols_of(run.data)
+    data = InstructionDataModule(task, run.data, evaluation, tokenizer, run.seed, protocols=protocols)
     data.prepare_data()
     data.setup()
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)
@@ -160,7 +157,7 @@ def _shape(run: RunConfig, questions: _Questions) -> str:
     return f"{run.model.name}{adapted}, items: {benchmarks}"
 
 
-def _timed(answers: Callable[[], Answers], decoding: Decoding, device: torch.device) -> _Round:
+def _timed(answers: Callable[[], Answers], device: torch.device) -> _Round:
     synchronize(device)
     started, cpu_started = time.perf_counter(), time.process_time()
     batches = list(answers())
@@ -168,16 +165,10 @@ def _timed(answers: Callable[[], Answers], decoding: Decoding, device: torch.dev
     step_ms = (time.perf_counter() - started) * 1000
     cpu_ms = (time.process_time() - cpu_started) * 1000
     written = {}
-    for place, batch, new_BN in batches:
-        end = decoding.configs[place].eos_token_id
-        for index, ids in zip(batch["index"], new_BN.tolist(), strict=True):
-            written[place, index] = _up_to(ids, end)
+    for place, batch, new in batches:
+        for index, ids in zip(batch["index"], new, strict=True):
+            written[place, index] = tuple(ids)
     return _Round(step_ms, cpu_ms, written)
-
-
-def _up_to(ids: list[int], end: int | None) -> tuple[int, ...]:
-    # The padding behind may be the end token once more.
-    return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
 
 
 def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, int]]:

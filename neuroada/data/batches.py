@@ -1,4 +1,6 @@
-"""Token ids -> tensors: rows padded, or packed into one. Masks and labels come from lengths, never from ids.
+"""Token ids -> batches. Training rows become tensors, padded or packed into one; prompts stay lists for the decoders.
+
+Masks and labels come from lengths, never from ids.
 
 Shapes: B rows of a batch, T tokens of a row.
 """
@@ -36,12 +38,10 @@ class TrainingBatch(TypedDict):
 class PromptBatch(TypedDict):
     """What generation gets."""
 
-    input_ids: torch.Tensor
-    """(B, T) int64, padded on the left."""
-    attention_mask: torch.Tensor
-    """(B, T) int64."""
     index: list[int]
-    """``Example.index`` of each row."""
+    """``Example.index`` of each prompt."""
+    prompts: list[list[int]]
+    """Token ids of each prompt, bos included."""
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -91,15 +91,9 @@ def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> Training
     )
 
 
-def collate_prompts(prompts: Sequence[tuple[int, Sequence[int]]], pad_id: int) -> PromptBatch:
-    """Pad (index, ids) pairs on the left to the longest row."""
-    shape = (len(prompts), max(len(ids) for _, ids in prompts))
-    input_ids = torch.full(shape, pad_id, dtype=torch.int64)
-    attention_mask = torch.zeros(shape, dtype=torch.int64)
-    for row, (_, ids) in enumerate(prompts):
-        input_ids[row, shape[1] - len(ids) :] = torch.tensor(ids, dtype=torch.int64)
-        attention_mask[row, shape[1] - len(ids) :] = 1
-    return PromptBatch(input_ids=input_ids, attention_mask=attention_mask, index=[index for index, _ in prompts])
+def collate_prompts(prompts: Sequence[tuple[int, list[int]]]) -> PromptBatch:
+    """One batch of (index, ids) pairs."""
+    return PromptBatch(index=[index for index, _ in prompts], prompts=[ids for _, ids in prompts])
 
 
 def _labels(example: Encoded, ids: torch.Tensor) -> torch.Tensor:

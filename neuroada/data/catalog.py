@@ -7,12 +7,13 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeGuard, get_args
 
 import neuroada.bundled
 from neuroada.config.errors import UserError, suggest
-
-ProtocolName = Literal["commonsense", "math"]
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH
+from neuroada.tasks.protocol import Protocol
+from neuroada.tasks.protocols import PROTOCOLS
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Dataset:
     """A data set: ``<data.dir>/<name>/<split>.json``, or ``<home>/<name>/<split>.json`` if it has a home of its own."""
 
     name: str
-    protocol: ProtocolName
+    protocol: Protocol
     remote: Mapping[str, RemoteFile] = field(default_factory=dict)
     """Upstream file of each split; a split without one has to be there already."""
     held_out: HeldOutSplit | None = None
@@ -51,11 +52,11 @@ class Dataset:
     """Folder of a data set that comes with the package; it is never fetched."""
 
 
-def _training_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str | None = None) -> Dataset:
+def _training_set(name: str, protocol: Protocol, num_rows: int, sha256: str | None = None) -> Dataset:
     return Dataset(name, protocol, {"train": RemoteFile(f"ft-training_set/{name}.json", num_rows, sha256)})
 
 
-def _test_set(name: str, protocol: ProtocolName, num_rows: int, sha256: str | None = None) -> Dataset:
+def _test_set(name: str, protocol: Protocol, num_rows: int, sha256: str | None = None) -> Dataset:
     return Dataset(name, protocol, {"test": RemoteFile(f"dataset/{name}/test.json", num_rows, sha256)})
 
 
@@ -73,49 +74,53 @@ _COMMONSENSE_15K = HeldOutSplit(
 
 _ROWS = (
     _training_set(
-        "commonsense_170k", "commonsense", 170420, "687b018be6b4665590772b03d96ceec63926a99573a174f4c8891cce0af53b73"
+        "commonsense_170k", COMMONSENSE, 170420, "687b018be6b4665590772b03d96ceec63926a99573a174f4c8891cce0af53b73"
     ),
-    Dataset("commonsense_15k", "commonsense", held_out=_COMMONSENSE_15K),
-    _training_set("math_10k", "math", 9919, "0342d0d860ad8592b579329337c90e42eefd3d9f2898043140cbd120630418b8"),
-    _test_set("boolq", "commonsense", 3270, "89df2397cbca81dc31adcc6f7f5b635821aa0565aafde46725b2b4bd39b4dfa9"),
-    _test_set("piqa", "commonsense", 1838, "3860d11b9b42e590b6b4bbc1643214d373ed0b0d4ac62fcc7bdceb8e044ad141"),
-    _test_set("social_i_qa", "commonsense", 1954, "2318ddcfb429f35cbcb3f4b4f5caeccf9b9b4a51b9e2d0624c2771ee98c9f3a7"),
-    _test_set("hellaswag", "commonsense", 10042, "a1bfd0f1729c7e62ba1d1a211c283d459ff6c40476e3d1dcc2941ff338e7d207"),
-    _test_set("winogrande", "commonsense", 1267, "6946f5209e7114c65c6d04f8f644c5a061af20d730b1cfe158fff3dc44076fb9"),
-    _test_set("ARC-Easy", "commonsense", 2376, "3f32a84716ca6d57d38728bf80cc8117aecd17445c2cf29a68b571b810eb82dc"),
-    _test_set("ARC-Challenge", "commonsense", 1172, "2ff5c51f145fd602a081fe3b6452dc1c0f5ecc43c1a3d213e62f9c528d35d10c"),
-    _test_set("openbookqa", "commonsense", 500, "8479930f7b8a26052c78250280b5465a4016ca7fc806af440d0f37e243f3099e"),
-    _test_set("MultiArith", "math", 600, "a40f426807c8a563802c2a5b66bda3bcd1eba9c099038fd1199f0dd57de5fd28"),
-    _test_set("gsm8k", "math", 1319, "2cc616a1e0b23ea1df29370476365cde71c4e0aa823fb06cc194c5a8a9381abe"),
-    _test_set("AddSub", "math", 395, "62a8662b1ad40879953c4df0e61883a749d03aa3fc5e71f1cdb842b816e139ff"),
-    _test_set("AQuA", "math", 254, "de677f5f0139340009eb01f17c0db781b4161912cd1f4efa77292f2fcf3478ee"),
-    _test_set("SingleEq", "math", 508),
-    _test_set("SVAMP", "math", 1000, "ffed015784f738f317c5603177861d044c4fc94e09211d78b25e96d46c656e2c"),
-    _test_set("mawps", "math", 238, "c1a708979cbf2b3df9ac4020baacf3e8e73fcf089e1de7dd1b305b810bfaa15f"),
-    Dataset("bundled_choice", "commonsense", home=_BUNDLED),
-    Dataset("bundled_arithmetic", "math", home=_BUNDLED),
+    Dataset("commonsense_15k", COMMONSENSE, held_out=_COMMONSENSE_15K),
+    _training_set("math_10k", MATH, 9919, "0342d0d860ad8592b579329337c90e42eefd3d9f2898043140cbd120630418b8"),
+    _test_set("boolq", COMMONSENSE, 3270, "89df2397cbca81dc31adcc6f7f5b635821aa0565aafde46725b2b4bd39b4dfa9"),
+    _test_set("piqa", COMMONSENSE, 1838, "3860d11b9b42e590b6b4bbc1643214d373ed0b0d4ac62fcc7bdceb8e044ad141"),
+    _test_set("social_i_qa", COMMONSENSE, 1954, "2318ddcfb429f35cbcb3f4b4f5caeccf9b9b4a51b9e2d0624c2771ee98c9f3a7"),
+    _test_set("hellaswag", COMMONSENSE, 10042, "a1bfd0f1729c7e62ba1d1a211c283d459ff6c40476e3d1dcc2941ff338e7d207"),
+    _test_set("winogrande", COMMONSENSE, 1267, "6946f5209e7114c65c6d04f8f644c5a061af20d730b1cfe158fff3dc44076fb9"),
+    _test_set("ARC-Easy", COMMONSENSE, 2376, "3f32a84716ca6d57d38728bf80cc8117aecd17445c2cf29a68b571b810eb82dc"),
+    _test_set("ARC-Challenge", COMMONSENSE, 1172, "2ff5c51f145fd602a081fe3b6452dc1c0f5ecc43c1a3d213e62f9c528d35d10c"),
+    _test_set("openbookqa", COMMONSENSE, 500, "8479930f7b8a26052c78250280b5465a4016ca7fc806af440d0f37e243f3099e"),
+    _test_set("MultiArith", MATH, 600, "a40f426807c8a563802c2a5b66bda3bcd1eba9c099038fd1199f0dd57de5fd28"),
+    _test_set("gsm8k", MATH, 1319, "2cc616a1e0b23ea1df29370476365cde71c4e0aa823fb06cc194c5a8a9381abe"),
+    _test_set("AddSub", MATH, 395, "62a8662b1ad40879953c4df0e61883a749d03aa3fc5e71f1cdb842b816e139ff"),
+    _test_set("AQuA", MATH, 254, "de677f5f0139340009eb01f17c0db781b4161912cd1f4efa77292f2fcf3478ee"),
+    _test_set("SingleEq", MATH, 508),
+    _test_set("SVAMP", MATH, 1000, "ffed015784f738f317c5603177861d044c4fc94e09211d78b25e96d46c656e2c"),
+    _test_set("mawps", MATH, 238, "c1a708979cbf2b3df9ac4020baacf3e8e73fcf089e1de7dd1b305b810bfaa15f"),
+    Dataset("bundled_choice", COMMONSENSE, home=_BUNDLED),
+    Dataset("bundled_arithmetic", MATH, home=_BUNDLED),
 )
 
 DATASETS: Mapping[str, Dataset] = {row.name: row for row in _ROWS}
 
 
-def with_own(protocols: Mapping[str, str]) -> Mapping[str, Dataset]:
-    """The catalog together with a user's own data sets (``data.sets``: the protocol of each by name).
+def with_own(sets: Mapping[str, str], protocols: Mapping[str, Protocol] = PROTOCOLS) -> Mapping[str, Dataset]:
+    """The catalog together with a user's own data sets.
+
+    Args:
+        sets: ``data.sets``: the name of the protocol of each own set.
+        protocols: Every protocol that may be named.
 
     Raises:
         UserError: No such protocol, or the name is a known data set's of another protocol.
     """
     own = {}
-    for name, protocol in protocols.items():
-        if not _is_protocol(protocol):
-            hint = suggest(protocol, get_args(ProtocolName))
-            raise UserError(f"data.sets.{name}={protocol}: no such protocol; {hint}")
+    for name, protocol in sets.items():
+        if protocol not in protocols:
+            hint = suggest(protocol, protocols)
+            raise UserError(f"data.sets.{name}={protocol}: no such protocol; {hint} (name your own in data.protocols)")
         if name not in DATASETS:
-            own[name] = Dataset(name, protocol)
-        elif DATASETS[name].protocol != protocol:
+            own[name] = Dataset(name, protocols[protocol])
+        elif DATASETS[name].protocol.name != protocol:
             raise UserError(
-                f"data.sets.{name}={protocol}: {name} is a known data set of the {DATASETS[name].protocol} protocol; "
-                "give yours another name"
+                f"data.sets.{name}={protocol}: {name} is a known data set of the {DATASETS[name].protocol.name} "
+                "protocol; give yours another name"
             )
     return {**DATASETS, **own}
 
@@ -128,7 +133,3 @@ def lookup(name: str, known: Mapping[str, Dataset] = DATASETS) -> Dataset:
     near = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UserError(f"unknown data set '{name}': {hint}(known: {', '.join(known)}; name your own with data.sets)")
-
-
-def _is_protocol(name: str) -> TypeGuard[ProtocolName]:
-    return name in get_args(ProtocolName)

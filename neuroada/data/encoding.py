@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
-from neuroada.tasks.prompts import Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol
 
 ROWS_PER_CALL = 1024
 """Rows tokenised at once: enough to keep a fast tokenizer's threads busy, few enough to keep the lists small."""

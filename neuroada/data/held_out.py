@@ -10,8 +10,8 @@ import torch
 
 from neuroada.config.errors import UserError, shown
 from neuroada.config.schema import ValidationConfig
+from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.download import DataFile
-from neuroada.data.loaders import BenchmarkItems
 from neuroada.data.token_cache import TokenisedRows
 
 logger = logging.getLogger(__name__)

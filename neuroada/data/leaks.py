@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neuroada.tasks.prompts import Example
+from neuroada.tasks.protocol import Example
 from neuroada.tasks.scoring import Prediction
 
 NEAR_WORDS = 8

@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 
 from neuroada.config.errors import UserError
 from neuroada.data.catalog import Dataset
-from neuroada.tasks.answers import gold_problem
-from neuroada.tasks.prompts import PROTOCOLS, Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol
 
 
 def read_rows(path: Path, dataset: Dataset) -> list[Example]:
@@ -21,8 +20,7 @@ def read_rows(path: Path, dataset: Dataset) -> list[Example]:
         raise UserError(f"{path}: holds a JSON {_kind(rows)}; it must be one list of rows: [{{...}}, {{...}}]")
     if not rows:
         raise UserError(f"{path}: holds no rows; put at least one in, or delete the file to have it fetched")
-    protocol = PROTOCOLS[dataset.protocol]
-    return [_example(path, index, row, protocol) for index, row in enumerate(rows)]
+    return [_example(path, index, row, dataset.protocol) for index, row in enumerate(rows)]
 
 
 def require_completions(path: Path, examples: list[Example], protocol: Protocol) -> None:
@@ -63,7 +61,7 @@ def _example(path: Path, index: int, row: Any, protocol: Protocol) -> Example:
     if row.get("input"):
         _refuse(path, index, "input", "must be empty, as the prompts have no place for it; move it into 'instruction'")
     answer = _answer(path, index, row)
-    problem = gold_problem(answer, protocol)
+    problem = protocol.gold_problem(answer)
     if problem:
         _refuse(path, index, "answer", problem)
     return Example(index=index, instruction=instruction, output=output, answer=answer)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.data.encoding import ROWS_PER_CALL, Encoded, encode_texts
-from neuroada.tasks.prompts import Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Recipe:
             "file": file_sha256,
             "tokenizer": content_hash(self.tokenizer),
             "protocol": [self.protocol.name, self.protocol.prompt("instruction"), self.protocol.completion(example)],
+            "protocol_code": _code_hash(self.protocol),
             "max_length": self.max_length,
             "loss_on": self.loss_on,
             "cleaned_of": sorted(set(self.cleaned_of)),
@@ -144,6 +146,14 @@ def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _code_hash(protocol: Protocol) -> str:
+    """SHA-256 of the file that defines a protocol, and of its arguments: one sample does not show all that it does."""
+    path = getattr(sys.modules.get(type(protocol).__module__), "__file__", None)
+    code = Path(path).read_bytes() if path else b""
+    arguments = json.dumps(vars(protocol), default=lambda value: type(value).__name__, sort_keys=True)
+    return hashlib.sha256(code + arguments.encode()).hexdigest()
 
 
 def _cache_folder() -> Path:

@@ -11,7 +11,7 @@ from neuroada.data.catalog import DATASETS, Dataset, lookup
 from neuroada.data.download import DataFile
 from neuroada.data.leaks import trained_on, without
 from neuroada.data.rows import read_rows, require_completions
-from neuroada.tasks.prompts import PROTOCOLS, Example
+from neuroada.tasks.protocol import Example
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class TrainingSets:
         """
         path = file.path(self._dir)
         examples = read_rows(path, file.dataset)
-        require_completions(path, examples, PROTOCOLS[file.dataset.protocol])
+        require_completions(path, examples, file.dataset.protocol)
         if not self.clean_of:
             return examples
         kept = without(examples, self._questions)

@@ -18,7 +18,7 @@ class Decoder(Protocol):
     """Answers the prompts of one benchmark."""
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt, at most ``limits`` of them; what follows an end token does not count."""
+        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
 
 
 def decoders(model: PreTrainedModel, decoding: Decoding) -> list[Decoder]:

@@ -1,12 +1,8 @@
-"""Batches of a test loop in, new tokens out: contexts and memory are kept within their limits here.
-
-Shapes: B prompts of a batch, T tokens of a prompt, N new tokens.
-"""
+"""Prompts of a test loop in, new tokens out: contexts and memory are kept within their limits here."""
 
 import logging
 
 import torch
-from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from neuroada.config.errors import UserError
@@ -38,25 +34,21 @@ class Generator:
         self._most_rows: int | None = None
         self._decoders = decoders(model, decoding)
 
-    def __call__(self, batch: PromptBatch, benchmark: int) -> Tensor:
-        """(B, N) new tokens; rows that end early are filled with the pad token.
+    def __call__(self, batch: PromptBatch, benchmark: int) -> list[list[int]]:
+        """The new tokens of each prompt, the end token included where there is one.
 
-        A row stops where the model's context ends; one whose prompt fills the context is all padding.
+        A completion stops where the model's context ends; a prompt that fills the context gets none.
         """
-        prompts = [
-            ids[mask].tolist() for ids, mask in zip(batch["input_ids"], batch["attention_mask"].bool(), strict=True)
-        ]
+        prompts = batch["prompts"]
         config = self._decoding.configs[benchmark]
-        pad = config.pad_token_id
-        assert isinstance(pad, int), "pad_token_id always finds one"
         limits = [self._limit(len(prompt), config) for prompt in prompts]
         going = [row for row, limit in enumerate(limits) if limit > 0]
         with torch.inference_mode():
             written = self._fitting([prompts[row] for row in going], [limits[row] for row in going], benchmark)
-        new_BN = torch.full((len(prompts), max(map(len, written), default=1)), pad, dtype=torch.int64)
+        new: list[list[int]] = [[] for _ in prompts]
         for row, ids in zip(going, written, strict=True):
-            new_BN[row, : len(ids)] = torch.tensor(ids)
-        return new_BN
+            new[row] = ids
+        return new
 
     def _limit(self, prompt_length: int, config: GenerationConfig) -> int:
         most = config.max_new_tokens

@@ -1,6 +1,6 @@
 """transformers' own generation loop, for any decoding strategy it knows.
 
-Shapes: B prompts, N new tokens.
+Shapes: B prompts, T tokens of the longest one, N new tokens.
 """
 
 import copy
@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
-
-from neuroada.data.batches import PromptBatch, collate_prompts
 
 
 class PlainDecoder:
@@ -22,33 +21,47 @@ class PlainDecoder:
         self._config = config
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt, at most ``limits`` of them; those that end early are filled with padding."""
-        pad = self._config.pad_token_id
-        assert isinstance(pad, int), "pad_token_id always finds one"
+        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
         written: list[list[int]] = [[] for _ in prompts]
         for limit, rows in of_one_limit(limits):
-            batch = collate_prompts([(row, list(prompts[row])) for row in rows], pad)
-            new_BN = generate(self._model, batch, with_limit(self._config, limit))
-            for row, ids in zip(rows, new_BN.tolist(), strict=True):
+            new = generate(self._model, [prompts[row] for row in rows], with_limit(self._config, limit))
+            for row, ids in zip(rows, new, strict=True):
                 written[row] = ids
         return written
 
 
-def generate(model: PreTrainedModel, batch: PromptBatch, config: GenerationConfig) -> Tensor:
-    """(B, N) new tokens of a left-padded batch of prompts."""
+def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
+    """The new tokens of each prompt of one batch, up to the end token and with it."""
+    pad, end = config.pad_token_id, config.eos_token_id
+    assert isinstance(pad, int), "pad_token_id always finds one"
+    assert end is None or isinstance(end, int), "a tokenizer has one end token"
+    ids_BT, mask_BT = padded_left(prompts, pad)
     shipped = model.generation_config
     # transformers fills what a configuration leaves open from the checkpoint's own, which may ask for sampling.
     model.generation_config = GenerationConfig()
     try:
         sequences: Any = model.generate(  # type: ignore[operator]  # typed as a module attribute
-            input_ids=batch["input_ids"].to(model.device),
-            attention_mask=batch["attention_mask"].to(model.device),
+            input_ids=ids_BT.to(model.device),
+            attention_mask=mask_BT.to(model.device),
             generation_config=config,
         )
     finally:
         model.generation_config = shipped
     assert isinstance(sequences, Tensor)
-    return sequences[:, batch["input_ids"].shape[1] :]
+    new_BN = sequences[:, ids_BT.shape[1] :]
+    return [_up_to(ids, end) for ids in new_BN.tolist()]
+
+
+def padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """(B, T) int64 ids, padded on the left, and the (B, T) int64 mask: 1 on tokens, 0 on padding."""
+    shape = (len(prompts), max(map(len, prompts)))
+    ids_BT = torch.full(shape, pad_id, dtype=torch.int64)
+    mask_BT = torch.zeros(shape, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        start = shape[1] - len(prompt)
+        ids_BT[row, start:] = torch.tensor(prompt, dtype=torch.int64)
+        mask_BT[row, start:] = 1
+    return ids_BT, mask_BT
 
 
 def of_one_limit(limits: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
@@ -64,3 +77,8 @@ def with_limit(config: GenerationConfig, max_new_tokens: int) -> GenerationConfi
     limited = copy.deepcopy(config)
     limited.max_new_tokens = max_new_tokens
     return limited
+
+
+def _up_to(ids: list[int], end: int | None) -> list[int]:
+    """Without the padding that follows the end token, which may be that token again."""
+    return ids[: ids.index(end) + 1] if end is not None and end in ids else ids

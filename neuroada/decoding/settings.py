@@ -1,6 +1,6 @@
 """How completions are decoded: the configuration's words made into generation configs, and refused where they clash."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.batches import pad_token_id
-from neuroada.data.loaders import BenchmarkItems
+from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.decoding.vllm_engine import library
 
 _KEYWORDS = frozenset(vars(GenerationConfig()))
@@ -39,7 +39,7 @@ class Decoding:
     def make(
         cls,
         tokenizer: PreTrainedTokenizerBase,
-        benchmarks: Sequence[BenchmarkItems],
+        benchmarks: Iterable[BenchmarkItems],
         evaluation: EvaluationConfig,
     ) -> "Decoding":
         """As the configuration wants it.
@@ -52,12 +52,13 @@ class Decoding:
             raise UserError(f"evaluation.generation.{key}: cannot be set here; {_SET_ELSEWHERE[key]}")
         for key in sorted(keywords.keys() - _KEYWORDS):
             raise UserError(f"evaluation.generation.{key}: generate has no such keyword; {suggest(key, _KEYWORDS)}")
-        lengths = [evaluation.max_new_tokens or items.protocol.max_new_tokens for items in benchmarks]
+        protocols = [items.protocol for items in benchmarks]
+        lengths = [evaluation.max_new_tokens or protocol.max_new_tokens for protocol in protocols]
         try:
             configs = [_config(tokenizer, length, keywords) for length in lengths]
         except ValueError as error:
             raise UserError(f"evaluation.generation: {first_line(error)}") from error
-        openings = [_opening(tokenizer, items.protocol.trigger) for items in benchmarks]
+        openings = [_opening(tokenizer, protocol.opening) for protocol in protocols]
         return cls(configs, openings, _engine(evaluation))
 
 
@@ -98,6 +99,6 @@ def _num_beams(keywords: Mapping[str, Any]) -> int:
     return keywords.get("num_beams") or 1
 
 
-def _opening(tokenizer: PreTrainedTokenizerBase, trigger: str) -> list[int]:
-    # The space that ends a trigger is most tokenizers' first character of the answer's token.
-    return tokenizer.encode(trigger.rstrip(), add_special_tokens=False)
+def _opening(tokenizer: PreTrainedTokenizerBase, opening: str) -> list[int]:
+    # Most tokenizers put a space at the end into the token of the word that follows.
+    return tokenizer.encode(opening.rstrip(), add_special_tokens=False)

@@ -19,6 +19,7 @@ from neuroada.data.rows import read_rows
 from neuroada.data.training_sets import TrainingSets
 from neuroada.report.summary import percent
 from neuroada.runs.files import write_whole
+from neuroada.runs.protocols import protocols_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def contamination(run: RunConfig, folder: Path) -> None:
     Raises:
         UserError: A file is malformed, a training set cannot be had, or no benchmark can.
     """
-    known, data_dir = with_own(run.data.sets), Path(run.data.dir)
+    known, data_dir = with_own(run.data.sets, protocols_of(run.data)), Path(run.data.dir)
     names = run.evaluation.benchmarks if run.evaluation.benchmarks is not None else run.task.benchmarks
     tests = [DataFile(lookup(name, known), run.data.split) for name in names]
     asked = TrainingSets(run.task, data_dir, known)

@@ -62,8 +62,9 @@ def finetune(run: RunConfig, folder: Path) -> None:
 
 def scored(preparation: Preparation) -> dict[str, Any]:
     """What ``result.json`` says of the scoring."""
+    device = preparation.trainer.strategy.root_device
     return {
-        "evaluation": {"max_tokens_per_batch": preparation.data.max_tokens_per_batch},
+        "evaluation": {"max_tokens_per_batch": preparation.data.benchmarks.max_tokens_per_batch(device.type)},
         **preparation.forgetting.outcome(),
         "metrics": preparation.scoring.metrics,
     }

@@ -20,6 +20,7 @@ from neuroada.jobs.sizing import SizedRun
 from neuroada.methods.contract import Trained
 from neuroada.runs.adapter_origin import read_plain_config
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
+from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_chosen
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
@@ -117,7 +118,14 @@ class _Frame:
     def filled(self, run: RunConfig, trained_on: TaskConfig | None = None) -> Preparation:
         """With data and decoding, every file read and checked."""
         data = InstructionDataModule(
-            run.task, run.data, run.evaluation, self.tokenizer, run.seed, trained_on, run.validation
+            run.task,
+            run.data,
+            run.evaluation,
+            self.tokenizer,
+            run.seed,
+            trained_on,
+            run.validation,
+            protocols_of(run.data),
         )
         data.prepare_data()
         data.setup()
@@ -143,7 +151,7 @@ def _trained_on(run: RunConfig) -> TaskConfig:
     paths = run.adapter if isinstance(run.adapter, list) else [run.adapter]
     unknown = replace(run.task, train=[])
     tasks = [_task_of_adapter(Path(path)) for path in paths]
-    known = with_own(run.data.sets)
+    known = with_own(run.data.sets, protocols_of(run.data))
     if not tasks[0] or any(task != tasks[0] for task in tasks):
         return unknown
     if any(name not in known for names in tasks[0].values() for name in names):

@@ -23,9 +23,9 @@ from neuroada.data.leaks import split_score
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.runs.listing import run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
+from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_result
-from neuroada.tasks.answers import gold_problem
-from neuroada.tasks.prompts import PROTOCOLS, Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
 
 NUM_LISTED = 10
@@ -92,11 +92,12 @@ def rescore(run: RunConfig, folder: Path) -> None:
             f"runs={run.runs}: no finished run with {PREDICTIONS_FOLDER}/ below this folder; "
             "give one that job=finetune or job=evaluate wrote"
         )
+    protocols = protocols_of(run.data)
     for path in folders:
-        judged_again(path)  # whatever is damaged is found here
+        judged_again(path, protocols)  # finds whatever is damaged
     console = Console(highlight=False)
     for path in folders:
-        again = judged_again(path)
+        again = judged_again(path, protocols)
         console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
         for line in [*changes(again), *disagreements(again)]:
             console.print(f"  {escape(line)}", soft_wrap=True)
@@ -104,11 +105,15 @@ def rescore(run: RunConfig, folder: Path) -> None:
             _write_run(again)
 
 
-def judged_again(folder: Path) -> Rescored:
+def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
     """The run with new verdicts on its stored generations; nothing is written.
 
+    Args:
+        folder: The run's.
+        protocols: The judges, by name. None is made from what the run stored: that could be any code.
+
     Raises:
-        UserError: A file is missing or damaged, or does not fit the scores of the run.
+        UserError: A file is missing or damaged, does not fit the scores of the run, or needs another protocol.
     """
     result = read_result(folder)
     scores = (result.get("metrics") or {}).get("benchmarks")
@@ -122,7 +127,7 @@ def judged_again(folder: Path) -> Rescored:
             raise UserError(
                 f"{path}: has {len(rows)} rows where {RESULT_FILE} counts {score['n']}; score the run again"
             )
-        protocol = _protocol(result, name)
+        protocol = _protocol(folder, result, name, protocols)
         before[name] = rows
         after[name] = [_judged(path, number, row, protocol) for number, row in enumerate(rows, start=1)]
     return Rescored(folder, result, before, after)
@@ -169,7 +174,7 @@ def _scored(folder: Path) -> bool:
 
 
 def _judged(path: Path, number: int, row: Prediction, protocol: Protocol) -> Prediction:
-    problem = gold_problem(row["answer"], protocol)
+    problem = protocol.gold_problem(row["answer"])
     if problem:
         refuse_row(path, number, f"its answer {problem}")
     example = Example(index=row["index"], instruction=row["instruction"], output="", answer=row["answer"])
@@ -181,9 +186,16 @@ def _renewed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str,
     return {**present, **{key: value for key, value in stored.items() if key not in present}}
 
 
-def _protocol(result: dict[str, Any], benchmark: str) -> Protocol:
-    own_sets = result["config"].get("data", {}).get("sets") or {}
-    return PROTOCOLS[own_sets.get(benchmark) or lookup(benchmark).protocol]
+def _protocol(folder: Path, result: dict[str, Any], benchmark: str, protocols: Mapping[str, Protocol]) -> Protocol:
+    name = (result["config"].get("data", {}).get("sets") or {}).get(benchmark)
+    if name is None:
+        return lookup(benchmark).protocol
+    if name not in protocols:
+        raise UserError(
+            f"{folder}: {benchmark} was scored with the protocol {name}, which this run does not know; "
+            f"give it in data.protocols.{name}"
+        )
+    return protocols[name]
 
 
 def _moved(before: list[Prediction], after: list[Prediction], key: _Verdict) -> Iterator[bool]:

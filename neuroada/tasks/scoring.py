@@ -8,8 +8,7 @@ from typing import Any, NotRequired, TypedDict
 
 from scipy.stats import binomtest
 
-from neuroada.tasks.answers import score, unanswered
-from neuroada.tasks.prompts import Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol, unanswered
 
 CONFIDENCE = 0.95
 
@@ -36,7 +35,7 @@ def judge(example: Example, generation: str, protocol: Protocol, too_long: bool 
 
     A prompt that is too long for the model's context counts as wrong, whatever the answer.
     """
-    verdict = unanswered() if too_long else score(example, generation, protocol)
+    verdict = unanswered() if too_long else protocol.judge(example, generation)
     return Prediction(
         index=example.index,
         instruction=example.instruction,

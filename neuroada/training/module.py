@@ -103,10 +103,10 @@ class FineTuningModule(lightning.LightningModule):
         # A new one each time: it remembers what the model writes, and the weights may have changed since.
         self._generator = Generator(self.model, self.decoding)
 
-    def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """(B, new tokens) generated ids; the evaluation callback scores them."""
+    def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[list[int]]]:
+        """``new_tokens`` of each prompt; the evaluation callback scores them."""
         assert self._generator is not None, "on_test_start comes first"
-        return self._generator(batch, dataloader_idx)
+        return {"new_tokens": self._generator(batch, dataloader_idx)}
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(list(self.trained.parameters()))

@@ -46,6 +46,23 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
             "callbacks.progress_bar.rate: neuroada.training.callbacks.progress_bar.ProgressBar has no such argument; "
             "valid: refresh_rate",
         ),
+        (
+            "+data.protocols.math={_target_: neuroada.tasks.math.Math}",
+            "data.protocols.math: math is a protocol of this package; give yours another name",
+        ),
+        (
+            "+data.protocols.mine={name: mine}",
+            "data.protocols.mine={'name': 'mine'}: names no class; give it a _target",
+        ),
+        (
+            "+data.protocols.mine={_target_: neuroada.tasks.math.Maths}",
+            "data.protocols.mine._target_=neuroada.tasks.math.Maths: module 'neuroada.tasks.math' has no attribute "
+            "'Maths'; did you mean Math?",
+        ),
+        (
+            "+data.protocols.mine={_target_: neuroada.tasks.math.Math, shots: 3}",
+            "data.protocols.mine.shots: neuroada.tasks.math.Math has no such argument; valid: none",
+        ),
         # Names that lead nowhere.
         (
             "optimizer._target_=torch.optim.AdamWW",

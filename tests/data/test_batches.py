@@ -66,11 +66,9 @@ def test_step_without_labels_can_still_be_divided_by() -> None:
     assert collate_packed(rows, num_step_tokens=0)["num_step_tokens"] == 1
 
 
-def test_prompts_are_padded_on_the_left() -> None:
-    batch = collate_prompts([(5, [3, 4]), (2, [1, 2, 3, 0])], pad_id=0)
-    assert batch["input_ids"].tolist() == [[0, 0, 3, 4], [1, 2, 3, 0]]
-    assert batch["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
-    assert batch["index"] == [5, 2]
+def test_prompts_stay_lists_beside_their_indices() -> None:
+    batch = collate_prompts([(5, [3, 4]), (2, [1, 2, 3, 0])])
+    assert batch == {"index": [5, 2], "prompts": [[3, 4], [1, 2, 3, 0]]}
 
 
 def test_pad_is_the_tokenizers_own_else_unk_else_eos(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -4,21 +4,23 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.data.catalog import DATASETS, lookup, with_own
-from neuroada.tasks.prompts import PROTOCOLS
+from neuroada.tasks.protocols import PROTOCOLS
 
 COMMONSENSE = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"]
 MATH = ["MultiArith", "gsm8k", "AddSub", "AQuA", "SingleEq", "SVAMP", "mawps"]
 
 
 def test_all_data_sets_of_the_published_tasks_are_known() -> None:
-    assert {lookup(name).protocol for name in [*COMMONSENSE, "commonsense_170k", "commonsense_15k"]} == {"commonsense"}
-    assert {lookup(name).protocol for name in [*MATH, "math_10k"]} == {"math"}
+    assert {lookup(name).protocol.name for name in [*COMMONSENSE, "commonsense_170k", "commonsense_15k"]} == {
+        "commonsense"
+    }
+    assert {lookup(name).protocol.name for name in [*MATH, "math_10k"]} == {"math"}
 
 
 def test_every_data_set_has_a_protocol_and_plausible_sums() -> None:
     for name, dataset in DATASETS.items():
         assert dataset.name == name
-        assert dataset.protocol in PROTOCOLS
+        assert dataset.protocol in PROTOCOLS.values()
         assert all(remote.sha256 is None or len(remote.sha256) == 64 for remote in dataset.remote.values())
 
 
@@ -35,8 +37,8 @@ def test_name_like_no_other_still_lists_all() -> None:
 
 def test_a_user_s_own_sets_stand_beside_the_known_ones() -> None:
     known = with_own({"riddles": "commonsense", "sums": "math"})
-    assert lookup("riddles", known).protocol == "commonsense"
-    assert lookup("sums", known).protocol == "math"
+    assert lookup("riddles", known).protocol.name == "commonsense"
+    assert lookup("sums", known).protocol.name == "math"
     assert lookup("boolq", known) is lookup("boolq")
     with pytest.raises(UserError, match="unknown data set 'riddles'"):
         lookup("riddles")

@@ -5,7 +5,9 @@ from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
 from neuroada.data.encoding import encode, encode_all, encode_prompts
-from neuroada.tasks.prompts import COMMONSENSE, MATH, Example, Protocol
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH
+from neuroada.tasks.protocol import Example, Protocol
 
 EXAMPLES = [
     Example(0, "Please answer: is the sky blue?", "the correct answer is true", "true"),

@@ -17,7 +17,8 @@ from neuroada.data.module import InstructionDataModule
 from neuroada.data.rows import read_rows
 from neuroada.data.token_cache import Recipe
 from neuroada.data.training_sets import TrainingSets
-from neuroada.tasks.prompts import MATH, Example
+from neuroada.tasks.math import MATH
+from neuroada.tasks.protocol import Example
 from neuroada.tasks.scoring import judge
 
 Row = Callable[[int], dict[str, Any]]

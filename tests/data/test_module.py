@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.token_budget import default_tokens_per_batch
 
 Make = Callable[..., InstructionDataModule]
 
@@ -60,7 +62,7 @@ def test_every_test_item_is_on_exactly_one_rank_longest_first(make_data: Make, w
     seen: list[list[int]] = [[], []]
     for rank in range(world_size):
         for benchmark, loader in enumerate(on_rank(make_data(), rank, world_size).test_dataloader()):
-            widths = [batch["input_ids"].shape[1] for batch in loader]
+            widths = [max(map(len, batch["prompts"])) for batch in loader]
             assert widths == sorted(widths, reverse=True)
             seen[benchmark] += itertools.chain.from_iterable(batch["index"] for batch in loader)
     assert [sorted(indices) for indices in seen] == [list(range(13)), list(range(9))]
@@ -76,7 +78,7 @@ def test_items_that_are_scored_already_are_left_out(make_data: Make, world_size:
     left: list[set[int]] = [set(), set()]
     for rank in range(world_size):
         data = make_data()
-        data.leave_out({"boolq": [0, 5, 12], "AddSub": range(1, 9)})
+        data.benchmarks.leave_out({"boolq": [0, 5, 12], "AddSub": range(1, 9)})
         for benchmark, share in enumerate(indices(data, rank, world_size)):
             left[benchmark] |= set(share)
     assert left == [set(range(13)) - {0, 5, 12}, {0}]
@@ -86,7 +88,7 @@ def test_no_rank_is_without_prompts_when_little_is_left(make_data: Make) -> None
     shares = []
     for rank in range(3):
         data = make_data()
-        data.leave_out({"boolq": range(1, 13), "AddSub": range(9)})
+        data.benchmarks.leave_out({"boolq": range(1, 13), "AddSub": range(9)})
         shares.append(indices(data, rank, 3))
     assert all(boolq for boolq, _ in shares), "a rank that skips the test loop would keep the others waiting"
     assert 0 in [index for boolq, _ in shares for index in boolq]
@@ -94,29 +96,48 @@ def test_no_rank_is_without_prompts_when_little_is_left(make_data: Make) -> None
 
 def test_batches_keep_to_the_token_budget(make_data: Make) -> None:
     data = on_rank(make_data(), 0, 1)
-    data._evaluation = EvaluationConfig(max_new_tokens=10, max_tokens_per_batch=150)
-    sizes = [batch["input_ids"].shape for loader in data.test_dataloader() for batch in loader]
+    data.benchmarks._evaluation = EvaluationConfig(max_new_tokens=10, max_tokens_per_batch=150)
+    sizes = [
+        (len(batch["prompts"]), max(map(len, batch["prompts"])))
+        for loader in data.test_dataloader()
+        for batch in loader
+    ]
     assert all(rows == 1 or rows * (width + 10) <= 150 for rows, width in sizes)
     assert max(rows for rows, _ in sizes) > 1
 
 
-def test_prompts_can_be_scored_by_index(make_data: Make) -> None:
+def test_the_token_budget_in_force_can_be_recorded(make_data: Make) -> None:
+    data = make_data()
+    assert data.benchmarks.max_tokens_per_batch("cpu") == default_tokens_per_batch("auto", "cpu")
+    assert data.benchmarks.max_tokens_per_batch("cuda") == default_tokens_per_batch("auto", "cuda")
+    data.benchmarks._evaluation = EvaluationConfig(max_tokens_per_batch=150)
+    assert data.benchmarks.max_tokens_per_batch("cuda") == 150
+
+
+def test_prompts_can_be_scored_by_index(make_data: Make, tokenizer: PreTrainedTokenizerFast) -> None:
     data = make_data()
     data.setup("test")
     for items, loader in zip(data.benchmarks, data.test_dataloader(), strict=True):
         for batch in loader:
-            for row, index in enumerate(batch["index"]):
-                ids = batch["input_ids"][row][batch["attention_mask"][row].bool()].tolist()
-                text = data._tokenizer.decode(ids, skip_special_tokens=True)
+            for ids, index in zip(batch["prompts"], batch["index"], strict=True):
+                text = tokenizer.decode(ids, skip_special_tokens=True)
                 assert text == items.protocol.prompt(items.by_index[index].instruction)
-        assert items.longest_prompt == max(batch["input_ids"].shape[1] for batch in loader)
+        assert items.longest_prompt == max(len(ids) for batch in loader for ids in batch["prompts"])
+
+
+def test_prompts_are_not_moved_to_a_device_and_training_rows_are(make_data: Make) -> None:
+    data = on_rank(make_data(), 0, 1)
+    prompts, rows = next(iter(data.test_dataloader()[0])), next(iter(data.train_dataloader()))
+    device = torch.device("meta")
+    assert data.transfer_batch_to_device(prompts, device, 0) is prompts
+    assert data.transfer_batch_to_device(rows, device, 0)["input_ids"].device == device
 
 
 def test_limit_draws_the_same_items_for_every_seed(make_data: Make) -> None:
     chosen = []
     for seed in (1, 2):
         data = make_data(limit=5)
-        data._seed = seed
+        data.training_rows._seed = seed
         data.setup()
         chosen.append([[example.index for example in items.examples] for items in data.benchmarks])
     assert chosen[0] == chosen[1]
@@ -158,7 +179,7 @@ def test_malformed_test_row_stops_before_training(
     write_rows("AddSub/test.json", [sum_row(1), sum_row(2) | {"answer": "many"}])
     with pytest.raises(UserError, match=r"AddSub/test\.json: row 2, field 'answer': is 'many'"):
         data.setup("fit")
-    assert data.benchmarks == []
+    assert len(data.benchmarks) == 0
 
 
 def test_length_that_leaves_nothing_to_train_on_is_refused(make_data: Make) -> None:
@@ -171,7 +192,7 @@ def test_rows_without_room_for_a_completion_are_kept_and_reported(
 ) -> None:
     data = make_data()
     data.setup()
-    lengths = data._training_rows.lengths - data._training_rows.num_labels  # of the prompts
+    lengths = data.training_rows.rows.lengths - data.training_rows.rows.num_labels  # of the prompts
     cut = int(lengths.max())
     for _ in range(2):  # the second reads what the first made
         caplog.clear()

@@ -10,7 +10,7 @@ import pytest
 from neuroada.config.errors import UserError
 from neuroada.data.catalog import lookup
 from neuroada.data.rows import read_rows, require_completions
-from neuroada.tasks.prompts import MATH
+from neuroada.tasks.math import MATH
 
 Row = Callable[[int], dict[str, Any]]
 Write = Callable[[str, Any], Path]

@@ -17,11 +17,23 @@ from neuroada.config.errors import UserError
 from neuroada.data import token_cache as module
 from neuroada.data.encoding import encode_all
 from neuroada.data.token_cache import Recipe, TokenisedRows, content_hash, tokenised
-from neuroada.tasks.prompts import COMMONSENSE, MATH, Example
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH, Math
+from neuroada.tasks.protocol import Example
 
 EXAMPLES = [
     Example(index, f"How many? {'very ' * (index % 5)}{index}", f"It is {index}.", str(index)) for index in range(30)
 ]
+
+
+class CutMath(Math):
+    """Differs from math, and from one with another length, in long outputs alone."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def completion(self, example: Example) -> str:
+        return example.output[: self.most]
 
 
 @pytest.fixture
@@ -107,6 +119,8 @@ def test_whatever_decides_the_tokens_makes_another_file(recipe: Recipe, tokenize
     recipes = [
         Recipe(**settings),
         Recipe(**settings | {"protocol": COMMONSENSE}),
+        Recipe(**settings | {"protocol": CutMath(100)}),
+        Recipe(**settings | {"protocol": CutMath(101)}),
         Recipe(**settings | {"tokenizer": other}),
         Recipe(**settings | {"max_length": 511}),
         Recipe(**settings | {"loss_on": "all"}),
@@ -123,7 +137,7 @@ def test_changed_training_file_is_read_and_checked_again(
     write_rows("boolq/train.json", [choice_row(number) for number in range(5)])
     data = make_data()
     data.setup()
-    assert len(data._training_rows) == 5
+    assert len(data.training_rows.rows) == 5
     write_rows("boolq/train.json", [choice_row(0), choice_row(1) | {"answer": 3.5, "output": ""}])
     make_data().setup()  # a commonsense completion is made of the answer alone
     write_rows("boolq/train.json", [choice_row(0), choice_row(1) | {"instruction": " "}])

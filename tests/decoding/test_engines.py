@@ -21,7 +21,7 @@ from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
-from neuroada.tasks.prompts import COMMONSENSE
+from neuroada.tasks.commonsense import COMMONSENSE
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:
@@ -34,14 +34,14 @@ def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -
 def prompts() -> PromptBatch:
     """Four, of which one leaves only three tokens of the context."""
     ids = torch.randint(2, 400, (509,), generator=torch.Generator().manual_seed(0)).tolist()
-    return collate_prompts([(index, ids[:length]) for index, length in enumerate([509, 30, 12, 3])], pad_id=1)
+    return collate_prompts([(index, ids[:length]) for index, length in enumerate([509, 30, 12, 3])])
 
 
 def test_continuous_batching_writes_the_tokens_of_the_plain_loop(
     model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase
 ) -> None:
     expected = Generator(model, make(small_tokenizer, "plain"))(prompts(), 0)
-    assert torch.equal(Generator(model, make(small_tokenizer, "continuous"))(prompts(), 0), expected)
+    assert Generator(model, make(small_tokenizer, "continuous"))(prompts(), 0) == expected
 
 
 def test_vllm_writes_the_tokens_of_the_plain_loop(
@@ -55,7 +55,7 @@ def test_vllm_writes_the_tokens_of_the_plain_loop(
     small_tokenizer.save_pretrained(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     expected = Generator(model, make(small_tokenizer, "plain"))(prompts(), 0)
-    assert torch.equal(Generator(model, make(small_tokenizer, "vllm"))(prompts(), 0), expected)
+    assert Generator(model, make(small_tokenizer, "vllm"))(prompts(), 0) == expected
 
 
 def test_a_prompt_that_is_given_up_is_an_error(

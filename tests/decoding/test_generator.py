@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
@@ -16,7 +15,8 @@ from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.decoding.generator import Generator, context_length
 from neuroada.decoding.settings import Decoding
 from neuroada.decoding.verified import VerifiedDecoder
-from neuroada.tasks.prompts import COMMONSENSE, MATH
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH
 
 GREEDY = {"do_sample": False, "num_beams": 1}
 
@@ -29,7 +29,7 @@ def make(tokenizer: PreTrainedTokenizerBase, decoding: str = "auto", **generatio
 
 def batch(lengths: Sequence[int]) -> PromptBatch:
     ids = torch.randint(2, 400, (max(lengths),), generator=torch.Generator().manual_seed(0)).tolist()
-    return collate_prompts([(index, ids[:length]) for index, length in enumerate(lengths)], pad_id=1)
+    return collate_prompts([(index, ids[:length]) for index, length in enumerate(lengths)])
 
 
 def passes(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, most_rows: int) -> list[int]:
@@ -55,8 +55,8 @@ def test_verified_and_plain_decoding_write_the_same(
     prompts = batch([30, 12, 7, 3])
     verified, plain = (Generator(model, make(small_tokenizer, how)) for how in ("verified", "plain"))
     first = verified(prompts, benchmark)
-    assert torch.equal(first, plain(prompts, benchmark))
-    assert torch.equal(first, verified(prompts, benchmark))
+    assert first == plain(prompts, benchmark)
+    assert first == verified(prompts, benchmark)
 
 
 def test_only_plain_greedy_decoding_is_verified(
@@ -90,7 +90,7 @@ def test_batches_shrink_until_they_fit_and_stay_so(
     expected = Generator(model, make(small_tokenizer, decoding))(batch([9, 8, 7, 6, 5]), 0)
     generator = Generator(model, make(small_tokenizer, decoding))
     seen = passes(model, monkeypatch, most_rows=2)
-    assert torch.equal(generator(batch([9, 8, 7, 6, 5]), 0), expected)
+    assert generator(batch([9, 8, 7, 6, 5]), 0) == expected
     assert [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()] == [
         "out of memory: generating at most 3 prompts together from here on",
         "out of memory: generating at most 2 prompts together from here on",
@@ -116,12 +116,7 @@ def test_generation_ends_with_the_context(
     context = context_length(model)
     assert context == 512
     prompts = batch([context + 1, context, context - 1, context - 4, 100])
-    pad = prompts["input_ids"][-1, 0]
     new = Generator(model, make(small_tokenizer, decoding))(prompts, 0)
     alone = Generator(model, make(small_tokenizer, decoding))(batch([context + 1, 100]), 0)
-    assert written(new, int(pad)) == [0, 0, 1, 4, 6]
-    assert torch.equal(new[-1], alone[-1])
-
-
-def written(new_BN: Tensor, pad: int) -> list[int]:
-    return (new_BN != pad).sum(dim=1).tolist()
+    assert list(map(len, new)) == [0, 0, 1, 4, 6]
+    assert new[-1] == alone[-1]

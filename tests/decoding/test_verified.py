@@ -23,7 +23,7 @@ import neuroada.bundled
 from neuroada.decoding.cache import can_verify
 from neuroada.decoding.drafts import Drafts
 from neuroada.decoding.verified import VerifiedDecoder
-from neuroada.tasks.prompts import COMMONSENSE
+from neuroada.tasks.commonsense import COMMONSENSE
 
 END = 1
 MOST = 16
@@ -176,7 +176,7 @@ def test_bundled_model_on_its_benchmark() -> None:
     rows = json.loads((folder / "data" / "bundled_choice" / "test.json").read_text())[:24]
     prompts = [tokenizer(COMMONSENSE.prompt(row["instruction"]))["input_ids"] for row in rows]
     end = tokenizer.eos_token_id
-    opening = tokenizer.encode(COMMONSENSE.trigger.rstrip(), add_special_tokens=False)
+    opening = tokenizer.encode(COMMONSENSE.opening.rstrip(), add_special_tokens=False)
     decoder = VerifiedDecoder(model, end, Drafts(opening, end))
     assert decode(decoder, prompts, 8) == [one_by_one(model, prompt, MOST, end) for prompt in prompts]
 

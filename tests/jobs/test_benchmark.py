@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from neuroada.methods.methods import CONTENDERS
 
 import neuroada
 from neuroada.backbones import loading
@@ -16,7 +17,6 @@ from neuroada.decoding import decoders
 from neuroada.decoding.drafts import Drafts
 from neuroada.decoding.generator import Generator
 from neuroada.jobs.benchmark import benchmark
-from neuroada.methods.methods import CONTENDERS
 
 MakeRun = Callable[..., RunConfig]
 SMALL = (
@@ -73,7 +73,11 @@ def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path)
 
 def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Generator.__call__
-    monkeypatch.setattr(Generator, "__call__", lambda *arguments: answer(*arguments) + 1)
+
+    def wrong(*arguments: Any) -> list[list[int]]:
+        return [[token + 1 for token in ids] for ids in answer(*arguments)]
+
+    monkeypatch.setattr(Generator, "__call__", wrong)
     plain, engine = evaluation_rows_of(make_run(*EVALUATION), tmp_path)
     assert (plain["differing"], plain["unlike_alone"]) == (0, 0)
     assert (engine["differing"], engine["unlike_alone"]) == (engine["questions"], engine["questions"])
@@ -105,10 +109,9 @@ def test_an_adapter_is_what_answers(make_run: MakeRun, tmp_path: Path, monkeypat
     answer = Generator.__call__
     answers: list[list[list[int]]] = []
 
-    def recorded(*arguments: Any) -> torch.Tensor:
-        new_BN = answer(*arguments)
-        answers.append(new_BN.tolist())
-        return new_BN
+    def recorded(*arguments: Any) -> list[list[int]]:
+        answers.append(answer(*arguments))
+        return answers[-1]
 
     monkeypatch.setattr(Generator, "__call__", recorded)
     run = make_run(*EVALUATION)

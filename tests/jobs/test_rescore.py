@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.config.schema import RunConfig
+from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.jobs.rescore import NUM_LISTED, rescore
 
 StoreRun = Callable[..., Path]
@@ -16,7 +16,7 @@ SUMS = [("The answer is 5.", "5"), ("1,2,3", "3"), ("", "4")]
 
 
 def run_over(folder: Path) -> None:
-    rescore(RunConfig(runs=str(folder)), folder)
+    rescore(RunConfig(runs=str(folder), data=DataConfig()), folder)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -17,9 +17,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import resolved
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.runs import identity as identity_module
-from neuroada.runs.folders import without_hydra
 from neuroada.runs.identity import changed_keys, differences, identity, run_folder
-from neuroada.runs.settling import settle
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -56,6 +54,7 @@ DECISIONS = {
     "task.clean_of": READING_TESTS,
     "task.loss_on": "finetune benchmark",
     "task.loss_reduction": FINETUNE,
+    "task.learning_rates": NOTHING,  # what is used of them is optimizer.lr
     "data.dir": NOTHING,
     "data.url": NOTHING,
     "data.split": READING_TESTS,
@@ -65,12 +64,21 @@ DECISIONS = {
     "data.max_length": BATCHING,
     "data.batching": BATCHING,
     "budget.top_k": ATTACHING,
+    "budget.trainable": "finetune budget benchmark",
+    "budget.percent": "finetune budget benchmark",
+    "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
     "method.label": "finetune evaluate merge budget",  # a part of the folder's name
     "method.selection": ATTACHING,
     "method.selection_seed": ATTACHING,
     "method.gradient": "budget",
+    "method.learning_rate": NOTHING,  # what is used of it is optimizer.lr
+    "method.config": ATTACHING,
+    "method.settings": ATTACHING,
+    "method.sized_by": ATTACHING,
+    "method.sizes": ATTACHING,
+    "method.proportional": ATTACHING,
     "optimizer._target_": ATTACHING,
     "optimizer._partial_": ATTACHING,
     "optimizer.lr": ATTACHING,
@@ -103,6 +111,7 @@ DECISIONS = {
     "evaluation.max_tokens_per_batch": SCORING,
     "evaluation.max_new_tokens": SCORING,
     "evaluation.decoding": SCORING,
+    "evaluation.forgetting": SCORING,
     "evaluation.generation.do_sample": SCORING,
     "evaluation.generation.num_beams": SCORING,
     "benchmark.scope": "benchmark",
@@ -149,8 +158,8 @@ DECISIONS = {
 # Keys that no shipped option has: in an open group they count unless they are known to change nothing.
 UNDECLARED = {
     "method.invented": ATTACHING,
-    "method.learning_rate": NOTHING,
-    "task.learning_rates": NOTHING,
+    "method.settings.invented": ATTACHING,
+    "task.learning_rates.invented": NOTHING,
     "optimizer.invented": ATTACHING,
     "trainer.invented": FINETUNE,
     "trainer.enable_progress_bar": NOTHING,
@@ -165,6 +174,8 @@ UNDECLARED = {
     "evaluation.generation.invented": SCORING,
     "data.sets.invented": READING_TESTS,
 }
+# One decision for all keys that a method or a task may give them.
+DICTIONARIES = ("method.settings", "method.proportional", "task.learning_rates", "data.sets")
 # The declaration of a job decides about the other keys.
 DECLARATION = {"job.depends_on", "job.but_not_on", "job.folder"}
 NOT_OF_A_RUN = {"hydra", "experiment", "sweep", "debug"}
@@ -198,11 +209,15 @@ def _leaves_of(values: dict[str, Any], prefix: str) -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
+def _decided(leaf: str) -> str:
+    return next((name for name in DICTIONARIES if leaf.startswith(f"{name}.")), leaf)
+
+
 @functools.cache
 def leaves() -> frozenset[str]:
     """All keys of the schema and of every option of every group; of a key and one inside it, the inner."""
     files = [path for path in CONF.rglob("*.yaml") if path.relative_to(CONF).parts[0] not in NOT_OF_A_RUN]
-    found = {*schema_leaves(), *(leaf for path in files for leaf in file_leaves(path))}
+    found = {_decided(leaf) for leaf in (*schema_leaves(), *(leaf for path in files for leaf in file_leaves(path)))}
     return frozenset(path for path in found if not any(other.startswith(f"{path}.") for other in found)) - DECLARATION
 
 
@@ -232,23 +247,19 @@ def another(value: Any) -> Any:
 
 
 @functools.cache
-def _resolved(job: str, compose: Composed) -> dict[str, Any]:
-    overrides = (f"job={job}",)
-    return resolved(settle(without_hydra(compose(*overrides)), overrides))
+def _resolved(job: str, settled: Composed) -> dict[str, Any]:
+    return resolved(settled(f"job={job}"))
 
 
 @pytest.fixture
-def configurations(composed: Composed) -> dict[str, dict[str, Any]]:
+def configurations(settled: Composed) -> dict[str, dict[str, Any]]:
     """Job -> its resolved configuration."""
-    return {path.stem: _resolved(path.stem, composed) for path in sorted((CONF / "job").glob("*.yaml"))}
+    return {path.stem: _resolved(path.stem, settled) for path in sorted((CONF / "job").glob("*.yaml"))}
 
 
 @pytest.fixture
-def folder_of(composed: Composed) -> Callable[..., str]:
-    def folder(*overrides: str) -> str:
-        return run_folder(resolved(settle(without_hydra(composed(*overrides)), overrides)))
-
-    return folder
+def folder_of(settled: Composed) -> Callable[..., str]:
+    return lambda *overrides: run_folder(resolved(settled(*overrides)))
 
 
 class TestDecisions:

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.prompts import COMMONSENSE, MATH, Example
+from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.math import MATH
+from neuroada.tasks.protocol import Example
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, interval, judge, summarise
 
 

@@ -6,6 +6,7 @@ was stopped is read again and left out of the test loaders.
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.data.batches import PromptBatch
+from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.leaks import split_score
-from neuroada.data.loaders import BenchmarkItems
 from neuroada.data.module import InstructionDataModule
 from neuroada.decoding.generator import context_length
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
@@ -73,7 +73,7 @@ class BenchmarkScoring(Callback):
         self._predictions = [
             self._known(items, partial) for items, partial in zip(data.benchmarks, self._partials, strict=True)
         ]
-        data.leave_out(dict(zip(runs, self._predictions, strict=True)))
+        data.benchmarks.leave_out(dict(zip(runs, self._predictions, strict=True)))
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -83,24 +83,23 @@ class BenchmarkScoring(Callback):
             if known:
                 logger.info("%s: %d of %d items are there already", items.name, len(known), len(items.examples))
             if self._context is not None:
-                _report_lengths(items, self._context, data.new_tokens(items))
+                _report_lengths(items, self._context, data.benchmarks.new_tokens(items))
 
     def on_test_batch_end(  # type: ignore[override]
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: Tensor,
+        outputs: Mapping[str, list[list[int]]],
         batch: PromptBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         items = _data(trainer).benchmarks[dataloader_idx]
         known = self._predictions[dataloader_idx]
-        texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True)
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        texts = self._tokenizer.batch_decode(outputs["new_tokens"], skip_special_tokens=True)
         rows = [
-            judge(items.by_index[index], text, items.protocol, too_long=_is_too_long(length, self._context))
-            for index, text, length in zip(batch["index"], texts, lengths, strict=True)
+            judge(items.by_index[index], text, items.protocol, too_long=_is_too_long(len(prompt), self._context))
+            for index, text, prompt in zip(batch["index"], texts, batch["prompts"], strict=True)
             if index not in known
         ]
         known.update({row["index"]: row for row in rows})
@@ -119,8 +118,8 @@ class BenchmarkScoring(Callback):
             if trainer.is_global_zero:
                 _write_predictions(self._folder / PREDICTIONS_FOLDER / f"{items.name}.jsonl", predictions)
         self.metrics = summarise(scores)
-        if data.limit is not None:
-            self.metrics["limit"] = data.limit
+        if data.benchmarks.limit is not None:
+            self.metrics["limit"] = data.benchmarks.limit
         if trainer.is_global_zero:
             self._finish(trainer)
 

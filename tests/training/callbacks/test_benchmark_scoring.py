@@ -18,7 +18,7 @@ from neuroada.decoding.verified import VerifiedDecoder
 from neuroada.jobs.evaluate import evaluate
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 MakeRun = Callable[..., RunConfig]
 TWO_RANKS = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 

@@ -18,7 +18,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.data.encoding import encode_texts
 from neuroada.data.held_out import HELD_OUT_SEED
 from neuroada.jobs.finetune import finetune
-from neuroada.tasks.prompts import PROTOCOLS
+from neuroada.tasks.protocols import PROTOCOLS
 from neuroada.training.distributed.launch import launch
 
 from ...tiny_runs import StopAt

@@ -18,7 +18,7 @@ from neuroada.data.catalog import lookup
 from neuroada.data.held_out import HELD_OUT_SEED
 from neuroada.data.rows import read_rows
 from neuroada.jobs.finetune import finetune
-from neuroada.tasks.prompts import PROTOCOLS
+from neuroada.tasks.protocols import PROTOCOLS
 from neuroada.tasks.scoring import judge
 from neuroada.training.distributed.launch import launch
 

@@ -1,11 +1,11 @@
-"""Who computes which example: whole steps for any number of ranks, unpadded shards in evaluation."""
+"""Who trains on which example: whole steps for any number of ranks."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuroada.config.errors import UserError
-from neuroada.data.sampling import BudgetBatches, MicroBatch, StepBatchSampler
+from neuroada.data.micro_batches import MicroBatch, StepBatchSampler
 
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
 
@@ -100,23 +100,3 @@ def test_an_iterator_made_before_the_epoch_is_set_follows_it() -> None:
 def test_sizes_that_do_not_divide_name_all_three_keys() -> None:
     with pytest.raises(UserError, match=r"data\.batch_size=16: .*data\.micro_batch_size=4 x 3 .*trainer\.devices"):
         StepBatchSampler(num_examples=10, batch_size=16, micro_batch_size=4, seed=0, rank=0, world_size=3)
-
-
-@given(st.lists(st.integers(1, 50)), st.integers(1, 120), st.none() | st.integers(1, 4), st.integers(1, 5))
-def test_every_item_is_in_one_batch_of_one_rank(
-    lengths: list[int], most_tokens: int, most_items: int | None, world_size: int
-) -> None:
-    order = range(len(lengths))
-    ranks = [
-        list(BudgetBatches(order, lengths, most_tokens, most_items, rank, world_size)) for rank in range(world_size)
-    ]
-    assert sorted(item for batches in ranks for batch in batches for item in batch) == list(order)
-    for batch in (batch for batches in ranks for batch in batches):
-        assert most_items is None or len(batch) <= most_items
-        assert len(batch) == 1 or len(batch) * max(lengths[item] for item in batch) <= most_tokens
-
-
-def test_a_batch_takes_as_many_items_as_fit() -> None:
-    batches = BudgetBatches([3, 1, 0, 2], lengths=[4, 5, 3, 9], most_tokens=10)
-    assert list(batches) == [[3], [1, 0], [2]]
-    assert len(batches) == 3

@@ -1,12 +1,17 @@
-"""Which example goes where: the order of training micro-batches, and the share of each rank in evaluation."""
+"""The micro-batches of training: whole steps in a seeded order, resumable at any optimizer step."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import lightning
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
 
 from neuroada.config.errors import UserError
+from neuroada.data.batches import TrainingBatch
+from neuroada.data.encoding import Encoded
+from neuroada.data.token_cache import TokenisedRows
 
 
 @dataclass(frozen=True)
@@ -107,44 +112,75 @@ class StepBatchSampler(Sampler[MicroBatch]):
         return MicroBatch(examples=examples or step_examples[:1], is_filler=not examples, step_examples=step_examples)
 
 
-class BudgetBatches(Sampler[list[int]]):
-    """Batches of one rank's share of an order, each of as many items as fit.
+class TrainingSet(TorchDataset[TrainingBatch]):
+    """Micro-batch plan -> batch; ``collate`` makes one of its examples and the labelled tokens of their step."""
 
-    Every world_size-th item is this rank's: the shares are disjoint, complete and never padded. A batch is a run of a
-    share's items whose number times the longest of them, in tokens, stays within ``most_tokens``; one item always fits.
-
-    Args:
-        order: Items, those of like length side by side.
-        lengths: Tokens of each item, by item.
-        most_tokens: Of a batch, padding included.
-        most_items: Of a batch; None sets no limit.
-        rank: This rank.
-        world_size: All ranks.
-    """
-
-    def __init__(
-        self,
-        order: Sequence[int],
-        lengths: Sequence[int],
-        most_tokens: int,
-        most_items: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self._batches: list[list[int]] = []
-        batch: list[int] = []
-        longest = 0
-        for item in order[rank::world_size]:
-            longest = max(longest, lengths[item])
-            if batch and (longest * (len(batch) + 1) > most_tokens or len(batch) == most_items):
-                self._batches.append(batch)
-                batch, longest = [], lengths[item]
-            batch.append(item)
-        if batch:
-            self._batches.append(batch)
+    def __init__(self, rows: TokenisedRows, collate: Callable[[Sequence[Encoded], int], TrainingBatch]) -> None:
+        self._rows = rows
+        self._collate = collate
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._rows)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
+    def __getitem__(self, micro_batch: MicroBatch) -> TrainingBatch:
+        examples = self._rows.take(micro_batch.examples)
+        if micro_batch.is_filler:
+            examples = [Encoded(example.input_ids, labels_from=len(example.input_ids)) for example in examples]
+        return self._collate(examples, int(self._rows.num_labels[list(micro_batch.step_examples)].sum()))
+
+
+class ResumableLoader(DataLoader[TrainingBatch]):
+    """A training loader whose place in the epoch goes into Lightning's checkpoints and comes back from them.
+
+    Loading happens in this process, so a batch handed out is a batch trained on; the rows are tokenised already and
+    fetching them costs less than a millisecond.
+    """
+
+    def __init__(self, dataset: TrainingSet, sampler: StepBatchSampler) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, num_workers=0)
+
+    def state_dict(self) -> dict[str, int]:
+        """The next micro-batch; the same on every rank, as Lightning keeps only rank 0's."""
+        sampler = self._steps
+        is_finished = sampler.position >= len(sampler)
+        return {
+            "epoch": sampler.epoch + is_finished,
+            "micro_batch": 0 if is_finished else sampler.position,
+            "num_examples": sampler.num_examples,
+            "batch_size": sampler.batch_size,
+            "micro_batches_per_step": sampler.accumulation,
+            "seed": sampler.seed,
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where ``state`` was taken; raises UserError if the order of examples is another one now."""
+        now = self.state_dict()
+        changed = [key for key in now if key not in ("epoch", "micro_batch") and state.get(key) != now[key]]
+        if changed:
+            before_and_after = ", ".join(f"{key} {state.get(key)} -> {now[key]}" for key in changed)
+            raise UserError(
+                f"checkpoint: its order of examples can not be continued ({before_and_after}); keep data, seed, batch "
+                "sizes and devices as they were, or start over with resume=never"
+            )
+        self._steps.set_epoch(state["epoch"])
+        self._steps.start_at(state["micro_batch"])
+
+    @property
+    def _steps(self) -> StepBatchSampler:
+        assert isinstance(self.sampler, StepBatchSampler)
+        return self.sampler
+
+
+class EpochBoundaryResume(lightning.Callback):
+    """Opens the next epoch after a resume from a checkpoint of an epoch's very last step.
+
+    Lightning 2.6 closes the finished epoch on such a resume but goes on as if it were in the middle of it: the next
+    epoch is never counted as begun, so a checkpoint taken inside it resumes from that epoch's first batch.
+    """
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        loop = trainer.fit_loop
+        progress = loop.epoch_progress.current
+        has_no_open_epoch = progress.ready == progress.processed  # type: ignore[attr-defined]  # typed as its base
+        if loop.restarted_mid_epoch and has_no_open_epoch:
+            loop.reset_restart_stage()

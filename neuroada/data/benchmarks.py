@@ -1,0 +1,179 @@
+"""Benchmarks: which of their items are scored, in what batches their prompts are generated, and what is left to do."""
+
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from transformers import PreTrainedTokenizerBase
+
+from neuroada.config.schema import EvaluationConfig
+from neuroada.data.batches import PromptBatch, collate_prompts
+from neuroada.data.catalog import Dataset
+from neuroada.data.download import DataFile
+from neuroada.data.encoding import encode_prompts
+from neuroada.data.rows import read_rows
+from neuroada.data.token_budget import BudgetBatches, default_tokens_per_batch
+from neuroada.tasks.protocol import Example, Protocol
+
+LIMIT_SEED = 42
+"""Draws the items of ``evaluation.limit``; a constant, so that runs with different seeds score the same items."""
+
+PromptLoader = DataLoader[PromptBatch]
+
+
+@dataclass(frozen=True)
+class BenchmarkItems:
+    """The items of one benchmark that are scored."""
+
+    dataset: Dataset
+    split: str
+    protocol: Protocol
+    examples: list[Example]
+    prompts: list[list[int]]
+    """Token ids of each example's prompt, bos included."""
+
+    @classmethod
+    def encoded(cls, file: DataFile, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> "BenchmarkItems":
+        """Some rows of a file, with the tokens of their prompts."""
+        protocol = file.dataset.protocol
+        return cls(file.dataset, file.split, protocol, examples, encode_prompts(examples, protocol, tokenizer))
+
+    @property
+    def name(self) -> str:
+        return self.dataset.name
+
+    @functools.cached_property
+    def by_index(self) -> dict[int, Example]:
+        """``Example.index`` (the row in the file) -> example."""
+        return {example.index: example for example in self.examples}
+
+    @functools.cached_property
+    def longest_first(self) -> list[int]:
+        """Positions by prompt length, so that a batch wastes little on padding, and too little memory shows at once."""
+        return sorted(range(len(self.prompts)), key=lambda position: (-len(self.prompts[position]), position))
+
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens."""
+        return max(map(len, self.prompts))
+
+
+class Benchmarks:
+    """The benchmarks of a run, in order: a sequence of ``BenchmarkItems`` that is empty before ``read``.
+
+    Args:
+        files: One for each benchmark.
+        data_dir: Where they lie.
+        evaluation: Which items are scored, and the limits of a batch.
+        tokenizer: Makes the prompts' tokens.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[DataFile],
+        data_dir: Path,
+        evaluation: EvaluationConfig,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self.files = files
+        self._dir = data_dir
+        self._evaluation = evaluation
+        self._tokenizer = tokenizer
+        self._all_items: list[BenchmarkItems] = []
+        self._done: dict[str, frozenset[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all_items)
+
+    def __iter__(self) -> Iterator[BenchmarkItems]:
+        return iter(self._all_items)
+
+    def __getitem__(self, place: int) -> BenchmarkItems:
+        return self._all_items[place]
+
+    @property
+    def limit(self) -> int | None:
+        """Most items of each benchmark, a sample; None for all."""
+        return self._evaluation.limit
+
+    def read(self) -> None:
+        """Read and check every file; raises UserError where one is malformed."""
+        self._all_items = [self._selected(file, read_rows(file.path(self._dir), file.dataset)) for file in self.files]
+
+    def new_tokens(self, items: BenchmarkItems) -> int:
+        """Longest generation for a benchmark."""
+        return self._evaluation.max_new_tokens or items.protocol.max_new_tokens
+
+    def max_tokens_per_batch(self, device_type: str) -> int:
+        """Most tokens generated together on one device, prompts and longest completions: what loaders go by."""
+        default = default_tokens_per_batch(self._evaluation.decoding, device_type)
+        return self._evaluation.max_tokens_per_batch or default
+
+    def leave_out(self, done: Mapping[str, Collection[int]]) -> None:
+        """Benchmark -> items (``Example.index``) already scored; loaders made from now on leave them out."""
+        self._done = {name: frozenset(indices) for name, indices in done.items()}
+
+    def loaders(self, rank: int, world_size: int, device_type: str) -> list[PromptLoader]:
+        """One for each benchmark: this rank's share of what is left, longest prompts first."""
+        left = zip(self, self._left(world_size), strict=True)
+        return [self.loader(items, order, rank, world_size, device_type) for items, order in left]
+
+    def loader(
+        self, items: BenchmarkItems, order: Sequence[int], rank: int, world_size: int, device_type: str
+    ) -> PromptLoader:
+        """This rank's share of some items (their positions, in this order), in batches within the limits."""
+        new_tokens = self.new_tokens(items)
+        loader: DataLoader[Any] = DataLoader(
+            _Prompts(items),
+            batch_sampler=BudgetBatches(
+                order,
+                lengths=[len(prompt) + new_tokens for prompt in items.prompts],
+                most_tokens=self.max_tokens_per_batch(device_type),
+                most_items=self._evaluation.batch_size,
+                rank=rank,
+                world_size=world_size,
+            ),
+            collate_fn=collate_prompts,
+        )
+        return loader
+
+    def _selected(self, file: DataFile, examples: list[Example]) -> BenchmarkItems:
+        limit = self.limit
+        if limit is not None and limit < len(examples):
+            drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(LIMIT_SEED))[:limit]
+            examples = [examples[index] for index in sorted(drawn.tolist())]
+        return BenchmarkItems.encoded(file, examples, self._tokenizer)
+
+    def _left(self, num_ranks: int) -> list[list[int]]:
+        """Positions in each benchmark that are not generated yet, longest prompts first.
+
+        If fewer are left than there are ranks, one comes several times: a rank without any would skip the test loop,
+        and the others would wait for it.
+        """
+        done = [self._done.get(items.name, frozenset()) for items in self]
+        left = [
+            [position for position in items.longest_first if items.examples[position].index not in indices]
+            for items, indices in zip(self, done, strict=True)
+        ]
+        if max(map(len, left)) < num_ranks:
+            shortest = self[0].longest_first[-1]
+            left[0] += [shortest] * (num_ranks - len(left[0]))
+        return left
+
+
+class _Prompts(TorchDataset[tuple[int, list[int]]]):
+    """Position -> (``Example.index``, prompt ids)."""
+
+    def __init__(self, items: BenchmarkItems) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items.examples)
+
+    def __getitem__(self, position: int) -> tuple[int, list[int]]:
+        return self._items.examples[position].index, self._items.prompts[position]

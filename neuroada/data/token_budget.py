@@ -1,0 +1,64 @@
+"""How many prompts are generated together: as many as fit a number of tokens."""
+
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import Sampler
+
+from neuroada.config.schema import ENGINES
+
+CPU_TOKENS_PER_BATCH = 8192
+"""Prompts and completions generated together: rows enough that reading the weights once a token is shared by many."""
+GPU_TOKENS_PER_BATCH = 32_768
+"""16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
+ENGINE_TOKENS_PER_BATCH = 1_048_576
+"""Prompts handed to an engine that makes its own batches. A stopped run keeps only the batches that were complete."""
+
+
+def default_tokens_per_batch(decoding: str, device_type: str) -> int:
+    """What ``evaluation.max_tokens_per_batch=null`` means."""
+    if decoding in ENGINES:
+        return ENGINE_TOKENS_PER_BATCH
+    return CPU_TOKENS_PER_BATCH if device_type == "cpu" else GPU_TOKENS_PER_BATCH
+
+
+class BudgetBatches(Sampler[list[int]]):
+    """Batches of one rank's share of an order, each of as many items as fit.
+
+    Every world_size-th item is this rank's: the shares are disjoint, complete and never padded. A batch is a run of a
+    share's items whose number times the longest of them, in tokens, stays within ``most_tokens``; one item always fits.
+
+    Args:
+        order: Items, those of like length side by side.
+        lengths: Tokens of each item, by item.
+        most_tokens: Of a batch, padding included.
+        most_items: Of a batch; None sets no limit.
+        rank: This rank.
+        world_size: All ranks.
+    """
+
+    def __init__(
+        self,
+        order: Sequence[int],
+        lengths: Sequence[int],
+        most_tokens: int,
+        most_items: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._batches: list[list[int]] = []
+        batch: list[int] = []
+        longest = 0
+        for item in order[rank::world_size]:
+            longest = max(longest, lengths[item])
+            if batch and (longest * (len(batch) + 1) > most_tokens or len(batch) == most_items):
+                self._batches.append(batch)
+                batch, longest = [], lengths[item]
+            batch.append(item)
+        if batch:
+            self._batches.append(batch)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)

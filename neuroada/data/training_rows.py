@@ -1,0 +1,149 @@
+"""The rows that a run trains and validates on, in tokens, and this rank's micro-batches of them."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import datasets
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from neuroada.config.errors import UserError
+from neuroada.config.schema import DataConfig
+from neuroada.data import batches
+from neuroada.data.batches import TrainingBatch
+from neuroada.data.benchmarks import BenchmarkItems
+from neuroada.data.download import DataFile
+from neuroada.data.encoding import Encoded
+from neuroada.data.held_out import HELD_OUT_SEED, HeldOut, HeldOutPart, HeldOutSets
+from neuroada.data.micro_batches import ResumableLoader, StepBatchSampler, TrainingSet, accumulation
+from neuroada.data.token_cache import Recipe, TokenisedRows, report_lost_completions, tokenised
+from neuroada.data.training_sets import TrainingSets
+
+
+class TrainingRows:
+    """Training and held-out rows of a task.
+
+    Args:
+        sets: The training files.
+        held_out_sets: What is held out of them.
+        config: Sizes and kind of a batch.
+        loss_on: See ``TaskConfig``.
+        tokenizer: Makes the tokens.
+        seed: Decides the order of the rows.
+    """
+
+    def __init__(
+        self,
+        sets: TrainingSets,
+        held_out_sets: HeldOutSets,
+        config: DataConfig,
+        loss_on: str,
+        tokenizer: PreTrainedTokenizerBase,
+        seed: int,
+    ) -> None:
+        self._sets = sets
+        self._held_out_sets = held_out_sets
+        self._config = config
+        self._loss_on = loss_on
+        self._tokenizer = tokenizer
+        self._seed = seed
+        self._rows: TokenisedRows | None = None
+        self._held_out: HeldOut | None = None
+
+    @property
+    def files_needed(self) -> list[DataFile]:
+        """Training sets first."""
+        return [*self._sets.files_needed, *self._held_out_sets.files]
+
+    @property
+    def rows(self) -> TokenisedRows:
+        """What is trained on; read by ``read``."""
+        if self._rows is None:
+            raise RuntimeError("no training rows: call setup() first, with a task that has training sets")
+        return self._rows
+
+    @property
+    def held_out(self) -> HeldOut:
+        """What validation reads; read by ``read``."""
+        if self._held_out is None:
+            raise RuntimeError("no held-out rows: set validation.every_n_steps and call setup() first")
+        return self._held_out
+
+    @property
+    def packs_examples(self) -> bool:
+        """Whether a row of a batch holds several examples, which the model then has to keep apart."""
+        return self._config.batching == "packed" and self._config.chosen_micro_batch_size > 1
+
+    @property
+    def num_steps_per_epoch(self) -> int:
+        """Optimizer steps; the same for any number of ranks."""
+        return -(-len(self.rows) // self._config.batch_size)
+
+    def accumulation(self, world_size: int) -> int:
+        """Micro-batches of one rank in an optimizer step; raises UserError where the sizes do not divide."""
+        return accumulation(self._config.batch_size, self._config.chosen_micro_batch_size, world_size)
+
+    def read(self) -> None:
+        """Read, check and tokenise every file, if there is any.
+
+        Raises:
+            UserError: One is malformed, or leaves nothing to train on.
+        """
+        if not self._sets.files:
+            return
+        parts = [self._tokenised(file) for file in self._sets.files]
+        if self._held_out_sets.is_wanted:
+            own = {file.dataset.name: self._tokenised(file) for file in self._held_out_sets.files}
+            parts, drawn = self._held_out_sets.apart(parts, own)
+            questions = [self._questions(part) for part in drawn] if self._held_out_sets.asks else []
+            self._held_out = HeldOut(TokenisedRows([part.rows for part in drawn]), questions)
+            if self._held_out.num_tokens == 0:
+                raise UserError(f"data.max_length={self._config.max_length}: no held-out row keeps a label; raise it")
+        self._rows = TokenisedRows(parts)
+        report_lost_completions(self._rows, self._config.max_length)
+
+    def loader(self, rank: int, world_size: int) -> ResumableLoader:
+        """This rank's micro-batches of an epoch."""
+        order = self._longest_first if self._config.batching == "grouped" else tuple
+        sampler = self._sampler(self.rows, self._seed, rank, world_size, order)
+        return ResumableLoader(TrainingSet(self.rows, self._collate()), sampler)
+
+    def held_out_loader(self, rank: int, world_size: int) -> DataLoader[TrainingBatch]:
+        """This rank's micro-batches of the held-out rows: as many on each, no row on two, always in one order."""
+        rows = self.held_out.rows
+        sampler = self._sampler(rows, HELD_OUT_SEED, rank, world_size, tuple)
+        return DataLoader(TrainingSet(rows, self._collate()), sampler=sampler, batch_size=None)
+
+    def _sampler(
+        self,
+        rows: TokenisedRows,
+        seed: int,
+        rank: int,
+        world_size: int,
+        arrange: Callable[[Sequence[int]], Sequence[int]],
+    ) -> StepBatchSampler:
+        sizes = (self._config.batch_size, self._config.chosen_micro_batch_size)
+        return StepBatchSampler(len(rows), *sizes, seed, rank, world_size, arrange)
+
+    def _collate(self) -> Callable[[Sequence[Encoded], int], TrainingBatch]:
+        if self._config.batching == "packed":
+            return batches.collate_packed
+        return functools.partial(batches.collate_padded, pad_id=batches.pad_token_id(self._tokenizer))
+
+    def _longest_first(self, examples: Sequence[int]) -> list[int]:
+        """Examples of a step, so that those of a micro-batch are about equally long."""
+        return sorted(examples, key=lambda index: -self.rows.lengths[index])
+
+    def _questions(self, part: HeldOutPart) -> BenchmarkItems:
+        examples = self._sets.examples(part.file)
+        asked = [examples[row] for row in self._held_out_sets.asked(part)]
+        return BenchmarkItems.encoded(part.file, asked, self._tokenizer)
+
+    def _tokenised(self, file: DataFile) -> datasets.Dataset:
+        data_dir = Path(self._config.dir)
+        cleaned_of = tuple(test.sha256(data_dir) for test in self._sets.clean_of)
+        protocol = file.dataset.protocol
+        recipe = Recipe(protocol, self._tokenizer, self._config.max_length, self._loss_on, cleaned_of)
+        read = functools.partial(self._sets.examples, file)
+        return tokenised(file.dataset.name, file.sha256(data_dir), recipe, read)

@@ -1,0 +1,92 @@
+"""The math protocol of LLM-Adapters, as LoReFT and NeuroAda use it: a worked solution and its number or letter.
+
+The published scoring takes the last digits of the text with every comma deleted ("1,2,3" reads 123), or the first
+capital A to E anywhere ("Answer: C" reads A). A changed character in these texts makes scores incomparable.
+"""
+
+import re
+
+from neuroada.tasks.choices import stated_letter
+from neuroada.tasks.numbers import Number, stated_number
+from neuroada.tasks.protocol import Example, Protocol, Verdict
+
+NUMBER_TOLERANCE = 1e-3
+"""Largest distance at which a number counts as right (LLM-Adapters)."""
+
+_PUBLISHED_NUMBER = re.compile(r"-?\d+\.?\d*")
+_PUBLISHED_LETTER = re.compile(r"[A-E]")
+_LETTERS = frozenset("ABCDE")
+
+
+class Math(Protocol):
+    """The Alpaca prompt without an input. The answer A to E of a row asks for a letter, any other for a number."""
+
+    name = "math"
+    max_new_tokens = 512
+
+    def prompt(self, instruction: str) -> str:
+        return (
+            "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+            f"\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+        )
+
+    def completion(self, example: Example) -> str:
+        return example.output
+
+    def judge(self, example: Example, generation: str) -> Verdict:
+        gold = gold_number(example.answer)
+        if gold is None:
+            return _letter_verdict(example.answer.strip(), generation)
+        return _number_verdict(gold, generation)
+
+    def gold_problem(self, answer: str) -> str | None:
+        problem = super().gold_problem(answer)
+        if problem or gold_number(answer) is not None or answer.strip() in _LETTERS:
+            return problem
+        return f"is {answer!r}; it must be a number or one of the letters A to E"
+
+
+def gold_number(answer: str) -> float | None:
+    """The answer as a finite number, commas removed; None when it is none."""
+    try:
+        value = float(answer.replace(",", ""))
+    except ValueError:
+        return None
+    return value if abs(value) != float("inf") and value == value else None
+
+
+def _letter_verdict(answer: str, generation: str) -> Verdict:
+    match = _PUBLISHED_LETTER.search(generation)
+    extracted = match.group() if match else None
+    stated = stated_letter(generation)
+    return Verdict(
+        extracted=extracted,
+        strict_extracted=stated,
+        correct=extracted == answer,
+        strict_correct=stated == answer,
+        missing_trigger=False,
+    )
+
+
+def _number_verdict(gold: float, generation: str) -> Verdict:
+    numbers = _PUBLISHED_NUMBER.findall(generation.replace(",", ""))
+    extracted = numbers[-1] if numbers else None
+    stated = stated_number(generation)
+    return Verdict(
+        extracted=extracted,
+        strict_extracted=None if stated is None else str(stated),
+        correct=extracted is not None and abs(gold - float(extracted)) <= NUMBER_TOLERANCE,
+        strict_correct=_equals(stated, gold),
+        missing_trigger=False,
+    )
+
+
+def _equals(number: Number | None, gold: float) -> bool:
+    if number is None:
+        return False
+    # "50 %" answers a question whose gold is 50 as well as one whose gold is 0.5.
+    readings = (number.value, number.value / 100) if number.is_percent else (number.value,)
+    return any(abs(gold - reading) <= NUMBER_TOLERANCE for reading in readings)
+
+
+MATH = Math()
