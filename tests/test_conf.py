@@ -72,7 +72,9 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def checked(*overrides: str) -> RunConfig:
-    return check(settle(without_hydra(composed(*overrides)), overrides))
+    config = without_hydra(composed(*overrides))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return check(settle(config, overrides))
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option != "job=merge"])

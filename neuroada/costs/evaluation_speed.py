@@ -23,7 +23,6 @@ import torch
 from rich.progress import track
 from transformers import PreTrainedModel
 
-import neuroada
 from neuroada.backbones import loading
 from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import device_name, synchronize
@@ -34,6 +33,7 @@ from neuroada.data.token_budget import default_tokens_per_batch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
+from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.protocols import protocols_of
 
@@ -147,7 +147,7 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)
     model = backbone(run, device, dtype).eval()
     if run.adapter is not None:
-        neuroada.load(model, adapter_directory(Path(run.adapter)))
+        open_saved(adapter_directory(Path(run.adapter))).attach(model)
     return _Questions(model, data, decoding)
 
 

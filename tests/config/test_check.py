@@ -31,12 +31,12 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         # Keys that Hydra takes with a plus, though no schema knows them.
         ("+typo=1", "typo: no such key; valid: adapter, "),
         ("+optimiser=1", "optimiser: no such key; did you mean optimizer?"),
-        ("+budget.kk=3", "budget.kk: no such key; valid: top_k"),
+        ("+budget.kk=3", "budget.kk: no such key; valid: match, percent, top_k"),
         ("+data.batchsize=3", "data.batchsize: no such key; did you mean batch_size?"),
         # Keywords that a class does not take, or lacks.
         ("+optimizer.lrr=1", "optimizer.lrr: torch.optim.AdamW has no such argument; did you mean lr?"),
         ("+trainer.max_epoch=3", "trainer.max_epoch: lightning.Trainer has no such argument; did you mean max_epochs?"),
-        ("+method.selektion=x", "method.selektion: neuroada.methods.methods.NeuroAda has no such argument"),
+        ("+method.selektion=x", "method.selektion: neuroada.methods.neuroada.NeuroAda has no such argument"),
         (
             "~trainer._target_",
             "trainer._target_: has no value; choose with trainer=..., or give a class by its full name",
@@ -111,7 +111,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("data.split=train", "data.split=train: choose one of test, validation"),
         ("model.dtype=float16", "model.dtype=float16: choose one of auto, float32, bfloat16"),
         ("model.target_modules=[]", "model.target_modules=[]: give a list of module names, one regular expression"),
-        ("model.target_modules=null", "model.target_modules=null: give a list of module names"),
+        ("model.target_modules=5", "model.target_modules=5: give a list of module names"),
         ("model.name=a/b", "model.name=a/b: use letters, digits"),
         ("task.name=..", "task.name=..: use letters, digits"),
         ("task.loss_on=prompt", "task.loss_on=prompt: choose one of completion, all"),
@@ -126,7 +126,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         # What belongs to one job.
         ("job=merge", "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"),
         # Values left out, and references to nothing.
-        ("~optimizer", "optimizer._target_: has no value; choose with optimizer=..., or give a class by its full name"),
+        ("~optimizer", "optimizer: has no value; give one with optimizer=..."),
         ("~budget", "budget: has no value; give one with budget=..."),
         ("budget.top_k=???", "budget.top_k: has no value; give one with budget.top_k=..."),
         ("model.name_or_path=${nowhere}", "model.name_or_path: Interpolation key 'nowhere' not found"),

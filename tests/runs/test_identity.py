@@ -59,6 +59,7 @@ DECISIONS = {
     "data.url": NOTHING,
     "data.split": READING_TESTS,
     "data.sets": READING_TESTS,
+    "data.protocols": READING_TESTS,
     "data.batch_size": BATCHING,
     "data.micro_batch_size": BATCHING,
     "data.max_length": BATCHING,
@@ -175,7 +176,7 @@ UNDECLARED = {
     "data.sets.invented": READING_TESTS,
 }
 # One decision for all keys that a method or a task may give them.
-DICTIONARIES = ("method.settings", "method.proportional", "task.learning_rates", "data.sets")
+DICTIONARIES = ("method.settings", "method.proportional", "task.learning_rates", "data.sets", "data.protocols")
 # The declaration of a job decides about the other keys.
 DECLARATION = {"job.depends_on", "job.but_not_on", "job.folder"}
 NOT_OF_A_RUN = {"hydra", "experiment", "sweep", "debug"}
