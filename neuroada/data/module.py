@@ -16,9 +16,6 @@ from neuroada.data.catalog import lookup, with_own
 from neuroada.data.download import DataFile, content_hashes, ensure
 from neuroada.data.held_out import HeldOut, HeldOutSets
 from neuroada.data.micro_batches import EpochBoundaryResume, ResumableLoader
-from neuroada.data.token_budget import CPU_TOKENS_PER_BATCH as CPU_TOKENS_PER_BATCH
-from neuroada.data.token_budget import GPU_TOKENS_PER_BATCH as GPU_TOKENS_PER_BATCH
-from neuroada.data.token_budget import default_tokens_per_batch as default_tokens_per_batch
 from neuroada.data.training_rows import TrainingRows
 from neuroada.data.training_sets import TrainingSets
 from neuroada.tasks.protocol import Protocol
