@@ -28,6 +28,10 @@ _ARCHITECTURES = Path(__file__).parent / "architectures"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".model")
 
 
+_OWN_CODE_ONLY = {"trust_remote_code": False}
+"""A checkpoint's own Python files are never run, nor is anybody asked whether they may."""
+
+
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer, as it is: nothing is added or resized.
 
@@ -36,7 +40,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """
     source, options = _source(config)
     with _named(config):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options, **_OWN_CODE_ONLY)
     return tokenizer
 
 
@@ -49,7 +53,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     source, options = _source(config)
     dtype = resolve_dtype(config.dtype, device.type)
     with _named(config):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options, **_OWN_CODE_ONLY)
     if "gguf_file" in options:
         _forget_quantization(model)
     # What an adapter names as its base is what was asked for, not where this machine keeps it.
@@ -95,7 +99,7 @@ def load_skeleton(config: ModelConfig) -> nn.Module:
     with _named(config):
         architecture = _architecture(config)
         with torch.device("meta"):
-            skeleton: nn.Module = AutoModelForCausalLM.from_config(architecture)
+            skeleton: nn.Module = AutoModelForCausalLM.from_config(architecture, **_OWN_CODE_ONLY)
     return skeleton
 
 
@@ -106,7 +110,7 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
         UserError: Its configuration cannot be found or read.
     """
     with _named(config), torch.device(device):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype, **_OWN_CODE_ONLY)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
     if config.liger_kernel:
@@ -158,7 +162,7 @@ def _architecture(config: ModelConfig) -> Any:
     if not Path(source).is_dir() and known.is_file():
         values = json.loads(known.read_text())
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    return AutoConfig.from_pretrained(source, **options)
+    return AutoConfig.from_pretrained(source, **options, **_OWN_CODE_ONLY)
 
 
 def _forget_quantization(model: PreTrainedModel) -> None:

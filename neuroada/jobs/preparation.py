@@ -24,6 +24,7 @@ from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_chosen
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
+from neuroada.training.causal_lm import CausalLanguageModelling
 from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
 from neuroada.training.module import FineTuningModule
 from neuroada.training.trainer import build_trainer
@@ -57,10 +58,10 @@ class Preparation:
         return FineTuningModule(
             model=model,
             trained=trained,
+            objective=CausalLanguageModelling(model, self.decoding),
             optimizer=instantiate(self.run.optimizer, _convert_="all"),
             scheduler=self.run.scheduler,
             loss_reduction=self.run.task.loss_reduction,
-            decoding=self.decoding,
             content=self.content,
         )
 

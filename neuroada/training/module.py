@@ -1,4 +1,4 @@
-"""The LightningModule: a backbone with a method on it, and checkpoints that hold what trains alone."""
+"""The LightningModule: a backbone with a method on it, and checkpoints that hold what trains and nothing else."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,16 +10,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel, get_scheduler
 
-from neuroada.backbones.packed_attention import attend_by_example, attend_by_row
-from neuroada.backbones.probes import require_separate_examples
 from neuroada.config.errors import UserError
 from neuroada.config.schema import SchedulerConfig
 from neuroada.data.batches import PromptBatch, TrainingBatch
-from neuroada.decoding.generator import Generator
-from neuroada.decoding.settings import Decoding
 from neuroada.methods.contract import Trained
 from neuroada.training.distributed.fsdp import ShardedStrategy
-from neuroada.training.loss import SummedLoss
+from neuroada.training.objective import Objective
 from neuroada.training.steps import planned_steps
 
 CHECKPOINT_KEY = "neuroada"
@@ -28,15 +24,15 @@ _PREFIX = "model."
 
 
 class FineTuningModule(lightning.LightningModule):
-    """Trains a method on a backbone, and generates with it.
+    """Trains a method on a backbone towards an objective, and answers test items with it.
 
     Args:
         model: The backbone, adapted in place.
         trained: The method on it.
+        objective: The loss of a batch, and the answers to test items.
         optimizer: Called with the trainable parameters.
         scheduler: Schedule over all optimizer steps.
         loss_reduction: ``step`` or ``micro_batch``, see ``TaskConfig``.
-        decoding: How to generate in the test loop.
         content: Hashes of what the run reads; a checkpoint of other content is refused.
     """
 
@@ -44,25 +40,23 @@ class FineTuningModule(lightning.LightningModule):
         self,
         model: PreTrainedModel,
         trained: Trained,
+        objective: Objective,
         optimizer: Callable[..., Optimizer],
         scheduler: SchedulerConfig,
         loss_reduction: str,
-        decoding: Decoding,
         content: dict[str, Any],
     ) -> None:
         super().__init__()
         self.model = model
         self.trained = trained
+        self.objective = objective
         # Checkpoints lack the backbone on purpose; the method itself checks that nothing else is missing.
         self.strict_loading = False
         self._make_optimizer = optimizer
         self._scheduler = scheduler
         self._loss_reduction = loss_reduction
-        self.decoding = decoding
-        self._generator: Generator | None = None
         self.content = content
         self._step_loss = torch.zeros(())
-        self._summed_loss = SummedLoss(model)
 
     def configure_model(self) -> None:
         strategy = self.trainer.strategy
@@ -70,19 +64,16 @@ class FineTuningModule(lightning.LightningModule):
             strategy.shard(self.model, self.trained)
 
     def on_fit_start(self) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
-        if data.packs_examples:
-            require_separate_examples(self.model)
-            attend_by_example(self.model)
+        self.objective.start_fit(self.trainer.datamodule)  # type: ignore[attr-defined]  # set dynamically
         # from_pretrained returns a model in eval mode, and Lightning keeps the mode it finds (since 2.2).
         self.train()
 
     def on_fit_end(self) -> None:
-        attend_by_row(self.model)
+        self.objective.end_fit()
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, scaled so that the step's gradient is that of the step's own mean."""
-        summed, num_tokens = self._summed_loss(batch)
+        summed, num_tokens = self.objective.summed_loss(batch)
         share = summed / batch["num_step_tokens"]
         self._step_loss = self._step_loss.to(self.device) + share.detach()
         if self._loss_reduction == "micro_batch":
@@ -100,13 +91,11 @@ class FineTuningModule(lightning.LightningModule):
         self._step_loss = torch.zeros((), device=self.device)
 
     def on_test_start(self) -> None:
-        # A new one each time: it remembers what the model writes, and the weights may have changed since.
-        self._generator = Generator(self.model, self.decoding)
+        self.objective.start_test()
 
     def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[list[int]]]:
         """``new_tokens`` of each prompt; the evaluation callback scores them."""
-        assert self._generator is not None, "on_test_start comes first"
-        return {"new_tokens": self._generator(batch, dataloader_idx)}
+        return {"new_tokens": self.objective.answers(batch, dataloader_idx)}
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(list(self.trained.parameters()))

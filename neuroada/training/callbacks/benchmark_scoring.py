@@ -189,9 +189,9 @@ def _runs(module: FineTuningModule, data: InstructionDataModule, adapter: str | 
             **model,
             "data": content["data"][f"{items.name}/{items.split}"],
             "protocol": items.protocol.name,
-            "decoding": config.to_diff_dict(),
+            "decoding": settings,
         }
-        for items, config in zip(data.benchmarks, module.decoding.configs, strict=True)
+        for items, settings in zip(data.benchmarks, module.objective.answered_by(), strict=True)
     }
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.module import InstructionDataModule
 from neuroada.training.distributed.fsdp import like_present, whole_state
-from neuroada.training.loss import SummedLoss
 from neuroada.training.module import FineTuningModule
 from neuroada.training.steps import planned_steps
 
@@ -123,10 +122,9 @@ class HeldOutLoss(Callback):
 @torch.no_grad()
 def _summed_loss(trainer: lightning.Trainer, module: FineTuningModule, data: InstructionDataModule) -> float:
     """Over all ranks, which have equally many batches and no row twice."""
-    summed_loss = SummedLoss(module.model)
     total = torch.zeros((), device=trainer.strategy.root_device)
     module.eval()
     for batch in data.held_out_dataloader():
-        total += summed_loss(trainer.strategy.batch_to_device(batch))[0]
+        total += module.objective.summed_loss(trainer.strategy.batch_to_device(batch))[0]
     module.train()
     return float(trainer.strategy.reduce(total, reduce_op="sum"))
