@@ -5,12 +5,16 @@ What peft computes from a weight's content is replaced by something of the same 
 Shapes: O outputs, I inputs.
 """
 
+import copy
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from neuroada.methods.peft_attached import quiet_peft, rewrites_base
 
 
 def is_pissa(settings: Mapping[str, Any]) -> bool:
@@ -41,6 +45,25 @@ def avoid_sparse_tensors(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "shira_indices"):
             module.get_delta_weight = partial(_dense_delta, module)  # type: ignore[assignment]
+
+
+def trained_counts(skeleton: nn.Module, directory: Path) -> dict[str, int]:
+    """What trains of a saved adapter, by parameter name; its files also hold indices and frozen projections.
+
+    Raises:
+        Whatever peft raises where the adapter does not fit the skeleton.
+    """
+    import peft
+
+    model = copy.deepcopy(skeleton)
+    with torch.random.fork_rng(devices=[]), quiet_peft():
+        config = peft.PeftConfig.from_pretrained(str(directory))
+        config.inference_mode = False
+        if rewrites_base(config):
+            config.init_lora_weights = True
+        leave_mask_out(config)
+        peft.get_peft_model(model, config, low_cpu_mem_usage=True)
+    return {name: part.numel() for name, part in model.named_parameters() if part.requires_grad}
 
 
 def _first_entries(base_layer: nn.Linear, r: int, **_: Any) -> Tensor:
