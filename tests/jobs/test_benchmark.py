@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from neuroada.methods.methods import CONTENDERS
 
 import neuroada
 from neuroada.backbones import loading
@@ -16,7 +17,6 @@ from neuroada.decoding import decoders
 from neuroada.decoding.drafts import Drafts
 from neuroada.decoding.generator import Generator
 from neuroada.jobs.benchmark import benchmark
-from neuroada.methods.methods import CONTENDERS
 
 MakeRun = Callable[..., RunConfig]
 SMALL = (
