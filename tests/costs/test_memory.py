@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from hydra.utils import instantiate
+from neuroada.methods.methods import Method
 from transformers import AutoModelForCausalLM
 
 from neuroada.backbones import loading
@@ -17,7 +18,6 @@ from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import measure_peak
 from neuroada.costs.memory import NotPredictable, plan, worst_batch
 from neuroada.costs.workloads import Workload
-from neuroada.methods.methods import Method
 from neuroada.training.loss import SummedLoss
 
 MakeRun = Callable[..., RunConfig]
