@@ -1,6 +1,6 @@
-"""Counting what a computation allocates while it runs on tensors without content.
+"""Count what a computation allocates while it runs on fake tensors.
 
-torch's own ``MemTracker`` counts whole modules; here the parts of a step and the inside of our own operator count too.
+torch's own ``MemTracker`` counts whole modules; this also counts the parts of a step and the workspace of our operator.
 """
 
 import math
@@ -17,32 +17,32 @@ from neuroada.sparse import gradient
 
 
 class AllocationCounter(TorchDispatchMode):
-    """Bytes of the storages that operators make inside the block and that somebody still holds.
+    """Bytes of the storages that operators allocate inside the block and that are still referenced.
 
     Attributes:
         held: Bytes now.
-        peak: Most bytes since the start or the last ``take_peak``.
+        peak: Largest number of bytes since the start or the last ``take_peak``.
     """
 
     def __init__(self, device_type: str, known: Iterable[Tensor]) -> None:
-        """Count as on a device of this type; the storages of ``known`` were there before and do not count."""
+        """Count as on a device of this type; the storages of ``known`` existed before and do not count."""
         super().__init__()
         self.held = self.peak = 0
         self._device_type = device_type
-        # The operator that made each living storage, by the storage's address.
+        # The operator that made each live storage, by the storage's address.
         self._makers: dict[int, Any] = {_address(tensor): None for tensor in known}
 
     def take_peak(self) -> int:
-        """The peak so far; from here on it is counted anew."""
+        """Return the peak so far and start a new one."""
         peak, self.peak = self.peak, self.held
         return peak
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        # The probes of a backbone ask for numbers, and there are none. Differences between packed and separate examples
-        # read as zero, and two tensors are equal where the same operator made them: logits that were scaled or capped
-        # after the output layer differ from its own.
+        # The probes of a backbone read numbers, which fake tensors lack. Differences between packed and separate
+        # examples read as zero. Two tensors are equal if the same operator made them, so logits that were scaled or
+        # capped after the output layer differ from the output layer's own.
         if func is torch.ops.aten._local_scalar_dense.default and _is_fake(args[0]):
             return 0
         if func is torch.ops.aten.equal.default and _is_fake(args[0]):
@@ -81,7 +81,7 @@ def _is_fake(tensor: Tensor) -> bool:
 def _gradient_workspace(
     device_type: str, grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype, way: str
 ) -> int:
-    """Bytes that ``sampled_weight_gradient`` takes for itself while it runs, its result apart; measured on the CPU."""
+    """Workspace of ``sampled_weight_gradient`` in bytes, without its result; measured on the CPU."""
     (num_tokens, num_outputs), num_inputs = grad_TO.shape, input_TI.shape[1]
     if way == gradient.AUTO:
         way = gradient.best_way(num_inputs, columns_OK.shape[1], grad_TO.dtype, device_type)
@@ -89,8 +89,8 @@ def _gradient_workspace(
         entries = min(gradient.BLOCK_ENTRIES, num_outputs * num_inputs)
         return entries * grad_TO.element_size() + math.prod(columns_OK.shape) * 8
     if way == "sampled":
-        # Each chunk is transposed, and before that widened if it is in half precision. The pattern and the product
-        # come to about seven numbers a value.
+        # Each chunk is transposed, after a cast to fp32 if it is in half precision. The pattern and the product take
+        # about seven numbers per value.
         copies = 1 if grad_TO.dtype == dtype else 2
         chunk = min(num_tokens, gradient.CHUNK_TOKENS) * (num_outputs + num_inputs) * dtype.itemsize
         return copies * chunk + 7 * math.prod(columns_OK.shape) * dtype.itemsize

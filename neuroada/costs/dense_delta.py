@@ -1,5 +1,5 @@
-"""NeuroAda's values the reference's way, as a baseline for its cost: a dense ``W + delta`` in each forward and a dense
-gradient of W in each backward."""
+"""NeuroAda's values as the reference implements them, a baseline for cost: a dense ``W + delta`` in each forward and a
+dense gradient of W in each backward."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ class _ScatteredDelta(nn.Module):
 
 
 class DenseDelta:
-    """The values on a model; its cost is measured, it is never trained or saved."""
+    """The values on a model; used only to measure cost, never trained or saved."""
 
     def __init__(self, model: nn.Module, targets: Targets, top_k: int) -> None:
         model.requires_grad_(False)

@@ -1,14 +1,14 @@
-"""Scope evaluation of ``job=benchmark``: questions per second of the evaluation engine beside a plain loop.
+"""Scope ``evaluation`` of ``job=benchmark``: questions per second of the evaluation engine and of a plain loop.
 
 The plain loop is what reference implementations do: batches of 16 prompts in file order, padded on the left, through
 transformers' ``generate`` until the last row of a batch has ended. The engine is what ``job=evaluate`` runs. Both
-answer the same items with the same model in turn, round after round; the engine starts each round with nothing learnt.
-Items to which they write other tokens are answered once more, each alone, to tell whose are greedy's: where two tokens
-are equally likely to within rounding, batches of another shape can choose the other one.
+answer the same items with the same model, alternating in rounds; the engine's caches are empty at the start of a round.
+Items whose tokens differ are answered once more, each alone, to find the true greedy answer: if two tokens are equally
+likely to within rounding, a batch of another shape can choose the other one.
 
-Machines are shared, so two clocks are read: the wall clock (``step_ms``, which speeds and speed-ups are made of) and
-the CPU time of this process, all its threads together (``cpu_ms``), which other work on the machine moves far less. On
-a GPU the CPU time says nothing of the GPU's.
+Machines are shared, so two clocks are read: the wall clock (``step_ms``, from which speeds and speed-ups are computed)
+and the CPU time of this process, summed over its threads (``cpu_ms``), which other work on the machine affects far
+less. On a GPU the CPU time does not include the GPU's work.
 """
 
 import logging
@@ -44,14 +44,14 @@ ENGINE = "engine"
 PLAIN_BATCH_SIZE = 16
 
 Answers = Iterator[tuple[int, PromptBatch, list[list[int]]]]
-"""Of each batch: the place of its benchmark, the batch, and the new tokens of each prompt."""
+"""For each batch: the index of its benchmark, the batch, and the new tokens of each prompt."""
 Written = Mapping[tuple[int, int], tuple[int, ...]]
-"""(place of the benchmark, ``Example.index``) -> new tokens, the end token included where there is one."""
+"""(index of the benchmark, ``Example.index``) -> new tokens, including the end token if there is one."""
 
 
 @dataclass(frozen=True)
 class _Questions:
-    """A model and the items that it is asked."""
+    """A model and the items that it answers."""
 
     model: PreTrainedModel
     data: InstructionDataModule
@@ -74,13 +74,13 @@ class _Questions:
         return items.prompts[position]
 
     def alone(self, place: int, index: int) -> tuple[int, ...]:
-        """The new tokens of one item that nothing else is answered with."""
+        """The new tokens of one item, answered in a batch of its own."""
         (new,) = generate(self.model, [self._prompt(place, index)], self.decoding.configs[place])
         return tuple(new)
 
     def gap(self, place: int, index: int, best: Sequence[int], other: Sequence[int]) -> float:
-        """By how much the first token that differs is likelier in ``best``, as a difference of logits."""
-        # Neither begins with the other, for what ends a completion is a token of it.
+        """Logit of the first differing token in ``best`` minus that in ``other``."""
+        # Neither is a prefix of the other, because the end token is part of a completion.
         same = next(step for step, (ours, theirs) in enumerate(zip(best, other, strict=False)) if ours != theirs)
         ids = [*self._prompt(place, index), *best[:same]]
         with torch.inference_mode():
@@ -88,7 +88,7 @@ class _Questions:
         return float(logits_V[best[same]] - logits_V[other[same]])
 
     def engine(self) -> Answers:
-        generator = Generator(self.model, self.decoding)  # its drafts and shared starts are a round's own
+        generator = Generator(self.model, self.decoding)  # its drafts and shared prefixes last for one round
         for place, loader in enumerate(self.data.test_dataloader()):
             for batch in loader:
                 yield place, batch, generator(batch, place)
@@ -113,7 +113,7 @@ def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
     methods = {PLAIN: questions.plain, ENGINE: questions.engine}
     shape = _shape(run, questions)
     for answers in methods.values():
-        next(answers())  # a first batch, so that no method pays for what is loaded or set up once
+        next(answers())  # warm-up, so that no method is charged for one-time set-up
     rounds: dict[str, list[_Round]] = {name: [] for name in methods}
     for _ in track(range(run.benchmark.repeats), description=shape):
         for name, answers in methods.items():
@@ -172,21 +172,21 @@ def _timed(answers: Callable[[], Answers], device: torch.device) -> _Round:
 
 
 def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, int]]:
-    """Items with other tokens than expected in any round."""
+    """Items whose tokens differ from the expected ones in any round."""
     return frozenset(key for one in rounds for key in expected if one.written[key] != expected[key])
 
 
 def _disputed(
     questions: _Questions, rounds: list[_Round], differing: frozenset[tuple[int, int]], alone: Written
 ) -> dict[str, Any]:
-    """How many items have other tokens than the plain loop's, and how many disputed ones other tokens than alone.
+    """How many items differ from the plain loop, and how many of those differ from the answer given alone.
 
-    ``largest_gap`` tells ties from mistakes: the largest difference of logits against which these last were decided.
+    ``largest_gap`` tells ties from mistakes: the largest logit difference among the items that differ from it.
     """
     wrong = {key: one.written[key] for one in rounds for key, ids in alone.items() if one.written[key] != ids}
     gaps = [questions.gap(*key, alone[key], ids) for key, ids in wrong.items()]
     if differing:
-        logger.warning("%d items have other tokens than the plain loop's", len(differing))
+        logger.warning("%d items have tokens that differ from the plain loop's", len(differing))
     return {"differing": len(differing), "unlike_alone": len(wrong), "largest_gap": max(gaps, default=None)}
 
 

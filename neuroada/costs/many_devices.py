@@ -1,8 +1,8 @@
-"""What many devices change: the memory of each, and the bytes it sends in a step.
+"""Training on many devices: the memory of each rank, and the bytes it sends in a step.
 
-Memory on one device is the planner's; here it is divided as ``neuroada.sparse.sharding`` divides it.
+Memory on one device comes from the planner; here it is divided as ``neuroada.sparse.sharding`` divides it.
 
-Of each value there are its column, itself, two moments of Adam and its gradient, each 4 bytes, and the original entry
+Each trained value needs its column, the value, two Adam moments and its gradient, 4 bytes each, and the original entry
 in the weight's precision.
 """
 
@@ -25,7 +25,7 @@ MODELS = {
     "llama3_70b": "meta-llama/Meta-Llama-3-70B",
     "llama3_405b": "meta-llama/Llama-3.1-405B",
 }
-"""Those of ``conf/model`` of the same names."""
+"""The models of the same names in ``conf/model``."""
 EXAMPLE_TOKENS = 512
 LORA_RANK = 8
 _WEIGHT = 2
@@ -35,22 +35,25 @@ _KEPT_PER_VALUE = 5 * _FLOAT + _WEIGHT
 _GATHERED_PER_VALUE = 2 * _FLOAT
 """FSDP gathers columns and values with the weight they belong to."""
 _BLOCKS_AT_A_TIME = 3
-"""Most that FSDP2 holds whole: in the forward the block at work, what it was copied from, and the same of the block
-before. In the backward there is one less, but also the gradient of a block's values and its copy that is sent."""
+"""Whole blocks that FSDP2 holds at most.
+
+In the forward: the current block, the buffer it was copied from, and the same for the previous block. In the backward
+there is one less, but also the gradient of a block's values and the copy of it that is sent.
+"""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """An adapted model in numbers, all of them counts.
+    """The sizes of an adapted model, all of them counts.
 
     Attributes:
         in_blocks: Parameters of the decoder's blocks.
-        outside: All others: embeddings, last norm, output head.
-        in_head: Of those, what the output head multiplies with.
+        outside: All other parameters: embeddings, last norm, output head.
+        in_head: Parameters of the output head's matrix.
         num_blocks: Blocks.
         width: Hidden size.
-        values: What NeuroAda trains.
-        lora: What LoRA of rank 8 would train on the same layers.
+        values: Values that NeuroAda trains.
+        lora: Parameters that LoRA of rank 8 would train on the same layers.
     """
 
     in_blocks: int
@@ -63,7 +66,7 @@ class Sizes:
 
     @property
     def gathered(self) -> int:
-        """Bytes of all blocks with their columns and values, which FSDP gathers once in each pass."""
+        """Bytes of all blocks with their columns and values, which FSDP gathers once per pass."""
         return _WEIGHT * self.in_blocks + _GATHERED_PER_VALUE * self.values
 
 
@@ -88,7 +91,7 @@ class RankMemory:
     Attributes:
         outside: Weights outside the blocks, whole on each rank.
         blocks: The rank's share of the blocks' weights.
-        gathered: Whole blocks: the one at work, and what FSDP has gathered of its neighbours.
+        gathered: Whole blocks: the current one, and what FSDP has gathered of its neighbours.
         trained: The rank's share of values, columns, original entries, moments and gradient.
         step: Activations, and the larger of logits and working memory.
     """
@@ -108,7 +111,7 @@ def sizes_of(config: ModelConfig, top_k: int) -> Sizes:
     """Count an adapted model; no weights are read.
 
     Raises:
-        UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
+        UserError, AdapterError: The architecture cannot be loaded, or the targets do not match it.
     """
     skeleton = loading.load_skeleton(config)
     decoder = skeleton.get_submodule("model")
@@ -136,10 +139,10 @@ def _count(module: nn.Module) -> int:
 
 
 def rank_memory(planned: MemoryPlan, sizes: Sizes, layout: Layout) -> RankMemory:
-    """What one rank needs at most for a micro-batch.
+    """Peak memory of one rank for a micro-batch.
 
     Args:
-        planned: Of one device in bfloat16, with the gradient counted as one that outlives a micro-batch.
+        planned: The plan for one device in bfloat16, with a gradient that is kept across micro-batches.
     """
     blocks = _WEIGHT * sizes.in_blocks
     outside = planned.weights - blocks
@@ -157,10 +160,10 @@ def rank_memory(planned: MemoryPlan, sizes: Sizes, layout: Layout) -> RankMemory
 
 
 def bytes_sent(sizes: Sizes, layout: Layout) -> float:
-    """By each rank in an optimizer step of one micro-batch, with ring collectives.
+    """Bytes that each rank sends in an optimizer step of one micro-batch, with ring collectives.
 
-    DDP sums the gradient of the values, once an optimizer step. FSDP gathers the blocks for forward and backward and
-    scatters the sums of the gradient, each micro-batch anew. Rewriting the weights sends nothing.
+    DDP all-reduces the gradient of the values once per optimizer step. FSDP all-gathers the blocks for forward and
+    backward and reduce-scatters the gradient in every micro-batch. Rewriting the weights sends nothing.
     """
     if layout.is_sharded:
         return _others(layout) * (2 * sizes.gathered + _FLOAT * sizes.values)
@@ -173,17 +176,17 @@ def lora_bytes_sent(sizes: Sizes, layout: Layout) -> float:
 
 
 def full_bytes_sent(sizes: Sizes, layout: Layout) -> float:
-    """The same for all parameters under FSDP: bfloat16 weights gathered twice, sums of fp32 gradients scattered."""
+    """The same for all parameters under FSDP: all-gather bfloat16 weights twice, reduce-scatter fp32 gradients."""
     return _others(layout) * (2 * _WEIGHT + _FLOAT) * (sizes.in_blocks + sizes.outside)
 
 
 def _others(layout: Layout) -> float:
-    """What a ring collective sends of the whole: the share of the other ranks."""
+    """The share of a tensor that a ring collective sends: that of the other ranks."""
     return (layout.ranks - 1) / layout.ranks
 
 
 class Subject:
-    """A model at a budget, planned once for each size of micro-batch."""
+    """A model at a budget, planned once per micro-batch size."""
 
     def __init__(self, name: str, top_k: int) -> None:
         self.name, self.top_k = name, top_k
@@ -194,7 +197,7 @@ class Subject:
         return sizes_of(model_config(self.name), self.top_k)
 
     def planned(self, num_tokens: int, checkpointing: bool) -> MemoryPlan:
-        """Of one device, for packed examples of 512 tokens; the gradient outlives a micro-batch, as on many devices."""
+        """The plan for one device and packed examples of 512 tokens; gradients are kept, as on many devices."""
         key = (num_tokens, checkpointing)
         if key not in self._plans:
             run = _run(model_config(self.name, checkpointing), self.top_k, num_tokens // EXAMPLE_TOKENS)
@@ -206,7 +209,7 @@ class Subject:
 
 
 def model_config(name: str, checkpointing: bool = False) -> ModelConfig:
-    """The configuration of a backbone in ``MODELS``, every projection adapted."""
+    """The configuration of a backbone in ``MODELS``, with every projection adapted."""
     return ModelConfig(
         name=name, name_or_path=MODELS[name], target_modules=_TARGETS, gradient_checkpointing=checkpointing
     )

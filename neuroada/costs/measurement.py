@@ -13,7 +13,7 @@ from neuroada.costs.workloads import Workload
 
 
 class Attached(Protocol):
-    """What trains on a module, until it is taken off again."""
+    """A method attached to a module, until it is detached."""
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -21,7 +21,7 @@ class Attached(Protocol):
 
 
 Attach = Callable[[nn.Module], Attached]
-"""Puts what trains on a workload's module, in place."""
+"""Attaches a method to a workload's module, in place."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Measured:
 
 
 def measure_step(workload: Workload, attach: Attach | None, device: torch.device) -> Measured:
-    """Attach, warm up, time one step, detach; without a method to attach, the frozen floor."""
+    """Attach, warm up, time one step, detach; without a method it measures the frozen floor."""
     with _stepping(workload, attach) as (step, optimizer):
         step()
         synchronize(device)
@@ -50,8 +50,7 @@ def measure_step(workload: Workload, attach: Attach | None, device: torch.device
 
 
 def measure_peak(workload: Workload, attach: Attach | None, device: torch.device) -> float:
-    """Most memory held by tensors during a step that is not the first, in GiB: from the CUDA allocator, or counted on
-    the CPU."""
+    """Peak memory of tensors during a step after the first, in GiB: from the CUDA allocator, or counted on the CPU."""
     with _stepping(workload, attach) as (step, optimizer):
         step()
         synchronize(device)
@@ -65,7 +64,7 @@ def measure_peak(workload: Workload, attach: Attach | None, device: torch.device
 def _stepping(
     workload: Workload, attach: Attach | None
 ) -> Iterator[tuple[Callable[[], None], torch.optim.Optimizer | None]]:
-    """A whole training step of a method that is attached meanwhile, and its optimizer; the floor has none."""
+    """A whole training step of a method, attached inside the block, and its optimizer; the floor has none."""
     if attach is None:
         workload.module.requires_grad_(False)
         with workload.floor():
@@ -98,13 +97,13 @@ def _held_bytes(module: torch.nn.Module, optimizer: torch.optim.Optimizer | None
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def device_name(device: torch.device) -> str:
-    """What result rows call a device."""
+    """The name of a device in the result rows."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
@@ -112,10 +111,10 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[list[int]]:
-    """Most bytes held by tensors inside the block: the list's one entry once it ends.
+    """Peak bytes held by tensors inside the block; the list gets its one entry when the block ends.
 
-    On the CPU, where torch keeps no statistics, the profiler's record of allocations is summed: it counts what comes on
-    top of what is held when the block starts.
+    On the CPU, where torch keeps no statistics, the profiler's record of allocations is summed. That counts only what
+    is allocated after the block starts.
     """
     peak = [0]
     if device.type == "cuda":

@@ -1,8 +1,7 @@
-"""How much memory a training step takes at most, known before there are weights, data or a device.
+"""Predict the peak memory of a training step without weights, data or a device.
 
-The step itself is run, by the code that trains, on tensors that have a shape and no content (torch's fake tensors);
-what it allocates is added up as it comes and goes. So this holds for any architecture, and follows whatever attention,
-loss or checkpointing do.
+The training code runs the step on torch's fake tensors, which have a shape but no content, and the allocations are
+counted. So the prediction holds for any architecture and follows whatever attention, loss or checkpointing do.
 
 Shapes: O neurons, I inputs, K trained inputs per neuron.
 """
@@ -29,11 +28,11 @@ from neuroada.methods.contract import Sized, Trained
 from neuroada.training.loss import SummedLoss
 
 _DEPTHS = (2, 3)
-"""Numbers of blocks that deep models are run with."""
+"""Numbers of blocks with which deep models are run."""
 
 
 class NotPredictable(UserError):
-    """The memory of this backbone's step cannot be told without running it."""
+    """The memory of a step of this backbone is only known by running it."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,11 @@ class MemoryPlan:
     """Peak memory of a training step on one device, in bytes.
 
     Attributes:
-        weights: Of the backbone, tied ones once.
-        trained: What the method adds and its optimizer state; the gradient too where it outlives a micro-batch.
-        activations: What the decoder's forward leaves for its backward.
-        logits: Most that the output layer and the loss need on top.
-        working: Most that the rest of the step needs on top: the backward, and the gradient that grows in it.
+        weights: The backbone's weights; tied ones count once.
+        trained: What the method adds, and its optimizer state; also the gradient if it is kept across micro-batches.
+        activations: What the decoder's forward saves for its backward.
+        logits: Peak of the output layer and the loss on top of that.
+        working: Peak of the rest of the step on top of that: the backward, and the gradient it accumulates.
     """
 
     weights: int
@@ -56,12 +55,12 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """Logits are gone when the backward begins, so only the larger of the two counts."""
+        """Peak of the step. Logits are freed before the backward begins, so only the larger of the two counts."""
         return self.weights + self.trained + self.activations + max(self.logits, self.working)
 
 
 class _Peaks(NamedTuple):
-    """What a model of some depth needs beside its weights, in bytes."""
+    """What a model of a given depth needs besides its weights, in bytes."""
 
     trained: int
     activations: int
@@ -71,22 +70,22 @@ class _Peaks(NamedTuple):
     in_update: int
 
     def at_depth(self, other: "_Peaks", steps: int) -> "_Peaks":
-        """Go on in a straight line from this one by as many steps as from this one to the other."""
+        """Extrapolate linearly: this one plus ``steps`` times the difference between the other and this one."""
         return _Peaks(*(here + steps * (there - here) for here, there in zip(self, other, strict=True)))
 
 
 def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
-    """Predict the peak of a run's training step on its largest micro-batch: every example of the greatest length.
+    """Predict the peak of a run's training step on its largest micro-batch: every example has the maximum length.
 
     A deep model of equal blocks is run with two and with three of them: each further block adds what the third does.
 
     Args:
-        sized: What trains; without anything that does, the weights are all.
+        sized: What trains; if nothing does, only the weights count.
         device_type: "cuda" or "cpu": decides the precision that ``model.dtype=auto`` means.
 
     Raises:
-        NotPredictable: The architecture does what depends on values: some mixtures of experts do.
-        UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
+        NotPredictable: The architecture's operations depend on values, as in some mixtures of experts.
+        UserError, AdapterError: The architecture cannot be loaded, or the targets do not match it.
     """
     model = _skeleton(run, device_type)
     weights = _bytes_of([*model.parameters(), *model.buffers()])
@@ -115,7 +114,7 @@ def _peaks(run: RunConfig, sized: Sized, device_type: str) -> _Peaks:
 
 
 def _equal_blocks(model: PreTrainedModel) -> nn.ModuleList | None:
-    """The list of the decoder's blocks, if all are of one kind and of the same shapes."""
+    """The list of the decoder's blocks, if all have the same kind and the same shapes."""
     config = model.config.get_text_config()
     if len(set(getattr(config, "layer_types", None) or ["one"])) > 1:
         return None
@@ -127,7 +126,7 @@ def _equal_blocks(model: PreTrainedModel) -> nn.ModuleList | None:
 
 
 def _shallow(model: PreTrainedModel, depth: int) -> PreTrainedModel:
-    """The model with the first of its equal blocks alone."""
+    """The model with only the first ``depth`` of its equal blocks."""
     blocks = _equal_blocks(model)
     assert blocks is not None
     del blocks[depth:]
@@ -135,7 +134,7 @@ def _shallow(model: PreTrainedModel, depth: int) -> PreTrainedModel:
 
 
 def _peaks_of(model: PreTrainedModel, run: RunConfig, sized: Sized, device_type: str) -> _Peaks:
-    # On the CPU whatever is planned for: its attention, like a GPU's, keeps no matrix of all pairs of tokens.
+    # Always on the CPU: its attention, like a GPU's, keeps no matrix of all token pairs.
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
     model.tie_weights()
@@ -152,11 +151,11 @@ def _peaks_of(model: PreTrainedModel, run: RunConfig, sized: Sized, device_type:
 
 
 def worst_batch(data: DataConfig) -> TrainingBatch:
-    """A micro-batch of the greatest size: all examples are of the greatest length, and all their tokens carry loss."""
+    """The largest micro-batch: all examples have the maximum length, and all their tokens carry loss."""
     lengths = [data.max_length] * data.chosen_micro_batch_size
     if data.batching == "packed":
         return collate_packed(_examples(lengths), num_step_tokens=1)
-    lengths[-1] -= 1  # a row that is padded costs a mask
+    lengths[-1] -= 1  # a padded row needs an attention mask
     return collate_padded(_examples(lengths), num_step_tokens=1, pad_id=0)
 
 
@@ -165,7 +164,7 @@ def _examples(lengths: Sequence[int]) -> list[Encoded]:
 
 
 def _started_optimizer(run: RunConfig, trained: Trained) -> Optimizer:
-    """The run's optimizer after its first step, when it has its state."""
+    """The run's optimizer after its first step, which creates its state."""
     _fill_gradients(trained)
     optimizer: Optimizer = instantiate(run.optimizer, _convert_="all")(list(trained.parameters()))
     optimizer.step()

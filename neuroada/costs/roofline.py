@@ -1,4 +1,4 @@
-"""How long a training step takes on paper: a roofline. Nothing is measured; ``Cluster`` holds what is assumed."""
+"""Estimate the time of a training step with a roofline model; ``Cluster`` holds the assumptions."""
 
 import json
 import re
@@ -15,15 +15,15 @@ from neuroada.methods.neuroada import NeuroAda
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines, and what is assumed of them.
+    """The machines, and what is assumed about them.
 
     Attributes:
-        peak: Most operations a second of a GPU in bfloat16.
+        peak: Peak operations per second of a GPU in bfloat16.
         reached: Share of the peak that a step reaches.
-        node_size: GPUs of a node.
-        inside: Bytes a second that a GPU sends to others of its node.
-        between: Bytes a second that a GPU sends to other nodes, through a network card of its own.
-        links_reached: Share of both that a collective reaches.
+        node_size: GPUs per node.
+        inside: Bytes per second that a GPU sends to other GPUs of its node.
+        between: Bytes per second that a GPU sends to other nodes, through its own network card.
+        links_reached: Share of both rates that a collective reaches.
     """
 
     peak: float = 989e12
@@ -37,20 +37,20 @@ class Cluster:
         return operations / (self.peak * self.reached)
 
     def exchange_seconds(self, num_bytes: float, ranks: int) -> float:
-        """Time for each rank to send so many bytes in ring collectives.
+        """Time for each rank to send this many bytes in ring collectives.
 
-        Each GPU of a node heads a ring of its own, which leaves the node once, by that GPU's card: what a rank sends is
-        spread over all cards of its node.
+        Each GPU of a node heads its own ring, which leaves the node once, through that GPU's card. So what a rank sends
+        is spread over all cards of its node.
         """
         rate = self.inside if ranks <= self.node_size else min(self.inside, self.node_size * self.between)
         return num_bytes / (rate * self.links_reached)
 
 
 def operations(sizes: Sizes, num_tokens: int, length: int, checkpointing: bool) -> float:
-    """Of a micro-batch whose tokens all carry loss: forward, input gradients, and the values' own gradient.
+    """Operations of a micro-batch whose tokens all carry loss: forward, input gradients, and the values' gradient.
 
-    A multiplication with its addition counts two. Causal attention within examples of ``length`` tokens computes half
-    of all pairs; its backward takes two and a half times as much, as flash attention's does.
+    A multiply-add counts as two operations. Causal attention within examples of ``length`` tokens computes half of all
+    pairs; its backward takes 2.5 times as much, as in flash attention.
     """
     attention = 2.0 * length * sizes.width * sizes.num_blocks
     forward = 2.0 * sizes.in_blocks + attention
@@ -60,15 +60,15 @@ def operations(sizes: Sizes, num_tokens: int, length: int, checkpointing: bool) 
 
 
 def step_seconds(compute: float, exchange: float, layout: Layout) -> float:
-    """FSDP gathers blocks while others compute, so the longer of the two counts; DDP's sum is taken to hide nowhere."""
+    """FSDP gathers blocks while others compute, so the longer time counts; DDP is assumed to overlap nothing."""
     return max(compute, exchange) if layout.is_sharded else compute + exchange
 
 
 def measured_share(path: Path, peak: float, known: Mapping[str, ModelConfig]) -> float:
-    """The share of the peak that a measured step reached: the first row of NeuroAda in a file of ``job=benchmark``.
+    """The share of the peak that a measured step reached, from the first NeuroAda row in a file of ``job=benchmark``.
 
     Raises:
-        UserError: The file has no such row, of one of the known models, on a GPU.
+        UserError: The file has no NeuroAda row for one of the known models on a GPU.
     """
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))

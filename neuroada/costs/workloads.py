@@ -1,4 +1,4 @@
-"""What ``job=benchmark`` trains: a module to adapt, and training steps on it, at three scopes.
+"""The workloads of ``job=benchmark``: a module to adapt and training steps on it, at three scopes.
 
 Shapes: T tokens, I inputs, O neurons, B rows.
 """
@@ -23,20 +23,20 @@ from neuroada.training.loss import SummedLoss
 
 Step = Callable[[], None]
 LAYER_SHAPES = ((4096, 4096), (11008, 4096))
-"""(in_features, out_features) of scope layer: LLaMA-7B's o_proj and down_proj."""
+"""(in_features, out_features) for scope ``layer``: LLaMA-7B's o_proj and down_proj."""
 
 
 @dataclass
 class Workload:
-    """A module and what one measured unit of training on it is.
+    """A module and one measured unit of training on it.
 
     Attributes:
-        shape: What the result rows call it.
-        module: What a method is attached to.
-        step: Forward and backward of the measured unit; the optimizer step is the measurement's.
-        reference_step: The same examples the reference's way (padded, all logits), where examples are real.
-        num_tokens: Tokens of the unit that carry content; padding does not count.
-        floor: Makes input gradients flow without anything that trains.
+        shape: Its name in the result rows.
+        module: The module that methods are attached to.
+        step: Forward and backward of the measured unit; the measurement adds the optimizer step.
+        reference_step: The same examples as the reference trains them (padded, all logits), if examples are real.
+        num_tokens: Tokens of the unit, without padding.
+        floor: Makes input gradients flow while nothing trains.
     """
 
     shape: str
@@ -49,7 +49,7 @@ class Workload:
 
 
 def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:
-    """Single linear layers under ``batch_size * length`` random tokens."""
+    """Single linear layers on ``batch_size * length`` random tokens."""
     num_tokens = run.benchmark.batch_size * run.benchmark.length
     for in_features, out_features in LAYER_SHAPES:
         torch.manual_seed(run.seed)
@@ -67,7 +67,7 @@ def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
 
 
 def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
-    """One backbone under rows of random tokens that all carry loss."""
+    """One backbone on rows of random tokens that all carry loss."""
     model = backbone(run, device, dtype)
     shape = (run.benchmark.batch_size, run.benchmark.length)
     generator = torch.Generator().manual_seed(run.seed)
@@ -113,7 +113,7 @@ def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
 
 
 def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """In training mode: the checkpoint, or the architecture with random weights."""
+    """The backbone in training mode: the checkpoint, or the architecture with random weights."""
     if not run.benchmark.random_weights:
         return loading.load_model(run.model, device).train()
     torch.manual_seed(run.seed)

@@ -1,1 +1,1 @@
-"""One file a job: what `job=` names."""
+"""The jobs that ``job=`` selects, one per file."""

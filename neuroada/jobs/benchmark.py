@@ -1,10 +1,10 @@
-"""``job=benchmark``: what a training step costs with each method, beside the frozen floor, measured in turn.
+"""``job=benchmark``: time and memory of a training step with each method, next to a floor that trains nothing.
 
-Scope evaluation times answers instead of steps; see ``neuroada.costs.evaluation_speed``. For all other scopes:
+The scope ``evaluation`` times answers instead of steps; see ``neuroada.costs.evaluation_speed``. For all other scopes:
 
-All methods share one module: each is attached, warmed up, timed once and taken off again, round after round, so that a
-machine that changes its speed changes it for all. Their optimizer steps with a learning rate of zero. Two extra rows
-are always there: the floor (nothing trains), and NeuroAda's values as a dense ``W + delta``.
+All methods share one module. In each round every method is attached, warmed up, timed once and detached, so a change in
+the machine's speed affects all of them alike. The learning rate is zero. Two rows are always added: the floor (nothing
+trains), and NeuroAda's values as a dense ``W + delta``.
 """
 
 import json
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 FLOOR = "floor"
 REFERENCE = "reference"
-"""Of scope epoch: the reference's whole pipeline, a dense ``W + delta`` on padded rows with all logits."""
+"""Scope ``epoch`` only: the reference's whole pipeline, a dense ``W + delta`` on padded rows with all logits."""
 
 
 def benchmark(run: RunConfig, folder: Path) -> None:
@@ -77,7 +77,7 @@ def _workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iter
 
 @dataclass(frozen=True)
 class _Entry:
-    """One row of the result: what is attached, at which budget (None where the size does not follow it), to what."""
+    """One row of the result: the method, its budget (None if its size does not depend on it), and the workload."""
 
     name: str
     top_k: int | None
@@ -98,7 +98,7 @@ def _entries(run: RunConfig, workload: Workload) -> list[_Entry]:
 
 
 def _of_method(method: Method, run: RunConfig, workload: Workload) -> list[_Entry]:
-    """A row for each budget; one row where the method's size does not follow it."""
+    """A row for each budget; one row if the method's size does not depend on the budget."""
     rows: dict[int, tuple[int, Sized]] = {}
     for top_k in run.benchmark.top_k:
         asked = wanted(replace(run.budget, top_k=top_k), workload.module, workload.targets)
@@ -111,7 +111,7 @@ def _of_method(method: Method, run: RunConfig, workload: Workload) -> list[_Entr
 
 
 def _row_name(method: Method, sized: Sized) -> str:
-    """The method's name, and its size where that is not in the column of k."""
+    """The method's name, and its size unless the column k shows it."""
     own = {key: value for key, value in sized.size.items() if key != "top_k"}
     return "-".join([method.name, *(f"{key}{value:.4g}" for key, value in own.items())])
 
@@ -180,7 +180,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows of one shape for the terminal; the time is the median."""
+    """The rows of one shape, for the terminal; times are medians."""
     first = rows[0]
     title = f"{first['shape']}, {first['dtype']}, {first['device']}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
@@ -192,7 +192,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The same table in Markdown, with the shape in front."""
+    """The same table in Markdown, with the shape in the first column."""
     cells = [{"shape": row["shape"], **_cells(row)} for row in rows]
     lines = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

@@ -22,10 +22,10 @@ from neuroada.sparse.budget import Budget
 
 
 def budget(run: RunConfig, folder: Path) -> None:
-    """Print what would train, and what memory a step of it would take. No weights are read and nothing is written.
+    """Print how many parameters would train, and the memory of a step. No weights are read and nothing is written.
 
     Raises:
-        UserError, AdapterError: The architecture is not to be had, or the targets do not fit it.
+        UserError, AdapterError: The architecture cannot be loaded, or the targets do not match it.
     """
     settled = settle_size(run)
     run, sized = settled.run, settled.sized
@@ -47,7 +47,7 @@ def budget(run: RunConfig, folder: Path) -> None:
 
 
 def with_micro_batch(run: RunConfig, sized: Sized, device_type: str) -> RunConfig:
-    """The run with the micro-batch that it would choose on one device; the whole step where no device is known."""
+    """The run with the micro-batch that it would choose on one device; the whole batch if the device is unknown."""
     if run.data.micro_batch_size is not None:
         return run
     available = device_memory(run, device_type)
@@ -63,7 +63,7 @@ def with_micro_batch(run: RunConfig, sized: Sized, device_type: str) -> RunConfi
 
 
 def budget_table(counted: Budget, title: str, wanted: int | None = None) -> Table:
-    """Trained parameters by kind of layer, with their share of the model in percent as papers print it."""
+    """Trained parameters by kind of layer, and their share of the model in percent, as papers report it."""
     table = Table(title=title, show_footer=True)
     table.add_column("layers", footer="all")
     table.add_column("count", justify="right", footer=str(len(counted.layers)))
@@ -89,7 +89,7 @@ def _kind(name: str) -> str:
 
 
 def planned_device(run: RunConfig) -> str:
-    """The type of device to plan for: a GPU where there is one or its memory is given, unless the run is for a CPU."""
+    """The device type to plan for: a GPU if there is one or its memory is given, unless the run is set to the CPU."""
     accelerator = run.trainer.get("accelerator", "auto")
     if accelerator == "cpu":
         return "cpu"
@@ -98,7 +98,7 @@ def planned_device(run: RunConfig) -> str:
 
 
 def device_memory(run: RunConfig, device_type: str) -> int | None:
-    """Bytes: as given, else of the first GPU, or of this machine; None where there is no such device here."""
+    """Bytes: as configured, else of the first GPU or of this machine; None if this machine has no such device."""
     if run.job.device_memory_gib is not None:
         return int(run.job.device_memory_gib * 2**30)
     if device_type == "cpu":
@@ -121,15 +121,15 @@ def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table
         ("working memory, in the backward", planned.working),
     ):
         table.add_row(name, _gib(num_bytes))
-    table.caption = "the last two are not there at the same time"
+    table.caption = "the last two are never held at the same time"
     return table
 
 
 def verdict(run: RunConfig, sized: Sized, device_type: str, planned: MemoryPlan) -> Iterator[str]:
-    """Whether it fits, in a line; if not, what to change and what that would come to."""
+    """Whether the step fits, in one line; if not, what to change and how much memory that would take."""
     available = device_memory(run, device_type)
     if available is None:
-        yield "no GPU here to compare with: give job.device_memory_gib=80, or what yours has"
+        yield "no GPU here to compare with: set job.device_memory_gib to the memory of yours, such as 80"
         return
     usable = int(USABLE * available)
     sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({USABLE:.0%} of {_gib(available)})"
@@ -138,18 +138,18 @@ def verdict(run: RunConfig, sized: Sized, device_type: str, planned: MemoryPlan)
         return
     yield f"does not fit: {sizes}"
     if planned.weights + planned.trained > usable:
-        yield "  its weights and trained values alone do not: use a device with more memory, or a smaller model.dtype"
+        yield "  the weights and trained values alone do not fit: use a larger device, or a smaller model.dtype"
         return
     for change, changed in _ways_to_save(run).items():
         total = plan(changed, sized, device_type).total
         yield f"  with {change}: {_gib(total)} GiB, {'fits' if total <= usable else 'does not fit'}"
         if total <= usable:
             return
-    yield "  lower data.max_length, or use a device with more memory"
+    yield "  lower data.max_length, or use a larger device"
 
 
 def _ways_to_save(run: RunConfig) -> dict[str, RunConfig]:
-    """Overrides that take less memory and train the same, each with the run that it makes."""
+    """Overrides that take less memory but do not change the training, each with the resulting run."""
     checkpointed, single = "model.gradient_checkpointing=true", "data.micro_batch_size=1"
     model, data = replace(run.model, gradient_checkpointing=True), replace(run.data, micro_batch_size=1)
     ways = {}

@@ -1,4 +1,4 @@
-"""``job=compare``: methods beside each other, a paired test of each run against a baseline, and the report of both."""
+"""``job=compare``: compare methods, test each run against a baseline (paired), and write a report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,19 +20,19 @@ from neuroada.runs.listing import Run, Status, read_runs
 
 MISSING = "-"
 UNBOUNDED_WIDTH = 10_000
-"""Columns of an output that is no terminal: what is piped on must not be folded."""
+"""Columns when the output is not a terminal: piped text must not be wrapped."""
 SMALLEST_P = 0.001
-"""Smaller chances are shown as being smaller."""
+"""Smaller p-values are shown as ``<0.001``."""
 _WORDS = {"benchmark", "method", "setting"}
-"""Columns whose text stands on the left."""
+"""Left-aligned columns."""
 P_EXPLAINED = "p: McNemar's exact test, not corrected for the number of comparisons"
 
 
 def compare(run: RunConfig, folder: Path) -> None:
-    """Print the finished runs below ``runs`` and how each does beside a baseline, and write the report into ``folder``.
+    """Print the finished runs below ``runs``, compare each with a baseline, and write the report into ``folder``.
 
     Raises:
-        UserError: None is finished, a result or a predictions file is damaged, or the baseline is none of the runs.
+        UserError: No run is finished, a result or predictions file is damaged, or the baseline is not one of the runs.
     """
     root = Path(run.runs)
     found = read_runs(root)
@@ -54,7 +54,7 @@ def compare(run: RunConfig, folder: Path) -> None:
 def show(
     console: Console, finished: Sequence[Run], num_unfinished: int, contests: Mapping[int, Contest], baseline: int
 ) -> None:
-    """Print the tables, and what must be said of them."""
+    """Print the tables and their footnotes."""
     for group in grouped(finished):
         console.print(methods_table(group))
     console.print(runs_table(finished, num_unfinished))
@@ -72,7 +72,7 @@ def baseline_number(folders: list[Path], baseline: str | None) -> int:
     """Number of the run that the others are compared with, from 1; the first unless ``baseline`` names one.
 
     Raises:
-        UserError: It names none of the runs.
+        UserError: ``baseline`` is not one of the runs.
     """
     if baseline is None:
         return 1
@@ -84,7 +84,7 @@ def baseline_number(folders: list[Path], baseline: str | None) -> int:
 
 
 def contests_with(baseline: int, finished: Sequence[Run]) -> dict[int, Contest]:
-    """Number of a run -> how it does beside the baseline; nothing where the baseline kept no predictions.
+    """Number of a run -> its comparison with the baseline; empty if the baseline kept no predictions.
 
     Raises:
         UserError: A predictions file is missing or damaged.
@@ -97,7 +97,7 @@ def contests_with(baseline: int, finished: Sequence[Run]) -> dict[int, Contest]:
 
 
 def accuracy_rows(finished: Sequence[Run]) -> list[list[str]]:
-    """Numbered runs and their accuracy by benchmark, a header first; a dash where a run has no such number."""
+    """Numbered runs and their accuracy by benchmark, after a header row; a dash where a run has no score."""
     benchmarks = list(dict.fromkeys(name for run in finished for name in run.scores))
     rows = [["#", "method", "seed", "% trained", *benchmarks, "macro"]]
     for number, run in enumerate(finished, start=1):
@@ -117,7 +117,7 @@ def accuracy_rows(finished: Sequence[Run]) -> list[list[str]]:
 
 
 def contest_rows(contests: Mapping[int, Contest]) -> list[list[str]]:
-    """Wins, losses, percentage points and p of each run and benchmark, a header first."""
+    """Wins, losses, percentage points and p of each run and benchmark, after a header row."""
     rows = [["#", "benchmark", "n", "wins", "losses", "points", "p"]]
     for number, found in contests.items():
         for test in found.tests:
@@ -127,7 +127,7 @@ def contest_rows(contests: Mapping[int, Contest]) -> list[list[str]]:
 
 
 def shown_p(p: float) -> str:
-    """A chance with three decimals."""
+    """A p-value with three decimals."""
     return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
 
 
@@ -158,7 +158,7 @@ def _tests(contests: Mapping[int, Contest], baseline: int) -> Tests:
 
 def _table(title: str, rows: list[list[str]]) -> Table:
     header, *body = rows
-    # Names come from files: brackets in them are no markup.
+    # Names come from files: brackets in them are not markup.
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
     for name in header:
         is_word = name in _WORDS

@@ -1,4 +1,4 @@
-"""``job=contamination``: which test questions of a task's benchmarks stand in its training sets."""
+"""``job=contamination``: which test questions of a task's benchmarks also occur in its training sets."""
 
 import dataclasses
 import json
@@ -29,10 +29,10 @@ CONTAMINATION_FILE = "contamination.json"
 def contamination(run: RunConfig, folder: Path) -> None:
     """Print a row for each benchmark, and write ``contamination.json`` with the items found.
 
-    Benchmarks whose file cannot be had are named and left out.
+    Benchmarks whose file is missing and cannot be fetched are named and skipped.
 
     Raises:
-        UserError: A file is malformed, a training set cannot be had, or no benchmark can.
+        UserError: A file is malformed, or a training set or every benchmark is missing and cannot be fetched.
     """
     known, data_dir = with_own(run.data.sets, protocols_of(run.data)), Path(run.data.dir)
     names = run.evaluation.benchmarks if run.evaluation.benchmarks is not None else run.task.benchmarks
@@ -77,7 +77,7 @@ def contamination_table(found: Mapping[str, Leaks], title: str) -> Table:
 
 
 def _fetched(files: Sequence[DataFile], data: DataConfig) -> set[Path]:
-    """Paths of those that are there or were fetched now; one line says which are not."""
+    """Paths of the files that exist or could be fetched; one warning names the others."""
     data_dir = Path(data.dir)
     there, reasons = set(), {}
     for path, file in {file.path(data_dir): file for file in files}.items():

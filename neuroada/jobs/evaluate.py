@@ -1,4 +1,4 @@
-"""``job=evaluate``: score a saved adapter, several in turn on one loaded backbone, or the bare base."""
+"""``job=evaluate``: score a saved adapter, several in turn on one loaded backbone, or the base model."""
 
 import time
 from pathlib import Path
@@ -23,10 +23,10 @@ from neuroada.training.module import FineTuningModule
 
 
 def evaluate(run: RunConfig, folder: Path) -> None:
-    """Run the job in its folder, or several adapters' in theirs; a finished run is reported and not done again.
+    """Run the job in its folder, or in one folder per adapter; a finished run is reported and not repeated.
 
     Raises:
-        UserError, AdapterError: Something is missing or wrong, or the adapter belongs to another base.
+        UserError, AdapterError: Something is missing or wrong, or the adapter belongs to another base model.
     """
     loaded: FineTuningModule | None = None
     for one, place in runs_of(run, folder):
@@ -34,7 +34,7 @@ def evaluate(run: RunConfig, folder: Path) -> None:
 
 
 def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> FineTuningModule | None:
-    """Score one adapter, or the base, on a backbone that is loaded already or now; None if it was done before."""
+    """Score one adapter, or the base, on the loaded backbone, loading it if needed; None if the run was finished."""
     seed_everything(run.seed, workers=True, verbose=False)
     directory = adapter_directory(Path(run.adapter)) if run.adapter is not None else None
     preparation = prepare_evaluation(run, folder)
@@ -44,7 +44,7 @@ def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> Fin
     record = RunRecord(folder, run, content)
     if record.finished():
         return None
-    # A damaged adapter is reported before the backbone is read, and leaves no run folder behind.
+    # Report a damaged adapter before the backbone is read and before a run folder is made.
     saved = None if directory is None else _opened(directory, preparation)
     record.begin()
     module = _build(preparation, saved, loaded)

@@ -1,4 +1,4 @@
-"""``job=finetune``: train a method on a backbone, save what it trained, score the benchmarks."""
+"""``job=finetune``: train a method on a backbone, save the result, score the benchmarks."""
 
 import dataclasses
 import logging
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 def finetune(run: RunConfig, folder: Path) -> None:
-    """Run the job in its folder; a finished run is reported and not done again.
+    """Run the job in its folder; a finished run is reported and not repeated.
 
     Raises:
-        UserError: Something the run needs is missing or wrong; all of it is checked before a weight is read.
+        UserError: Something the run needs is missing or wrong; everything is checked before weights are read.
         AdapterError: The target layers cannot be adapted.
     """
     seed_everything(run.seed, workers=True, verbose=False)
@@ -61,7 +61,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
 
 
 def scored(preparation: Preparation) -> dict[str, Any]:
-    """What ``result.json`` says of the scoring."""
+    """The entries of ``result.json`` about scoring."""
     device = preparation.trainer.strategy.root_device
     return {
         "evaluation": {"max_tokens_per_batch": preparation.data.benchmarks.max_tokens_per_batch(device.type)},
@@ -73,7 +73,7 @@ def scored(preparation: Preparation) -> dict[str, Any]:
 def _fit(
     preparation: Preparation, sized: SizedRun, module: FineTuningModule, folder: Path, checkpoint: Path | None
 ) -> dict[str, Any]:
-    """Train and save; returns what ``result.json`` says of it. A method that trains nothing is left as it is."""
+    """Train and save; returns the entries for ``result.json``. Does nothing for a method that trains nothing."""
     if sized.sized.budget.trainable == 0:
         logger.info("method=%s trains nothing: scoring the base", sized.method.name)
         return {}
@@ -86,7 +86,7 @@ def _fit(
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
     trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
     if checkpoint is not None or trainer.checkpoint_callback is not None:
-        # If scoring is interrupted, the next start finds training done.
+        # If scoring is interrupted, the next start finds the training finished.
         trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt", weights_only=False)
     held_out.restore_best(module)
     adapter = _saved(preparation, module, folder)
@@ -95,7 +95,7 @@ def _fit(
 
 
 def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> str:
-    """Write the adapter's files; returns their hash, which the predictions are held against."""
+    """Write the adapter's files; returns their hash, which is stored with the predictions."""
     trainer = preparation.trainer
     if trainer.is_global_zero or isinstance(trainer.strategy, ShardedStrategy):
         module.trained.save(folder / ADAPTER_FOLDER)

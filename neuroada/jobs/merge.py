@@ -20,7 +20,7 @@ MERGED_FOLDER = "merged"
 def merge(run: RunConfig, folder: Path) -> None:
     """Write ``merged/`` into the run folder: weights, configuration and tokenizer, for ``from_pretrained``.
 
-    It holds no ``adapter_config.json``: where peft is installed, ``from_pretrained`` would take it for one of its own.
+    The folder has no ``adapter_config.json``: with peft installed, ``from_pretrained`` would read it as a peft adapter.
 
     Raises:
         UserError, AdapterError: The adapter or its base cannot be read, or do not belong together.
@@ -28,7 +28,7 @@ def merge(run: RunConfig, folder: Path) -> None:
     assert run.adapter is not None, "checked with the configuration"
     target = folder / MERGED_FOLDER
     if target.exists() and run.resume != "never":
-        raise UserError(f"{target} is there already; use resume=never to write it anew, or another hydra.run.dir")
+        raise UserError(f"{target} exists already; use resume=never to overwrite it, or another hydra.run.dir")
     saved = open_saved(adapter_directory(Path(run.adapter)))
     tokenizer = loading.load_tokenizer(run.model)
     model = loading.load_model(run.model, torch.device("cpu"))
@@ -43,4 +43,4 @@ def merge(run: RunConfig, folder: Path) -> None:
     partial.rename(target)
     logger.info("merged checkpoint: %s", target)
     if facts.get("rounded_away"):
-        logger.info("%.2f %% of the values vanish in %s", 100 * facts["rounded_away"], model.dtype)
+        logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)

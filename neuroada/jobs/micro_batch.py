@@ -1,4 +1,4 @@
-"""``data.micro_batch_size=null``: the most examples that divide a step's share of one rank and are expected to fit."""
+"""``data.micro_batch_size=null``: the largest divisor of a rank's share of the batch that is expected to fit."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from neuroada.training.distributed.fsdp import ShardedStrategy
 logger = logging.getLogger(__name__)
 
 MOST_UNPLANNED = 16
-"""Examples where the memory of a step cannot be predicted."""
+"""Examples per micro-batch if the memory of a step cannot be predicted."""
 _BYTES_PER_FEATURE = 32
 """Generous: eight fp32 copies of every input and output of a linear layer for each token."""
 
@@ -47,12 +47,12 @@ def choose_micro_batch(run: RunConfig, sized: Sized, trainer: Trainer) -> int:
     try:
         return largest_that_fits(sizes, usable, lambda size: _planned(run, sized, size, device))
     except NotPredictable as error:
-        logger.info("data.micro_batch_size: memory is not predictable (%s)", error)
+        logger.info("data.micro_batch_size: memory cannot be predicted (%s)", error)
         return _largest(sizes, MOST_UNPLANNED)
 
 
 def sizes_of_share(share: int) -> list[int]:
-    """The micro-batches that divide a rank's share of a step, ascending."""
+    """The micro-batch sizes that divide a rank's share of the batch, ascending."""
     return [size for size in range(1, share + 1) if share % size == 0]
 
 
@@ -61,7 +61,7 @@ def _largest(sizes: Sequence[int], most: int) -> int:
 
 
 def _bound(run: RunConfig, share: int, device: torch.device) -> int:
-    """Bytes that a step of this many examples surely stays below: where they fit, nothing has to be planned."""
+    """Upper bound in bytes on a step of this many examples: if it fits, nothing has to be planned."""
     skeleton = loading.load_skeleton(run.model)
     weights = sum(parameter.numel() for parameter in skeleton.parameters()) * 4
     layers = [module for module in skeleton.modules() if isinstance(module, nn.Linear)]
@@ -74,9 +74,9 @@ def _planned(run: RunConfig, sized: Sized, size: int, device: torch.device) -> i
 
 
 def largest_that_fits(sizes: Sequence[int], usable: int, planned: Callable[[int], int]) -> int:
-    """The largest of ascending sizes whose planned bytes are usable; 1 where not even one example is expected to fit.
+    """The largest of ascending sizes whose planned bytes fit; 1 if not even one example is expected to fit.
 
-    Memory grows in a straight line with the examples, so the ends tell where to look.
+    Memory grows linearly with the number of examples, so interpolation between the ends finds the size.
     """
     most, at_most = sizes[-1], planned(sizes[-1])
     if at_most <= usable or len(sizes) == 1:

@@ -1,4 +1,4 @@
-"""Everything a job needs before weights are read: checked in full, so that no run fails hours later on a file."""
+"""Read and check everything a job needs before weights are read, so that no run fails hours later on a bad file."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -32,11 +32,11 @@ from neuroada.training.trainer import build_trainer
 
 @dataclass(frozen=True)
 class Preparation:
-    """The parts of a run that exist before its backbone does.
+    """The parts of a run that exist before its backbone is loaded.
 
     Attributes:
-        run: The configuration, with what it left open chosen.
-        content: Hashes of all that is read: data files, base model, precision.
+        run: The configuration, with the open settings chosen.
+        content: Hashes of everything that is read: data files, base model, precision.
     """
 
     run: RunConfig
@@ -49,12 +49,12 @@ class Preparation:
     content: dict[str, Any]
 
     def load_model(self) -> PreTrainedModel:
-        """The backbone, on the run's device, or on the CPU if it is to be sharded."""
+        """The backbone, on the run's device, or on the CPU if it will be sharded."""
         precision = replace(self.run.model, dtype=self.content["dtype"])
         return loading.load_model(precision, loading_device(self.trainer.strategy))
 
     def build_module(self, model: PreTrainedModel, trained: Trained) -> FineTuningModule:
-        """The Lightning module of a backbone and the method on it."""
+        """The Lightning module for a backbone and the method attached to it."""
         return FineTuningModule(
             model=model,
             trained=trained,
@@ -66,7 +66,7 @@ class Preparation:
         )
 
     def chosen(self) -> dict[str, Any]:
-        """What the configuration left open, for ``chosen.json`` and ``result.json``."""
+        """The values chosen for settings that were left open, for ``chosen.json`` and ``result.json``."""
         return {
             "micro_batch_size": self.run.data.micro_batch_size,
             "target_modules": self.run.model.target_modules,
@@ -77,7 +77,7 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
     """Check a fine-tune: batch sizes, and every training and evaluation file.
 
     Raises:
-        UserError: Something is missing or wrong; nothing was changed.
+        UserError: Something is missing or wrong; nothing has been changed.
     """
     frame = _Frame.of(sized.run, folder)
     if isinstance(frame.trainer.strategy, ShardedStrategy) and not sized.method.can_shard:
@@ -94,7 +94,7 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
 
 
 def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:
-    """The same for benchmarks alone: no training file has to be there, and no batch has to be divided."""
+    """The same for benchmarks alone: no training file is needed, and no batch has to be divided."""
     data = replace(run.data, micro_batch_size=run.data.micro_batch_size or 1)
     scored = replace(run, task=replace(run.task, train=[]), data=data)
     return _Frame.of(scored, folder).filled(scored, _trained_on(run))
@@ -102,7 +102,7 @@ def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Tokenizer, trainer and callbacks: what is there before sizes are settled."""
+    """Tokenizer, trainer and callbacks, which exist before sizes are chosen."""
 
     tokenizer: PreTrainedTokenizerBase
     trainer: lightning.Trainer
@@ -117,7 +117,7 @@ class _Frame:
         return cls(tokenizer, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting)
 
     def filled(self, run: RunConfig, trained_on: TaskConfig | None = None) -> Preparation:
-        """With data and decoding, every file read and checked."""
+        """The preparation with data and decoding added; every file is read and checked."""
         data = InstructionDataModule(
             run.task,
             run.data,
@@ -143,9 +143,9 @@ class _Frame:
 
 
 def _trained_on(run: RunConfig) -> TaskConfig:
-    """What the scored model was trained on, by an adapter's run folder; no training sets where that is not known.
+    """What the scored model was trained on, according to the adapter's run folder; no training sets if unknown.
 
-    A base is held against the task it is scored on, so that it has the same clean items as what is trained from it.
+    For a base model it is the task it is scored on, so that it has the same clean items as the models trained from it.
     """
     if run.adapter is None:
         return run.task
@@ -161,7 +161,7 @@ def _trained_on(run: RunConfig) -> TaskConfig:
 
 
 def _task_of_adapter(path: Path) -> dict[str, list[str]]:
-    """``task.train`` and ``task.clean_of`` of the run that made an adapter; empty outside a run folder."""
+    """``task.train`` and ``task.clean_of`` of the run that trained an adapter; empty outside a run folder."""
     folder = path.parent if path.name == ADAPTER_FOLDER else path
     if not (folder / CONFIG_FILE).is_file():
         return {}
@@ -170,7 +170,7 @@ def _task_of_adapter(path: Path) -> dict[str, list[str]]:
 
 
 def directory_hash(directory: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files."""
+    """SHA-256 of the names and contents of a folder's files."""
     digest = hashlib.sha256()
     for path in sorted(path for path in directory.iterdir() if path.is_file()):
         digest.update(path.name.encode())

@@ -1,7 +1,7 @@
 """``job=rescore``: judge the stored generations of finished runs again; no model is needed.
 
-Everything is read and checked before anything is written. The files of a run are replaced one by one, each of them
-whole and ``result.json`` last; where that is stopped in between, doing it again puts it right: the generations stay.
+Everything is read and checked before anything is written. The files of a run are replaced one by one, each atomically
+and ``result.json`` last. If that is interrupted, running the job again repairs it: the generations are kept.
 """
 
 import datetime
@@ -29,7 +29,7 @@ from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
 
 NUM_LISTED = 10
-"""Disagreements shown of each benchmark."""
+"""Disagreements shown for each benchmark."""
 SHOWN_LENGTH = 24
 """Characters of an answer that are shown."""
 
@@ -39,18 +39,18 @@ _VERDICTS: dict[str, _Verdict] = {"protocol": "correct", "strict": "strict_corre
 
 @dataclass(frozen=True)
 class Rescored:
-    """A run with its generations judged by the present code."""
+    """A run with its generations judged by the current code."""
 
     folder: Path
     result: dict[str, Any]
-    """Content of ``result.json`` as it stands."""
+    """Stored content of ``result.json``."""
     before: dict[str, list[Prediction]]
     """Stored rows of each benchmark."""
     after: dict[str, list[Prediction]]
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
-        """Content of ``metrics.json`` by the present code; what else was stored in it stays as far as it holds."""
+        """Content of ``metrics.json`` by the current code; other stored entries are kept as long as they are valid."""
         stored = self.result["metrics"]
         return _renewed(stored, summarise({name: self._score(name) for name in self.after}))
 
@@ -60,7 +60,7 @@ class Rescored:
 
     @property
     def without_clean_part(self) -> list[str]:
-        """Benchmarks whose score loses its clean part: verdicts changed, and the rows do not say which items leaked."""
+        """Benchmarks that lose their clean score: verdicts changed, and the rows do not say which items leaked."""
         stored = self.result["metrics"]["benchmarks"]
         return [
             name
@@ -81,10 +81,10 @@ class Rescored:
 
 
 def rescore(run: RunConfig, folder: Path) -> None:
-    """Rescore every finished run below ``runs``; print what changed, and where the two scorings disagree.
+    """Rescore every finished run below ``runs``; print what changed, and where protocol and strict scoring disagree.
 
     Raises:
-        UserError: There is no such run, or a file is damaged; nothing was written then.
+        UserError: There is no such run, or a file is damaged; nothing is written then.
     """
     folders = [path for path in run_folders(Path(run.runs)) if _scored(path)]
     if not folders:
@@ -94,7 +94,7 @@ def rescore(run: RunConfig, folder: Path) -> None:
         )
     protocols = protocols_of(run.data)
     for path in folders:
-        judged_again(path, protocols)  # finds whatever is damaged
+        judged_again(path, protocols)  # raises if anything is damaged
     console = Console(highlight=False)
     for path in folders:
         again = judged_again(path, protocols)
@@ -109,8 +109,8 @@ def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
     """The run with new verdicts on its stored generations; nothing is written.
 
     Args:
-        folder: The run's.
-        protocols: The judges, by name. None is made from what the run stored: that could be any code.
+        folder: The run folder.
+        protocols: The judges, by name. None is built from what the run stored: that could be any code.
 
     Raises:
         UserError: A file is missing or damaged, does not fit the scores of the run, or needs another protocol.
@@ -145,17 +145,17 @@ def changes(again: Rescored) -> Iterator[str]:
             if any(_moved(again.before[name], rows, key))
         ]
         if moved:
-            yield f"{name}: {', '.join(moved)} right of {len(rows)}"
+            yield f"{name}: {', '.join(moved)} correct of {len(rows)}"
         elif again.before[name] != rows:
             yield f"{name}: same verdicts, other fields"
     for name in again.without_clean_part:
-        yield f"{name}: accuracy on clean items left out, as its rows do not say which leaked; score the run again"
+        yield f"{name}: accuracy on clean items removed, as the rows do not say which items leaked; score the run again"
     if again.before == again.after:
-        yield "same predictions, metrics written anew"
+        yield "same predictions, metrics rewritten"
 
 
 def disagreements(again: Rescored) -> Iterator[str]:
-    """Where protocol and strict scoring differ: the first of each benchmark, and the number of the rest."""
+    """Items where protocol and strict scoring differ: the first of each benchmark, and the number of the rest."""
     for name, rows in again.after.items():
         found = [row for row in rows if differs(row)]
         if found:
@@ -182,7 +182,7 @@ def _judged(path: Path, number: int, row: Prediction, protocol: Protocol) -> Pre
 
 
 def _renewed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
-    """The present values, and behind them what else was stored."""
+    """The new values, followed by the other stored entries."""
     return {**present, **{key: value for key, value in stored.items() if key not in present}}
 
 
@@ -199,7 +199,7 @@ def _protocol(folder: Path, result: dict[str, Any], benchmark: str, protocols: M
 
 
 def _moved(before: list[Prediction], after: list[Prediction], key: _Verdict) -> Iterator[bool]:
-    """Whether the verdict on each item is another one now."""
+    """For each item, whether its verdict changed."""
     return (old[key] != new[key] for old, new in zip(before, after, strict=True))
 
 

@@ -15,7 +15,7 @@ from neuroada.report import drawing
 
 _GIGA = 1e9
 _GPUS = (80, 141)
-"""GB of an H100 and an H200 as they are sold. Both have 6 % more, which is left to driver and allocator."""
+"""GB of an H100 and an H200 as advertised. Both have 6 % more, which is left to the driver and the allocator."""
 _FIGURE_RANKS = (1, 2, 4, 8, 16, 32, 64)
 
 Rows = list[list[str]]
@@ -23,7 +23,7 @@ Rows = list[list[str]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is tabulated."""
+    """What the tables cover."""
 
     models: Sequence[str]
     budgets: Sequence[int]
@@ -36,7 +36,7 @@ class Scenario:
 
 
 def memory_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
-    """GB on each rank, by layout, tokens of the micro-batch and checkpointing."""
+    """GB on each rank, by layout, micro-batch tokens and checkpointing."""
     settings = [(tokens, checkpointing) for checkpointing in (False, True) for tokens in scenario.tokens]
     names = [f"{tokens:,}{' ckpt' if checkpointing else ''}" for tokens, checkpointing in settings]
     heads = ["model", "k", "layout, ranks", "held", *names, *(f"fits {gpu} GB" for gpu in _GPUS)]
@@ -57,7 +57,7 @@ def _fits(subject: Subject, layout: Layout, num_tokens: int, checkpointing: bool
 
 
 def _best_fit(scenario: Scenario, subject: Subject, layout: Layout, gpu: int) -> str:
-    """The largest micro-batch that fits, without checkpointing if that does as well."""
+    """The largest micro-batch that fits, without checkpointing if it also fits that way."""
     for tokens in sorted(scenario.tokens, reverse=True):
         for checkpointing in (False, True):
             if _fits(subject, layout, tokens, checkpointing, gpu):
@@ -86,7 +86,7 @@ def _weights_fit(subject: Subject) -> bool:
 
 
 def time_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
-    """Estimated milliseconds of a step of one micro-batch on the largest GPU, where it fits."""
+    """Estimated milliseconds of a step of one micro-batch on the largest GPU, if it fits."""
     names = [f"{name}, {tokens:,}" for tokens in scenario.tokens for name in ("compute", "send", "step")]
     heads = ["model", "k", "layout, ranks", "ckpt", *names, "tokens/s", "hidden from"]
     top_k = max(scenario.budgets)
@@ -99,7 +99,7 @@ def time_table(scenario: Scenario, subjects: Sequence[Subject]) -> str:
 
 
 def _time_row(scenario: Scenario, subject: Subject, layout: Layout) -> Iterator[list[str]]:
-    """One row, or none where even checkpointing does not make it fit."""
+    """One row, or none if the step does not fit even with checkpointing."""
     cluster, most = scenario.cluster, max(scenario.tokens)
     ways = [way for way in (False, True) if _fits(subject, layout, most, way, max(_GPUS))]
     if not ways:
@@ -124,7 +124,7 @@ TABLES: dict[str, Callable[[Scenario, Sequence[Subject]], str]] = {
 
 
 def markdown(heads: Sequence[str], rows: Rows, left: Sequence[int] = (0,)) -> str:
-    """A Markdown table; the columns at the places in ``left`` are aligned to the left, the others to the right."""
+    """A Markdown table; the columns whose index is in ``left`` are left-aligned, the others right-aligned."""
     marks = ["---" if index in left else "--:" for index in range(len(heads))]
     return "".join("| " + " | ".join(line) + " |\n" for line in [list(heads), marks, *rows])
 
@@ -138,7 +138,7 @@ def _ms(seconds: float) -> str:
 
 
 def draw(path: Path, subject: Subject, num_tokens: int) -> None:
-    """Memory of a rank by its parts, over the number of ranks, with checkpointing.
+    """Plot the memory of a rank by its parts over the number of ranks, with checkpointing.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -174,7 +174,7 @@ def draw(path: Path, subject: Subject, num_tokens: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables, or write them and the figure where they belong."""
+    """Print the tables, or write them and the figure to files."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m neuroada.jobs.scaling_tables", description=__doc__.partition("``: ")[2])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument(
-        "--top-k", type=int, nargs="+", metavar="N", default=[1, 20], help="budgets; times are of the largest"
+        "--top-k", type=int, nargs="+", metavar="N", default=[1, 20], help="budgets; times are for the largest"
     )
     parser.add_argument("--ranks", type=int, nargs="+", metavar="N", default=[8, 64])
     parser.add_argument(
@@ -206,18 +206,26 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="N",
         default=[512, 4096],
-        help="of a rank's micro-batch, multiples of 512",
+        help="tokens of a rank's micro-batch, multiples of 512",
     )
-    parser.add_argument("--tflops", type=float, default=989, help="peak of a GPU in bfloat16 (default: %(default)s)")
-    parser.add_argument("--reached", type=float, default=0.4, help="share of it that is reached (default: %(default)s)")
-    parser.add_argument("--measured", type=Path, help="benchmark.json of job=benchmark on a GPU, instead of --reached")
+    parser.add_argument(
+        "--tflops", type=float, default=989, help="peak TFLOPS of a GPU in bfloat16 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reached", type=float, default=0.4, help="share of the peak that is reached (default: %(default)s)"
+    )
+    parser.add_argument("--measured", type=Path, help="benchmark.json of job=benchmark on a GPU; replaces --reached")
     parser.add_argument(
         "--inside", type=float, default=450, help="GB/s of a GPU inside its node (default: %(default)s)"
     )
     parser.add_argument("--between", type=float, default=50, help="GB/s of a GPU between nodes (default: %(default)s)")
-    parser.add_argument("--links", type=float, default=0.8, help="share of both that is reached (default: %(default)s)")
-    parser.add_argument("--into", type=Path, help="Markdown page whose tables are replaced, instead of printing")
-    parser.add_argument("--figure", type=Path, help="file (.svg, .png) for the last model's memory over ranks")
+    parser.add_argument(
+        "--links", type=float, default=0.8, help="share of both rates that is reached (default: %(default)s)"
+    )
+    parser.add_argument("--into", type=Path, help="Markdown page to write the tables into instead of printing them")
+    parser.add_argument(
+        "--figure", type=Path, help="file (.svg, .png) for the figure of the last model's memory over ranks"
+    )
     return parser
 
 
@@ -258,7 +266,7 @@ def _check_places(page: Path) -> None:
 
 
 def _write_into(page: Path, tables: dict[str, str]) -> None:
-    """Replace what stands between ``<!-- table: NAME -->`` and ``<!-- end -->``."""
+    """Replace the text between ``<!-- table: NAME -->`` and ``<!-- end -->``."""
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():
         text = re.sub(_place(name), rf"\g<1>{table}", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""What a run leaves open is settled before weights are read: the layers, the method's size, and the micro-batch."""
+"""Choose what the configuration leaves open before weights are read: the layers and the method's size."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SizedRun:
-    """A run whose method has its size.
+    """A run whose method size has been chosen.
 
     Attributes:
-        run: The configuration, with the layers that are adapted.
-        method: What ``conf/method`` names.
+        run: The configuration, with the layers to adapt.
+        method: The method that ``conf/method`` names.
         wanted: What the budget asks for.
-        sized: What the method makes of it on this architecture.
+        sized: The method at that budget on this architecture.
     """
 
     run: RunConfig
@@ -50,10 +50,10 @@ class SizedRun:
 
 
 def size(run: RunConfig) -> SizedRun:
-    """Settle the layers and the size; no weights are read.
+    """Choose the layers and the size; no weights are read.
 
     Raises:
-        UserError, AdapterError: A setting is wrong, or the targets do not fit the architecture.
+        UserError, AdapterError: A setting is wrong, or the targets do not match the architecture.
     """
     method = method_of(run.method)
     method.check_optimizer(run.optimizer)
@@ -66,10 +66,10 @@ def size(run: RunConfig) -> SizedRun:
 
 
 def method_of(section: dict[str, Any]) -> Method:
-    """The method of a configuration's ``method`` section; one without a class trains nothing.
+    """The method of a configuration's ``method`` section; a section without a class trains nothing.
 
     Raises:
-        UserError: Its class refuses a setting.
+        UserError: The method's class rejects a setting.
     """
     if "_target_" not in section:
         return Untrained(name=section["name"], label=section["label"])
@@ -84,7 +84,7 @@ def method_of(section: dict[str, Any]) -> Method:
 
 
 def with_targets(run: RunConfig, skeleton: nn.Module) -> RunConfig:
-    """The run with the layers to adapt; where none are named, all linear layers of the transformer blocks."""
+    """The run with the layers to adapt; by default, all linear layers of the transformer blocks."""
     if run.model.target_modules is not None:
         return run
     names = linear_layers_of_blocks(skeleton)
@@ -99,14 +99,14 @@ def _say(run: RunConfig, asked: Wanted, sized: Sized) -> None:
     elif sized.size and "top_k" not in sized.size:
         _say_once(
             f"budget: {counted} by the method's own {shown_size(sized)}; budget.match=neuroada gives it as many as "
-            "NeuroAda has at budget.top_k"
+            "NeuroAda trains at budget.top_k"
         )
     if sized.remark:
         _say_once(sized.remark, logging.WARNING)
 
 
 def shown_size(sized: Sized) -> str:
-    """The settings that decide a method's size, as they are typed."""
+    """The settings that decide a method's size, as typed on the command line."""
     return ", ".join(f"{key}={value}" for key, value in sized.size.items()) or "no setting for its size"
 
 

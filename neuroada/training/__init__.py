@@ -1,1 +1,1 @@
-"""One run: backbone, method, Lightning module, callbacks, and the jobs that put them together."""
+"""Training with Lightning: module, trainer, loss, callbacks, and distributed runs."""

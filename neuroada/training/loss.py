@@ -1,7 +1,7 @@
-"""The training loss of one micro-batch, at the cost of its labels alone.
+"""The training loss of one micro-batch; logits are computed for labelled tokens only.
 
-Prompts of multiple-choice questions are long, their answers short and vocabularies wide: hidden states are selected
-before the output layer, and logits exist for a chunk of labels at a time.
+Prompts of multiple-choice questions are long, answers short and vocabularies large. So hidden states are selected
+before the output layer, and logits exist for only one chunk of labels at a time.
 
 Shapes: B rows, T tokens, N labelled tokens, C of them in a chunk, S selected positions, H hidden size, V vocabulary.
 """
@@ -35,11 +35,11 @@ class SummedLoss:
 
     @functools.cached_property
     def _summed(self) -> Callable[[TrainingBatch], tuple[Tensor, int]]:
-        # Gemma caps its logits, Cohere and Granite scale them: there the model's own forward has to make them.
+        # Gemma caps its logits, Cohere and Granite scale them: there the model's own forward must compute them.
         return self._from_hidden_states if logits_are_plain(self._model) else self._from_logits
 
     def _from_hidden_states(self, batch: TrainingBatch) -> tuple[Tensor, int]:
-        # Where the labels are is asked before the decoder runs: on a GPU the answer would else wait for it.
+        # Find the labels before the decoder runs: on a GPU, nonzero() would otherwise wait for it.
         targets_BT = batch["labels"][:, 1:]
         rows_N, positions_N = (targets_BT != IGNORED).nonzero(as_tuple=True)
         hidden_BTH = self._model.get_decoder()(**self._inputs(batch)).last_hidden_state
@@ -48,7 +48,7 @@ class SummedLoss:
         return loss, len(rows_N)
 
     def _from_logits(self, batch: TrainingBatch) -> tuple[Tensor, int]:
-        """Logits at the positions where some row has a label; for one packed row that is the labels alone."""
+        """Logits at the positions where any row has a label; for one packed row, exactly the labelled positions."""
         targets_BT = batch["labels"][:, 1:]
         positions_S = (targets_BT != IGNORED).any(dim=0).nonzero().squeeze(1)
         if positions_S.numel() == 0:  # a filler micro-batch, or completions that were cut off
@@ -61,7 +61,7 @@ class SummedLoss:
         return loss, int((targets_BS != IGNORED).sum())
 
     def _inputs(self, batch: TrainingBatch) -> dict[str, Any]:
-        """What the decoder is given; of mask and positions only the one that the batch has."""
+        """The decoder's inputs; mask or positions, whichever the batch has."""
         given: dict[str, Any] = {
             key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None
         }
@@ -72,7 +72,7 @@ class SummedLoss:
 
 def summed_cross_entropy(hidden_NH: Tensor, targets_N: Tensor, head: nn.Module) -> Tensor:
     """Cross-entropy of ``head(hidden)`` in fp32, summed; () fp32. Differentiable in the states and in the head."""
-    if not torch.is_grad_enabled():  # the head's parameters may require gradients all the same
+    if not torch.is_grad_enabled():  # the head's parameters may still require gradients
         hidden_NH, trained = hidden_NH.detach(), list[nn.Parameter]()
     else:
         trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
@@ -81,8 +81,7 @@ def summed_cross_entropy(hidden_NH: Tensor, targets_N: Tensor, head: nn.Module) 
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Gradients are made chunk by chunk in the forward pass, while the logits are there, so that none are kept and
-    none are made twice."""
+    """Computes gradients chunk by chunk in the forward pass, so that logits are neither kept nor recomputed."""
 
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, targets_N: Tensor, head: nn.Module, *trained: Tensor) -> Tensor:

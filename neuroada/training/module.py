@@ -1,4 +1,4 @@
-"""The LightningModule: a backbone with a method on it, and checkpoints that hold what trains and nothing else."""
+"""The LightningModule: a backbone with a method on it; checkpoints hold only what trains."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from neuroada.training.steps import planned_steps
 
 CHECKPOINT_KEY = "neuroada"
 _PREFIX = "model."
-"""What the backbone is called in the module, and so in the keys of a checkpoint."""
+"""Prefix of the backbone's keys in the module and in checkpoints."""
 
 
 class FineTuningModule(lightning.LightningModule):
@@ -33,7 +33,7 @@ class FineTuningModule(lightning.LightningModule):
         optimizer: Called with the trainable parameters.
         scheduler: Schedule over all optimizer steps.
         loss_reduction: ``step`` or ``micro_batch``, see ``TaskConfig``.
-        content: Hashes of what the run reads; a checkpoint of other content is refused.
+        content: Hashes of what the run reads; a checkpoint with other hashes is rejected.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FineTuningModule(lightning.LightningModule):
         self.objective.end_fit()
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        """Loss of one micro-batch, scaled so that the step's gradient is that of the step's own mean."""
+        """Loss of one micro-batch, scaled so that the step's gradient is that of the mean over the step's tokens."""
         summed, num_tokens = self.objective.summed_loss(batch)
         share = summed / batch["num_step_tokens"]
         self._step_loss = self._step_loss.to(self.device) + share.detach()
@@ -123,6 +123,6 @@ class FineTuningModule(lightning.LightningModule):
         stored = checkpoint.get(CHECKPOINT_KEY)
         if stored != self.content:
             raise UserError(
-                "the checkpoint in the run folder was made from other data or another base model than those read "
-                "now; use resume=never to start over, or another hydra.run.dir"
+                "the checkpoint in the run folder was made from different data or a different base model; "
+                "use resume=never to start over, or another hydra.run.dir"
             )

@@ -1,4 +1,4 @@
-"""How many optimizer steps a fit takes, known before its first."""
+"""The number of optimizer steps of a fit, computed before it starts."""
 
 import math
 
@@ -9,7 +9,7 @@ from neuroada.data.module import InstructionDataModule
 
 
 def steps_per_epoch(trainer: lightning.Trainer) -> int:
-    """Optimizer steps of a whole epoch, as ``limit_train_batches`` leaves it."""
+    """Optimizer steps per epoch, after ``limit_train_batches``."""
     data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
     assert isinstance(data, InstructionDataModule)
     num_batches = data.num_steps_per_epoch * trainer.accumulate_grad_batches
@@ -22,10 +22,10 @@ def planned_steps(trainer: lightning.Trainer) -> int:
     """Optimizer steps of the whole fit.
 
     Lightning's ``estimated_stepping_batches`` would make the training loader before a checkpoint is restored, and the
-    loader's place in its epoch would then not be (2.6).
+    loader's position in its epoch would then not be restored (2.6).
 
     Raises:
-        UserError: Neither epochs nor steps are limited.
+        UserError: Neither the epochs nor the steps are limited.
     """
     limits = []
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:

@@ -13,20 +13,20 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
 
-# Paths in the configuration of loggers and callbacks are relative to the run folder, so that a configuration can be
-# moved and compared; these are the keywords that hold them.
+# Keywords of loggers and callbacks that hold paths. These are relative to the run folder, so that a configuration can
+# be moved and compared.
 _PATH_KEYS = ("dirpath", "save_dir")
 
 
 def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callback] = ()) -> lightning.Trainer:
-    """A Trainer with the run's loggers and callbacks, and those the job adds.
+    """A Trainer with the run's loggers and callbacks, and those that the job adds.
 
     Raises:
-        UserError: A part refuses its arguments, or needs a package that is not installed.
+        UserError: A part rejects its arguments, or needs a package that is not installed.
     """
     callbacks = [*extra_callbacks, *_parts(run.callbacks, folder, "callbacks")]
     loggers = _parts(run.logger, folder, "logger")
-    if not loggers:  # it has nowhere to write, and refuses to start
+    if not loggers:  # LearningRateMonitor refuses to start without one
         callbacks = [part for part in callbacks if not isinstance(part, LearningRateMonitor)]
     has_progress_bar = any(isinstance(part, lightning.pytorch.callbacks.ProgressBar) for part in callbacks)
     has_checkpoints = any(isinstance(part, lightning.pytorch.callbacks.Checkpoint) for part in callbacks)
@@ -39,13 +39,13 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     trainer = _make("trainer", settings, callbacks=callbacks, logger=loggers or False)
     assert isinstance(trainer, lightning.Trainer)
     if isinstance(trainer.strategy, ShardedStrategy):
-        # Before those that gather what the ranks computed: until then all of them have to compute.
+        # Before the callbacks that gather results: until then all ranks must keep computing.
         trainer.callbacks.insert(0, Lockstep())  # type: ignore[attr-defined]  # set dynamically
     return trainer
 
 
 def _parts(group: dict[str, Any] | None, folder: Path, name: str) -> list[Any]:
-    """The parts of a group; one set to null is switched off."""
+    """The parts of a group; a part set to null is switched off."""
     return [_make(f"{name}.{key}", _in_folder(node, folder)) for key, node in (group or {}).items() if node is not None]
 
 

@@ -42,7 +42,7 @@ def test_a_given_memory_is_that_of_a_gpu(printed: Callable[..., str]) -> None:
 
 def test_without_a_gpu_nothing_is_said_of_it(printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert "no GPU here to compare with: give job.device_memory_gib=80" in printed("trainer.accelerator=gpu")
+    assert "no GPU here to compare with: set job.device_memory_gib" in printed("trainer.accelerator=gpu")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_without_a_gpu_nothing_is_said_of_it(printed: Callable[..., str], monkey
     [
         (0.060, ["fits: "]),
         (0.045, ["does not fit: ", "  with model.gradient_checkpointing=true: "]),
-        (0.0001, ["does not fit: ", "  its weights and trained values alone do not"]),
+        (0.0001, ["does not fit: ", "  the weights and trained values alone do not fit"]),
     ],
 )
 def test_what_to_change_is_what_helps_first(

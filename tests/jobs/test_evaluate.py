@@ -93,7 +93,7 @@ def test_merged_checkpoint_is_a_plain_one_with_the_same_predictions(
 def test_merging_twice_does_not_overwrite(overrides: list[str], finished: Path, tmp_path: Path) -> None:
     run = compose_run([*overrides, "job=merge", f"adapter={finished}"])
     merge(run, tmp_path / "merge")
-    with pytest.raises(UserError, match="is there already; use resume=never"):
+    with pytest.raises(UserError, match="exists already; use resume=never"):
         merge(run, tmp_path / "merge")
 
 

@@ -60,7 +60,7 @@ def test_other_verdicts_are_replaced_in_every_file(
     assert result.pop("rescored_at")
     assert result == json.loads(right.pop("result.json"))
     assert {name: content for name, content in contents(folder).items() if name != "result.json"} == right
-    assert "  AddSub: protocol 0 -> 1, strict 0 -> 2 right of 3" in capsys.readouterr().out.splitlines()
+    assert "  AddSub: protocol 0 -> 1, strict 0 -> 2 correct of 3" in capsys.readouterr().out.splitlines()
 
 
 def test_metrics_alone_can_be_behind(store_scored: StoreRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +73,7 @@ def test_metrics_alone_can_be_behind(store_scored: StoreRun, capsys: pytest.Capt
     (folder / "metrics.json").write_text("{}")
     run_over(folder)
     assert contents(folder)["metrics.json"] == right
-    assert "same predictions, metrics written anew" in capsys.readouterr().out
+    assert "same predictions, metrics rewritten" in capsys.readouterr().out
 
 
 def test_files_of_an_earlier_version_gain_what_they_lack(store_scored: StoreRun) -> None:
@@ -129,7 +129,7 @@ def test_accuracy_on_clean_items_is_left_out_where_it_cannot_be_told(
     edit_rows(folder / "predictions" / "AddSub.jsonl", spoil_verdicts)
     run_over(folder)
     assert "contamination" not in json.loads((folder / "metrics.json").read_text())["benchmarks"]["AddSub"]
-    assert "AddSub: accuracy on clean items left out" in capsys.readouterr().out
+    assert "AddSub: accuracy on clean items removed" in capsys.readouterr().out
 
 
 def test_an_item_beyond_the_context_stays_wrong(store_scored: StoreRun) -> None:

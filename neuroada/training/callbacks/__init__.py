@@ -1,1 +1,1 @@
-"""What watches a run: scores, held-out loss and accuracy, cost, and progress."""
+"""Callbacks: scores, held-out loss and accuracy, forgetting, cost, and progress."""

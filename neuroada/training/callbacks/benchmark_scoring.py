@@ -1,7 +1,7 @@
 """The evaluation callback: scores what the test loop generates, and writes predictions and metrics.
 
-Every item is scored exactly once over all ranks; rank zero alone writes what stays. What was generated before the run
-was stopped is read again and left out of the test loaders.
+Every item is scored exactly once over all ranks; only rank zero writes the final files. Generations from before an
+interruption are read from disk, and their items are left out of the test loaders.
 """
 
 import json
@@ -38,7 +38,7 @@ class BenchmarkScoring(Callback):
 
     Attributes:
         metrics: Content of ``metrics.json`` after the test loop, on every rank.
-        adapter: Hash of the adapter that is scored, which predictions are kept for; None for the base.
+        adapter: Hash of the scored adapter, stored with partial predictions; None for the base.
     """
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -48,19 +48,19 @@ class BenchmarkScoring(Callback):
         self._tokenizer = tokenizer
         self._context: int | None = None
         self._partials: list[PartialPredictions] = []
-        # By benchmark and Example.index; an item that comes twice counts once.
+        # By benchmark and Example.index; a repeated item counts once.
         self._predictions: list[dict[int, Prediction]] = []
 
     def running_accuracy(self, benchmark: int) -> float:
-        """Share of correct ones among the predictions this rank knows so far."""
+        """Share of correct predictions among those this rank has so far."""
         predictions = self._predictions[benchmark].values()
         return sum(row["correct"] for row in predictions) / max(len(predictions), 1)
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Read what is there already, before the test loaders are made.
+        """Read existing predictions before the test loaders are made.
 
         Raises:
-            UserError: It is of another run.
+            UserError: They belong to another run.
         """
         if stage != "test":
             return
@@ -81,7 +81,7 @@ class BenchmarkScoring(Callback):
         data = _data(trainer)
         for items, known in zip(data.benchmarks, self._predictions, strict=True):
             if known:
-                logger.info("%s: %d of %d items are there already", items.name, len(known), len(items.examples))
+                logger.info("%s: %d of %d items are answered already", items.name, len(known), len(items.examples))
             if self._context is not None:
                 _report_lengths(items, self._context, data.benchmarks.new_tokens(items))
 
@@ -131,7 +131,7 @@ class BenchmarkScoring(Callback):
             _log(sink, self.metrics, trainer.global_step)
 
     def _known(self, items: BenchmarkItems, partial: PartialPredictions) -> dict[int, Prediction]:
-        """Generations of an earlier start, judged again."""
+        """Generations of an earlier, interrupted run, judged again."""
         return {
             row["index"]: judge(items.by_index[row["index"]], row["generation"], items.protocol, row["too_long"])
             for row in partial.read()
@@ -140,10 +140,10 @@ class BenchmarkScoring(Callback):
 
 
 def _score(predictions: list[Prediction], leaks: frozenset[int] | None) -> dict[str, Any]:
-    """One benchmark's entry in ``metrics.json``, from all its predictions; these are told which of them leaked.
+    """One benchmark's entry in ``metrics.json``, from all its predictions; marks the predictions that leaked.
 
     Args:
-        leaks: Items that the training set holds; None where that is not known.
+        leaks: Items that are in the training set; None if unknown.
     """
     score = benchmark_score(predictions)
     if leaks is None:
@@ -154,7 +154,7 @@ def _score(predictions: list[Prediction], leaks: frozenset[int] | None) -> dict[
 
 
 def _is_too_long(prompt_length: int, context: int | None) -> bool:
-    """Whether nothing can be generated, as the prompt fills the context."""
+    """Whether the prompt fills the context, so that nothing can be generated."""
     return context is not None and prompt_length >= context
 
 
@@ -172,7 +172,7 @@ def _report_lengths(items: BenchmarkItems, context: int, new_tokens: int) -> Non
         )
     if num_cut:
         logger.warning(
-            "%s: %d prompts leave less than %d tokens of the model's context of %d; their generations end with it",
+            "%s: %d prompts leave fewer than %d tokens of the model's context of %d; their generations are cut there",
             items.name,
             num_cut,
             new_tokens,
@@ -211,7 +211,7 @@ def _gather(predictions: list[dict[int, Prediction]], world_size: int) -> list[d
 
 
 def _united(shares: list[dict[int, Prediction]]) -> dict[int, Prediction]:
-    # The first rank's word counts, so that all ranks agree.
+    # The first rank wins, so that all ranks agree.
     return {index: row for share in reversed(shares) for index, row in share.items()}
 
 
@@ -220,7 +220,7 @@ def _write_predictions(path: Path, predictions: list[Prediction]) -> None:
 
 
 def _log(sink: Logger, metrics: dict[str, Any], step: int) -> None:
-    """Scores as numbers to any logger, and as a table where the logger shows tables."""
+    """Log scores as numbers, and as a table if the logger supports tables."""
     rows = [
         [name, score["n"], score["protocol"], score["strict"], score["missing_trigger"]]
         for name, score in metrics["benchmarks"].items()

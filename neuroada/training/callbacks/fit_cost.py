@@ -1,4 +1,4 @@
-"""What a fit costs: tokens per second of its training steps, and the most memory it took."""
+"""The cost of a fit: tokens per second of its training steps, and peak memory."""
 
 import resource
 import sys
@@ -18,7 +18,7 @@ _GIB = 2**30
 class FitCost(Callback):
     """Counts tokens and seconds of the training steps; checkpoints and held-out losses between them do not count.
 
-    First in line, so that its clock stops before the other callbacks do their work. A resumed fit counts from there on.
+    It is the first callback, so that its clock stops before the others work. A resumed fit counts from the resume on.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class FitCost(Callback):
         self._peak_bytes = int(strategy.reduce(peak_bytes, reduce_op="max"))
 
     def timings(self) -> dict[str, Any]:
-        """What ``result.json`` says of the speed, over all ranks; nothing where no step was taken."""
+        """The speed for ``result.json``, over all ranks; empty if no step was taken."""
         if not self._seconds:
             return {}
         return {
@@ -71,13 +71,13 @@ class FitCost(Callback):
         }
 
     def memory(self, device: torch.device) -> dict[str, Any]:
-        """What ``result.json`` says of the memory: of the rank that took most."""
+        """The peak memory for ``result.json``, of the rank that used most."""
         what = "allocated on the GPU" if device.type == "cuda" else "resident set of the process"
         return {"peak_gib": round(self._peak_bytes / _GIB, 3), "measured": what} if self._seconds else {}
 
 
 def _num_tokens(batch: TrainingBatch) -> int | Tensor:
-    """Tokens of a micro-batch, padding apart; on the batch's device, which is not waited for."""
+    """Tokens of a micro-batch without padding; stays on the batch's device, to avoid a synchronization."""
     mask = batch["attention_mask"]
     return batch["input_ids"].numel() if mask is None else mask.sum()
 

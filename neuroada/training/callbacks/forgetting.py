@@ -1,7 +1,7 @@
-"""What a fine-tune forgets: the loss on general text before and after training.
+"""Forgetting: the loss on general text before and after training.
 
-The text is cut into windows of 512 tokens, each predicted from its own beginning; the loss is the mean over all
-predicted tokens, in nats.
+The text is cut into windows of 512 tokens that do not see each other; the loss is the mean over all predicted tokens,
+in nats.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from neuroada.training.module import FineTuningModule
 
 
 class Forgetting(Callback):
-    """Measures the base before training and what is scored at the start of the test loop; nothing without a text.
+    """Measures the base before training, and the scored model at the start of the test loop.
 
     Args:
         source: A text file, a data file with a ``text`` column, or the name of a data set; None measures nothing.
@@ -35,12 +35,12 @@ class Forgetting(Callback):
         self._batches = [] if source is None else text_batches(read_text(source), tokenizer)
 
     def measure_base(self, model: PreTrainedModel) -> None:
-        """Measure a model that has nothing attached yet."""
+        """Measure a model before anything is attached to it."""
         if self._batches:
             self._before = mean_loss(model, self._batches)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Nothing has changed yet: a method starts from the base's own function.
+        # Nothing has changed yet: before training, a method computes the same function as the base.
         if self._batches and trainer.global_step == 0:
             self._before = _of_module(pl_module, self._batches)
 
@@ -55,7 +55,7 @@ class Forgetting(Callback):
         self._before = state_dict["before"]
 
     def outcome(self) -> dict[str, Any]:
-        """The ``forgetting`` of ``result.json``; nothing where nothing was measured."""
+        """The ``forgetting`` entry of ``result.json``; empty if nothing was measured."""
         if self._after is None:
             return {}
         difference = None if self._before is None else self._after - self._before

@@ -1,7 +1,8 @@
 """The loss on held-out rows during training, and the state of the method when it was lowest.
 
-A callback and not Lightning's validation loop: that runs after a step's checkpoint is written, and a resume from there
-skips it (2.6), so a run would forget its best adapter. This one runs before, and keeps what it knows in the checkpoint.
+This is a callback and not Lightning's validation loop, because that loop runs after a step's checkpoint is written and
+a resume skips it (2.6): the run would lose its best adapter. The callback runs before and stores its state in the
+checkpoint.
 """
 
 import logging
@@ -34,13 +35,13 @@ class Measurement(TypedDict):
 
 
 class HeldOutLoss(Callback):
-    """Measures the held-out loss before the first optimizer step, every n steps and after the last; never without
-    ``every_n_steps``.
+    """Measures the held-out loss before the first optimizer step, every n steps and after the last; never if
+    ``every_n_steps`` is None.
 
     Attributes:
-        first: The measurement before training: the base's.
+        first: The measurement before training, of the base.
         last: The latest measurement.
-        best: That with the lowest loss, the earliest of equal ones.
+        best: The measurement with the lowest loss; the earliest of equal ones.
     """
 
     def __init__(self, config: ValidationConfig) -> None:
@@ -66,7 +67,7 @@ class HeldOutLoss(Callback):
             self._measure_once(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if self._every_n_steps is not None:  # where a callback ended training early
+        if self._every_n_steps is not None:  # in case a callback ended training early
             self._measure_once(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,17 +80,17 @@ class HeldOutLoss(Callback):
         self._best_state = state_dict["best_values"]
 
     def restore_best(self, module: FineTuningModule) -> None:
-        """Put back the state with the lowest loss, if it is kept."""
+        """Restore the state with the lowest loss, if it was kept."""
         if not self._keeps_best or self.best is None or self.best == self.last:
             return
         module.trained.load_state(like_present(self._best_state, module.trained.state()))
-        logger.info("kept the adapter of step %d, held-out loss %.4f", self.best["step"], self.best["loss"])
+        logger.info("restored the adapter of step %d, held-out loss %.4f", self.best["step"], self.best["loss"])
 
     def outcome(self, answers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """What ``result.json`` says of it: the loss of the adapter that is scored.
+        """The entry of ``result.json``, with the loss of the scored adapter.
 
         Args:
-            answers: Accuracies that were measured on the way.
+            answers: Accuracies measured during training.
         """
         kept = self.best if self._keeps_best else self.last
         if kept is None:
@@ -100,7 +101,7 @@ class HeldOutLoss(Callback):
         return {"validation": {**kept, **base, **asked}, **best}
 
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
+        """Measure once per step; every micro-batch of a step calls this."""
         assert isinstance(module, FineTuningModule)
         step = trainer.global_step
         if self.last is not None and self.last["step"] == step:
@@ -121,7 +122,7 @@ class HeldOutLoss(Callback):
 
 @torch.no_grad()
 def _summed_loss(trainer: lightning.Trainer, module: FineTuningModule, data: InstructionDataModule) -> float:
-    """Over all ranks, which have equally many batches and no row twice."""
+    """Summed over all ranks, which have the same number of batches and share no row."""
     total = torch.zeros((), device=trainer.strategy.root_device)
     module.eval()
     for batch in data.held_out_dataloader():

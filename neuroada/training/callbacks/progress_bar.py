@@ -10,7 +10,7 @@ from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, with a line for each benchmark that stays when it is done."""
+    """Lightning's rich progress bar, with a line per benchmark that stays visible when the benchmark is done."""
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=True)
@@ -38,7 +38,7 @@ class ProgressBar(RichProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         if dataloader_idx != self._benchmark:
-            # A bar of its own for each benchmark: the base class would hide the finished one.
+            # One bar per benchmark: the base class would hide the finished one.
             self._benchmark, self.test_progress_bar_id = dataloader_idx, None
         super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
 

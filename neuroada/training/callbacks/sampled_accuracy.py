@@ -1,7 +1,7 @@
-"""Accuracy on a sample of held-out questions while an adapter trains, generated and judged as benchmarks are.
+"""Accuracy on a sample of held-out questions during training, generated and judged as benchmarks are.
 
-It says what a loss does not: whether the answers have the form that scoring reads. The best adapter is still chosen by
-the loss, which tells adapters apart that answer equally many questions.
+It shows what a loss does not: whether the answers have the form that scoring expects. The best adapter is still chosen
+by the loss, which also distinguishes adapters that answer the same number of questions.
 """
 
 import dataclasses
@@ -38,15 +38,15 @@ class Answered(TypedDict):
 
 
 class SampledAccuracy(Callback):
-    """Asks before the first optimizer step, at the end of each epoch and after the last step; never without
+    """Measures before the first optimizer step, at the end of each epoch and after the last step; never without
     ``accuracy_rows``.
 
-    Like the held-out loss it is measured before a step's checkpoint is written, and kept in it.
+    Like the held-out loss, it is measured before a step's checkpoint is written, and stored in it.
 
     Args:
-        validation: Whether anything is asked.
-        evaluation: Limits of a batch and of an answer. Decoding is greedy whatever it says: cheap, the same after a
-            resume, and without a random number that training would miss.
+        validation: Whether anything is measured.
+        evaluation: Limits of a batch and of an answer. Decoding is always greedy: it is cheap, the same after a
+            resume, and does not advance the random state of training.
         tokenizer: Turns generated ids into text.
 
     Attributes:
@@ -58,7 +58,7 @@ class SampledAccuracy(Callback):
     ) -> None:
         self.measurements: list[Answered] = []
         self._is_wanted = validation.accuracy_rows is not None
-        # Engines with a cache or a process of their own are for scoring; a model in training shares its memory.
+        # Engines with their own cache or process are for scoring only; here training needs the memory.
         decoding = "plain" if evaluation.decoding == "plain" else "auto"
         self._evaluation = dataclasses.replace(evaluation, generation={}, decoding=decoding)
         self._tokenizer = tokenizer
@@ -75,7 +75,7 @@ class SampledAccuracy(Callback):
             self._measure_once(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._measure_once(trainer, pl_module)  # where a callback ended training early
+        self._measure_once(trainer, pl_module)  # in case a callback ended training early
 
     def state_dict(self) -> dict[str, Any]:
         return {"measurements": self.measurements} if self.measurements else {}
@@ -84,7 +84,7 @@ class SampledAccuracy(Callback):
         self.measurements = state_dict["measurements"]
 
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Measure, unless it was done at this step; micro-batches of a step come here one by one."""
+        """Measure once per step; every micro-batch of a step calls this."""
         step = trainer.global_step
         if not self._is_wanted or (self.measurements and self.measurements[-1]["step"] == step):
             return
@@ -99,13 +99,13 @@ class SampledAccuracy(Callback):
             sink.log_metrics({"val/accuracy": measured["accuracy"]}, step=step)
 
     def _verdicts(self, trainer: lightning.Trainer, module: FineTuningModule) -> list[bool]:
-        """On this rank's share of the questions."""
+        """Whether each answer to this rank's share of the questions is correct."""
         data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         assert isinstance(data, InstructionDataModule)
         questions = data.held_out.questions
         verdicts = []
         module.eval()
-        # A new one each time: it remembers what the model writes, and the weights have changed since.
+        # A new generator each time: it caches what the model writes, and the weights have changed since.
         generator = Generator(module.model, Decoding.make(self._tokenizer, questions, self._evaluation))
         with in_lockstep(trainer, module):
             for place, (items, batches) in enumerate(zip(questions, data.question_dataloaders(), strict=True)):

@@ -1,1 +1,1 @@
-"""One run on many devices: launching ranks, what a rank does, and sharding."""
+"""One run on many devices: launching ranks, the process of a rank, and sharding."""

@@ -1,4 +1,4 @@
-"""How many ranks a run asks for, how many there are already, and what is said when the two do not fit."""
+"""How many ranks a run asks for, how many exist already, and the errors when the two differ."""
 
 import dataclasses
 import os
@@ -17,15 +17,15 @@ from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.training.trainer import build_trainer
 
-# People try two ranks on whatever machine they have.
+# People try two ranks on any machine they have.
 _LEAST_CPU_RANKS = 2
 
 
 def data_parallel(timeout_minutes: float, **settings: Any) -> DDPStrategy:
-    """Lightning's DDP strategy; a rank that waits longer than the time-out for the others gives up.
+    """Lightning's DDP strategy; a rank fails after waiting for the others longer than the timeout.
 
     Raises:
-        ValueError: The time-out is not above 0.
+        ValueError: The timeout is not above 0.
     """
     if not timeout_minutes > 0:
         raise ValueError(f"timeout_minutes={timeout_minutes} must be above 0")
@@ -33,15 +33,15 @@ def data_parallel(timeout_minutes: float, **settings: Any) -> DDPStrategy:
 
 
 def ranks_to_start(run: RunConfig, folder: Path) -> int:
-    """Ranks that this process must start on this machine; 1 where it is the only one, or one of those that exist.
+    """Ranks that this process must start on this machine; 1 if it is the only rank, or one of several existing ones.
 
     Raises:
-        UserError: There are not as many devices, or not as many ranks, as the run asks for.
+        UserError: There are fewer devices than the run asks for, or another number of ranks.
     """
     if not run.job.distributed:
         return 1
     _refuse_missing_devices(run.trainer)
-    # Lightning's own reading of trainer.devices ("auto", -1, a list, a number), without loggers and callbacks.
+    # Let Lightning interpret trainer.devices ("auto", -1, a list, a number), without loggers and callbacks.
     trainer = build_trainer(dataclasses.replace(run, callbacks=None, logger=None), folder)
     wanted = trainer.num_devices * trainer.num_nodes
     asked = f"trainer.devices={trainer.num_devices} and trainer.num_nodes={trainer.num_nodes} ask for {wanted}"
@@ -60,20 +60,20 @@ def ranks_to_start(run: RunConfig, folder: Path) -> int:
 
 @contextmanager
 def unreachable_ranks_in_one_line() -> Iterator[None]:
-    """Turn what torch says of ranks that do not answer into a RankError."""
+    """Turn torch's errors about ranks that do not answer into a RankError."""
     try:
         yield
     except (torch.distributed.DistNetworkError, torch.distributed.DistStoreError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         raise RankError(
-            f"rank {rank} does not reach the others through {address} ({first_line(error)}); "
-            "check that every node runs and may open that port; trainer.strategy.timeout_minutes sets how long to wait"
+            f"rank {rank} cannot reach the others at {address} ({first_line(error)}); "
+            "check that every node runs and can open that port; trainer.strategy.timeout_minutes sets how long to wait"
         ) from error
 
 
 def _existing_ranks() -> int | None:
-    """World size under torchrun or srun, None where no launcher started this process."""
+    """World size under torchrun or srun; None if no launcher started this process."""
     if TorchElasticEnvironment.detect():
         return int(os.environ["WORLD_SIZE"])
     if SLURMEnvironment.detect():
@@ -84,7 +84,7 @@ def _existing_ranks() -> int | None:
 def _refuse_missing_devices(trainer: dict[str, Any]) -> None:
     devices = trainer.get("devices")
     if type(devices) is not int or devices < 1:
-        return  # "auto", -1, ids: Lightning's to judge
+        return  # "auto", -1, ids: Lightning checks these
     accelerator = trainer.get("accelerator", "auto")
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
         available, kind = torch.cuda.device_count(), "GPU(s)"

@@ -19,16 +19,16 @@ from neuroada.sparse.sharded_rows import all_rows, is_sharded, rows_as
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Shards over all ranks of all nodes. Checkpoints are those of an unsharded run: a run continues either way.
+    """Shards over all ranks of all nodes. Checkpoints are those of an unsharded run, so a run can resume either way.
 
-    Every rank reads the backbone on the CPU. What is stored in the run's precision is only mapped from its file, so
-    the ranks of a machine share one copy; another precision costs each rank a copy of its own until it is sharded.
+    Every rank reads the backbone on the CPU. Weights stored in the run's precision are memory-mapped, so the ranks of
+    a machine share one copy; with another precision each rank holds its own copy until it is sharded.
 
     Args:
         timeout_minutes: How long a rank waits for the others.
 
     Raises:
-        ValueError: The time-out is not above 0.
+        ValueError: The timeout is not above 0.
     """
 
     def __init__(self, timeout_minutes: float = 30) -> None:
@@ -42,7 +42,7 @@ class ShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def shard(self, model: PreTrainedModel, trained: Trained) -> None:
-        """Shard the backbone and the method on it, if they are not yet; they lie whole on the CPU until here."""
+        """Shard the backbone and its method, unless done already; until here both are whole on the CPU."""
         if not any(is_sharded(parameter) for parameter in model.parameters()):
             trained.shard(self.device_mesh["data_parallel"])
 
@@ -74,14 +74,14 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 class Lockstep(Callback):
-    """Lets each rank score rows of its own, in as many forward passes as these take it.
+    """Lets each rank score its own rows, in as many forward passes as they need.
 
-    A forward needs the weights of all ranks, so all must take part in it. Before each, the ranks agree that somebody
-    still computes; one that is done joins in with a token of no meaning until all are.
+    A forward needs the weights of all ranks, so every rank must take part in it. Before each forward the ranks agree
+    whether any of them still has work; a rank that is done runs forwards on a dummy token until all are done.
     """
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # What is gathered for the first time in inference mode can never be written outside of it.
+        # A tensor first gathered in inference mode can never be written outside of it.
         with torch.inference_mode(False):
             _join(pl_module)
 
@@ -101,8 +101,7 @@ class Lockstep(Callback):
 
 @contextmanager
 def in_lockstep(trainer: lightning.Trainer, module: lightning.LightningModule) -> Iterator[None]:
-    """What ``Lockstep`` does for a test loop, for what is generated outside of one; a model that no ranks share needs
-    none of it."""
+    """``Lockstep`` for generation outside a test loop; does nothing for a model that is not sharded."""
     if not isinstance(trainer.strategy, ShardedStrategy):
         yield
         return
@@ -113,7 +112,7 @@ def in_lockstep(trainer: lightning.Trainer, module: lightning.LightningModule) -
 
 
 def loading_device(strategy: Strategy) -> torch.device:
-    """Where a backbone is to be read: on the rank's device, or on the CPU if it is sharded from there."""
+    """The device on which to load a backbone: the rank's own, or the CPU if it will be sharded from there."""
     return torch.device("cpu") if isinstance(strategy, ShardedStrategy) else strategy.root_device
 
 
@@ -135,18 +134,18 @@ def _decoder(module: lightning.LightningModule) -> nn.Module:
 
 
 def like_present(stored: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors, each sharded as the present one of its name."""
+    """Shard whole tensors, each like the present tensor of the same name."""
     return {key: rows_as(value, present[key]) if key in present else value for key, value in stored.items()}
 
 
 def whole_state(state: dict[str, Any]) -> dict[str, Any]:
-    """A state with all rows of its tensors, on the CPU; every rank has to ask for it."""
+    """A state with all rows of its tensors, on the CPU; a collective that every rank must call."""
     whole: dict[str, Any] = tree_map_only(Tensor, lambda tensor: all_rows(tensor).cpu(), state)
     return whole
 
 
 def _sharded_state(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's stored state, its moments sharded as the parameters they belong to."""
+    """An optimizer's stored state, with moments sharded like their parameters."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def sharded(index: int, value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Start a job: in this process, or once on every device of this machine.
 
-Ranks are started from the run's resolved configuration, never from ``sys.argv``: under a multirun that would start
-the whole sweep again on every rank. Under ``torchrun`` or SLURM the ranks exist already and nothing is started.
+Ranks are started from the run's resolved configuration, never from ``sys.argv``: in a multirun that would start the
+whole sweep again on every rank. Under ``torchrun`` or SLURM the ranks exist already and nothing is started.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def launch(run: RunConfig, folder: Path) -> None:
-    """Do the run's job.
+    """Run the job.
 
     Raises:
-        UserError: A rank failed, after it has said why, or there cannot be as many ranks as the run asks for.
+        UserError: A rank failed (and has reported why), or the ranks that the run asks for cannot be started.
     """
     with quiet_libraries(), unreachable_ranks_in_one_line():
         num_ranks = ranks_to_start(run, folder)
@@ -52,7 +52,7 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         max_restarts=0,
         monitor_interval=0.5,
     )
-    # The agent reports a failed rank at length; the rank itself has said what was wrong.
+    # The agent reports a failed rank at length; the rank itself has already reported the cause.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "run.yaml"

@@ -1,4 +1,4 @@
-"""What other libraries say that tells the user of a run nothing."""
+"""Silence messages of other libraries that are of no use to the user."""
 
 import logging
 import warnings
@@ -9,26 +9,26 @@ _CHATTY_LOGGERS = {
     "lightning.pytorch": logging.WARNING,
     "lightning.fabric": logging.WARNING,
     "httpx": logging.WARNING,
-    # It says every retry twice; the error at the end says what was tried.
+    # It logs every retry twice; the final error says what was tried.
     "huggingface_hub": logging.ERROR,
     # How continuous batching sizes its cache, with dates and in its own format.
     "ContinuousBatchingLogger": logging.WARNING,
-    # It logs traces of errors that it raises all the same.
+    # It logs traces of errors that it also raises.
     "torch._subclasses.fake_tensor": logging.CRITICAL,
 }
 _BESIDE_THE_POINT = (
     # Internal to Lightning, on a newer torch.
     r".*isinstance\(treespec, LeafSpec\).*",
-    # A lone forward pass needs no worker processes: micro-batches are tokenised before the first step.
+    # No worker processes are needed: micro-batches are tokenised before the first step.
     r".*does not have many workers.*",
     r".*The number of training batches .* is smaller than the logging interval.*",
     # The older name works on every torch this package supports.
     r".*`broadcast_buffers` is deprecated.*",
-    # SHiRA's layers in peft make sparse tensors of their own.
+    # SHiRA's layers in peft make sparse tensors themselves.
     r".*Sparse invariant checks.*",
     # A resumed run writes into its own folder on purpose.
     r".*Checkpoint directory .* exists and is not empty.*",
-    # A run that goes on has benchmarks that are done, and a rank may have no share of a small one.
+    # A resumed run has finished benchmarks, and a rank may have no items of a small one.
     r".*Total length of `DataLoader` across ranks is zero.*",
     # State of the data module makes resuming exact; Lightning cannot know.
     r".*resuming from a checkpoint that ended before the epoch ended.*",
@@ -37,7 +37,7 @@ _BESIDE_THE_POINT = (
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hush hints of the libraries underneath while a job runs; their warnings about this run stay."""
+    """Silence hints of other libraries while a job runs; their warnings about this run stay."""
     loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

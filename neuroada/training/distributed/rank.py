@@ -18,7 +18,7 @@ from neuroada.training.distributed.quiet import quiet_libraries
 
 
 def main() -> None:
-    """Do the job of the stored configuration as the rank that the environment names."""
+    """Run the job of the stored configuration as the rank given by the environment."""
     end_with_parent()
     is_first = os.environ["RANK"] == "0"
     logging.basicConfig(

@@ -107,6 +107,6 @@ def test_a_node_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(RankError) as caught, unreachable_ranks_in_one_line():
         torch.distributed.init_process_group("gloo", rank=1, world_size=2, timeout=wait)
     message = str(caught.value)
-    assert message.startswith(f"rank 1 does not reach the others through 127.0.0.1:{port} (")
+    assert message.startswith(f"rank 1 cannot reach the others at 127.0.0.1:{port} (")
     assert message.endswith("trainer.strategy.timeout_minutes sets how long to wait")
     assert "\n" not in message
