@@ -72,13 +72,13 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def choice_row() -> Row:
     """A well-formed commonsense row for each number."""
     return _choice_row
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sum_row() -> Row:
     """A well-formed math row for each number."""
     return _sum_row

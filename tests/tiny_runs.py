@@ -65,6 +65,11 @@ def data_dir(tmp_path: Path, write_rows: Callable[[str, Any], Path], choice_row:
 @pytest.fixture
 def overrides(backbone: Path, data_dir: Path) -> list[str]:
     """What turns the default run into one of a second: the tiny backbone and the small files."""
+    return small_overrides(backbone, data_dir)
+
+
+def small_overrides(backbone: Path, data_dir: Path) -> list[str]:
+    """The same for any backbone and data folder."""
     return [
         f"model.name_or_path={backbone}",
         "model.name=tiny",

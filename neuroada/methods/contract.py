@@ -175,10 +175,17 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def refuse_foreign_state(missing: Sequence[str], unexpected: Sequence[str]) -> None:
-    """Raises UserError unless a checkpoint holds just the tensors of the method that trains now."""
-    if missing or unexpected:
+def refuse_foreign_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises UserError unless a checkpoint has the same tensors, of the same shapes, as the method that trains now."""
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or unknown:
         raise UserError(
             f"the checkpoint does not belong to this adapter: {len(missing)} tensors are missing and "
-            f"{len(unexpected)} unknown (first: {[*missing, *unexpected][0]}); use resume=never to start over"
+            f"{len(unknown)} unknown (first: {[*missing, *unknown][0]}); use resume=never to start over"
         )
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise UserError(
+                f"the checkpoint does not belong to this adapter: {name} is {tuple(state[name].shape)} there and "
+                f"{tuple(tensor.shape)} here; use resume=never to start over"
+            )

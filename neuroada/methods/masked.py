@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, refuse_foreign_state
-from neuroada.methods.neuroada import clamped, drawn_columns, top_k_for
+from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.targets import match_targets
@@ -77,7 +77,7 @@ class SizedMasked:
         return MaskedWeights(self.method.name, model, columns)
 
     def rehearse(self, model: nn.Module) -> "MaskedWeights":
-        layers = match_targets(model, self.targets)
+        layers = named_layers(model, self.budget.layers)
         shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
         columns = {name: drawn_columns(*shape, self.top_k) for name, shape in shapes.items()}
         return MaskedWeights(self.method.name, model, columns)
@@ -119,11 +119,11 @@ class MaskedWeights:
         return {**entries, **{f"{name}{_COLUMNS}": columns_OK for name, columns_OK in self._columns.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        expected = {f"{name}{part}" for name in self._weights for part in (_ENTRIES, _COLUMNS)}
-        refuse_foreign_state(sorted(expected - state.keys()), sorted(state.keys() - expected))
+        refuse_foreign_state(state, self.state())
         for name, columns_OK in self._columns.items():
             if not torch.equal(columns_OK.cpu(), state[f"{name}{_COLUMNS}"].long().cpu()):
                 raise UserError(f"the checkpoint selects other entries of {name}; use resume=never to start over")
+        for name in self._columns:
             self._write(name, state[f"{name}{_ENTRIES}"])
 
     def save(self, directory: Path) -> None:

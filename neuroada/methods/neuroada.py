@@ -1,7 +1,7 @@
 """NeuroAda: bypasses on the chosen inputs of every neuron; the method itself is ``neuroada.sparse``."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ class SizedNeuroAda:
         than those of real weights.
         """
         columns = {}
-        for name, layer in match_targets(model, self.config.target_modules).items():
+        for name, layer in named_layers(model, self.budget.layers).items():
             drawn_OK = drawn_columns(layer.out_features, layer.in_features, self.config.top_k)
             columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
         return AttachedNeuroAda(Adapter(model, self.config, columns, self.gradient))
@@ -131,9 +131,8 @@ class AttachedNeuroAda:
         return {key: value for key, value in self.adapter.model.state_dict().items() if _BYPASS in key}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        result = self.adapter.model.load_state_dict(state, strict=False)
-        missing = [key for key in result.missing_keys if _BYPASS in key]
-        refuse_foreign_state(missing, result.unexpected_keys)
+        refuse_foreign_state(state, self.state())
+        self.adapter.model.load_state_dict(state, strict=False)
 
     def save(self, directory: Path) -> None:
         self.adapter.save(directory)
@@ -163,6 +162,15 @@ def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:
     names = list(layers)
     hidden = getattr(rank_zero_only, "rank", 0) != 0 or not get_console().is_terminal
     return track(names, description="selecting connections", transient=True, disable=hidden)
+
+
+def named_layers(model: nn.Module, names: Collection[str]) -> dict[str, nn.Linear]:
+    """Those of the named linear layers that the model has: one with fewer blocks, for planning, lacks some.
+
+    Unlike ``match_targets`` it takes weights without content, which are of another class than parameters.
+    """
+    modules = {name: module for name, module in model.named_modules() if name in names}
+    return {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
 
 
 @functools.lru_cache(maxsize=32)

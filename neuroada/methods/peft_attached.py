@@ -69,8 +69,7 @@ class AttachedPeft:
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        expected = self.state()
-        refuse_foreign_state(sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys()))
+        refuse_foreign_state(state, self.state())
         for name, parameter in self._trained.items():
             parameter.copy_(state[name])
 

@@ -40,8 +40,7 @@ class AttachedPissa(AttachedPeft):
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        expected = self.state()
-        refuse_foreign_state(sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys()))
+        refuse_foreign_state(state, self.state())
         for name, parameter in self._trained.items():
             self._initial[name] = state[f"{_INITIAL}{name}"].to(parameter.device, parameter.dtype, copy=True)
             parameter.copy_(self._initial[name])

@@ -14,12 +14,22 @@ from neuroada.config.resolution import first_line
 from neuroada.methods.contract import CLOSE, Described, Targets, Wanted, count_parameters, unmet
 from neuroada.methods.peft_attached import AttachedPeft, quiet_peft
 from neuroada.methods.peft_pissa import AttachedPissa
+from neuroada.methods.peft_shapes import (
+    avoid_sparse_tensors,
+    is_pissa,
+    leave_mask_out,
+    take_first_entries,
+    without_decomposition,
+)
 from neuroada.methods.sizes import nearest_of, nearest_share, nearest_whole
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.targets import match_targets
 
 WHOLE, SHARE, BLOCK = "whole", "share", "block"
-REFUSALS = (AttributeError, ImportError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
+REFUSALS = (
+    *(ArithmeticError, AttributeError, ImportError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError),
+    ValueError,
+)
 """What peft raises over settings, layers or files that it cannot use."""
 _UNSUPPORTED_STARTS = ("olora", "corda", "loftq", "eva", "lora_ga")
 
@@ -67,6 +77,9 @@ class Peft(Described):
             if key not in known or key == "target_modules":
                 hint = "use model.target_modules" if key == "target_modules" else suggest(key, known)
                 raise UserError(f"method.settings.{key}: {self.config} has no such setting; {hint}")
+        size = self.settings.get(self.sized_by or "", 1)
+        if self.sizes != SHARE and (not isinstance(size, int) or size < 1):
+            raise UserError(f"method.settings.{self.sized_by}={size}: must be a whole number of at least 1")
         start = self.settings.get("init_lora_weights")
         if isinstance(start, str) and start.startswith(_UNSUPPORTED_STARTS):
             raise UserError(
@@ -157,14 +170,16 @@ class SizedPeft:
         task = {"task_type": "CAUSAL_LM"} if is_language_model else {}  # what others load the adapter by
         config = self.method.make_config({**self.settings, **task}, self.targets)
         with self.method.refusing():
-            return (AttachedPissa if _is_pissa(self.settings) else AttachedPeft).on(model, config)
+            return (AttachedPissa if is_pissa(self.settings) else AttachedPeft).on(model, config)
 
     def rehearse(self, model: nn.Module) -> AttachedPeft:
         """Decompositions and masks of weights need content, so layers start without them; they are of the same size."""
-        config = self.method.make_config(_plain_start(self.settings), self.targets)
-        _leave_mask_out(config)
+        config = self.method.make_config(without_decomposition(self.settings), self.targets)
+        take_first_entries(config)
         with self.method.refusing():
-            return AttachedPeft.on(model, config)
+            attached = AttachedPeft.on(model, config)
+        avoid_sparse_tensors(model)
+        return attached
 
 
 class _Sample:
@@ -181,8 +196,8 @@ class _Sample:
         """Trained parameters by layer name."""
         model = self._model()
         endings = list(dict.fromkeys(ending for ending, *_ in self._kinds))
-        config = method.make_config(_plain_start(settings), endings)
-        _leave_mask_out(config)
+        config = method.make_config(without_decomposition(settings), endings)
+        leave_mask_out(config)
         with torch.random.fork_rng(devices=[]), quiet_peft():
             library(f"method={method.name}").get_peft_model(model, config, low_cpu_mem_usage=True)
         of_kind = [_num_trained(model.get_submodule(f"kind{place}")) for place in range(len(self._kinds))]
@@ -196,20 +211,6 @@ class _Sample:
             parent.add_module(ending, nn.Linear(num_inputs, num_outputs, bias=has_bias, device="meta"))
             model.add_module(f"kind{place}", parent)
         return model
-
-
-def _is_pissa(settings: Mapping[str, Any]) -> bool:
-    return str(settings.get("init_lora_weights")).startswith("pissa")
-
-
-def _plain_start(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**settings, "init_lora_weights": True} if _is_pissa(settings) else dict(settings)
-
-
-def _leave_mask_out(config: Any) -> None:
-    """Methods that draw a mask from the entries of a weight count as many parameters without one."""
-    if hasattr(config, "mask_fn"):
-        config.mask_fn = lambda base_layer, r, **_: None
 
 
 def _common_divisors(numbers: list[int]) -> list[int]:

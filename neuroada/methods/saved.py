@@ -1,8 +1,8 @@
 """Saved adapters, opened by what their files are: nothing of a received folder is run."""
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from neuroada.methods.neuroada import AttachedNeuroAda
 from neuroada.methods.output_head import tie_again, untie
 from neuroada.methods.peft_attached import AttachedPeft
 from neuroada.methods.peft_rivals import REFUSALS, library
+from neuroada.methods.peft_shapes import trained_counts
 from neuroada.methods.trained_weights import TrainedWeights
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
@@ -61,7 +62,8 @@ def open_saved(directory: Path) -> Saved:
         return SavedNeuroAda(adapter_files.read(directory), directory)
     if kind == weight_files.KIND:
         return SavedWeights(weight_files.read(directory), directory)
-    return SavedPeft(kind, _shapes(directory / TENSORS_FILE), directory)
+    _check_tensors(directory / TENSORS_FILE)
+    return SavedPeft(kind, directory)
 
 
 @dataclass(frozen=True)
@@ -128,19 +130,25 @@ class SavedPeft:
     """An adapter of the peft library, whoever trained it."""
 
     kind: str
-    shapes: Mapping[str, tuple[int, ...]]
     directory: Path
 
     can_shard = False
 
     def budget(self, skeleton: nn.Module) -> Budget:
-        layers = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        with self._refusing():
+            layers = trained_counts(skeleton, self.directory)
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
     def attach(self, model: nn.Module) -> Trained:
+        with self._refusing():
+            return AttachedPeft.loaded(model, self.directory)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn what peft raises over files that do not fit into one line."""
         library(f"adapter={self.directory}")
         try:
-            return AttachedPeft.loaded(model, self.directory)
+            yield
         except REFUSALS as error:
             raise UserError(
                 f"adapter={self.directory}: the {self.kind} adapter cannot be put on this base ({first_line(error)}); "
@@ -159,11 +167,11 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _check_tensors(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing; save the adapter with safe_serialization=True")
     try:
-        with safe_open(path, framework="pt") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        with safe_open(path, framework="pt"):
+            return
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error

@@ -138,7 +138,7 @@ class TrainedWeights:
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        refuse_foreign_state(sorted(self._trained.keys() - state.keys()), sorted(state.keys() - self._trained.keys()))
+        refuse_foreign_state(state, self._trained)
         for name, parameter in self._trained.items():
             parameter.copy_(state[name])
 

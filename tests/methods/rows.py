@@ -1,0 +1,60 @@
+"""What each method promises beyond the common contract: one row enters a method in the battery."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method under test.
+
+    Attributes:
+        name: A file of ``conf/method``.
+        wrong: An override that the method has to refuse.
+        overrides: Further settings.
+        starts_within: Most that attaching may move the logits, as a share of the largest; 0 means bit for bit, None
+            that nothing is promised.
+        merges_within: Most that merging may move them.
+        reopens_within: Most that saving and opening again may move them.
+        changes_per_row: Entries of each row of a target's weight that training may change in place; None where
+            ``parameters()`` alone change.
+        trains_entries: Whether only entries of ``parameters()`` train.
+        stores_ranks: What a saved adapter counts as trained, as a multiple of what was.
+        holds_backbone: Whether a checkpoint may hold the backbone.
+    """
+
+    name: str
+    wrong: str
+    overrides: tuple[str, ...] = ()
+    starts_within: float | None = 0.0
+    merges_within: float = 1e-5
+    reopens_within: float = 0.0
+    changes_per_row: int | None = None
+    trains_entries: bool = False
+    stores_ranks: int = 1
+    holds_backbone: bool = False
+
+    def composed_with(self) -> tuple[str, ...]:
+        """The overrides that select it."""
+        return (f"method={self.name}", *self.overrides)
+
+
+ROWS = (
+    Row("neuroada", "method.selection=strongest", ("budget.top_k=2",), merges_within=0.0, changes_per_row=2),
+    Row("masked", "optimizer.weight_decay=0.1", ("budget.top_k=2",), merges_within=0.0, changes_per_row=2,
+        trains_entries=True),
+    Row("lora", "method.settings.r=0"),
+    Row("rslora", "+method.settings.rr=1"),
+    Row("dora", "method.settings.r=0"),
+    Row("pissa", "method.settings.init_lora_weights=olora", starts_within=1e-3, reopens_within=1e-5, stores_ranks=2),
+    Row("ia3", "method.settings.feedforward_modules=[gate]"),
+    Row("shira", "method.settings.r=40"),
+    Row("supertuning", "method.settings.sparsity=1.0"),
+    Row("miss", "method.settings.r=0"),
+    Row("vera", "method.settings.r=0"),
+    Row("road", "method.settings.variant=road_3"),
+    Row("oft", "+method.settings.target_modules=[q_proj]"),
+    Row("full", "+method.rank=1", merges_within=0.0, holds_backbone=True),
+    Row("bitfit", "+method.rank=1", merges_within=0.0),
+    Row("layernorm", "+method.rank=1", merges_within=0.0),
+    Row("head", "+method.rank=1", merges_within=0.0),
+)  # fmt: skip

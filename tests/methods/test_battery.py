@@ -1,0 +1,328 @@
+"""What every method promises, whichever it is: one row of ``rows.py`` each."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from neuroada.backbones import loading
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.costs.memory import plan
+from neuroada.jobs.evaluate import evaluate
+from neuroada.jobs.finetune import finetune
+from neuroada.jobs.sizing import SizedRun, size
+from neuroada.methods.contract import Trained
+from neuroada.methods.saved import open_saved
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.targets import match_targets
+
+from ..tiny_runs import MakeRun, StopAt
+from .rows import ROWS, Row
+
+CPU = torch.device("cpu")
+FROZEN = "model.embed_tokens.weight"
+"""A parameter that does not require a gradient before a method is attached."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method, sized for the tiny backbone, and what is known of the backbone without it."""
+
+    row: Row
+    run: RunConfig
+    sized: SizedRun
+    base: PreTrainedModel
+    tokens_BT: Tensor
+
+    def load(self) -> PreTrainedModel:
+        """A new backbone."""
+        model = loading.load_model(self.run.model, CPU)
+        model.get_parameter(FROZEN).requires_grad_(False)
+        return model
+
+    def attach(self, seed: int = 0) -> tuple[PreTrainedModel, Trained]:
+        model = self.load()
+        torch.manual_seed(seed)
+        return model, self.sized.sized.attach(model)
+
+    def train(self, seed: int = 0) -> tuple[PreTrainedModel, Trained]:
+        model, trained = self.attach(seed)
+        self.take_steps(model, trained)
+        return model, trained
+
+    def take_steps(self, model: PreTrainedModel, trained: Trained) -> None:
+        optimizer = torch.optim.AdamW(list(trained.parameters()), lr=0.01, weight_decay=0.0)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(self.tokens_BT, labels=self.tokens_BT).loss.backward()
+            optimizer.step()
+
+    @torch.no_grad()
+    def logits(self, model: PreTrainedModel) -> Tensor:
+        """(B, T, vocabulary)."""
+        logits_BTV: Tensor = model.eval()(self.tokens_BT).logits
+        return logits_BTV
+
+
+@dataclass(frozen=True)
+class Study:
+    """A trained method: to be read, not changed.
+
+    Attributes:
+        before: Every tensor of the model after the method was attached.
+        first_logits: Those of that moment.
+    """
+
+    model: PreTrainedModel
+    trained: Trained
+    before: dict[str, Tensor]
+    first_logits: Tensor
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
+def subject(request: pytest.FixtureRequest, compose_method: MakeRun) -> Subject:
+    run = compose_method(*request.param.composed_with())
+    sized = size(run)
+    tokens_BT = torch.randint(2, 420, (2, 24), generator=torch.Generator().manual_seed(0))
+    return Subject(request.param, run, sized, loading.load_model(run.model, CPU), tokens_BT)
+
+
+@pytest.fixture(scope="module")
+def study(subject: Subject) -> Study:
+    model, trained = subject.attach()
+    before = {name: tensor.detach().clone() for name, tensor in tensors_of(model)}
+    first_logits = subject.logits(model)
+    subject.take_steps(model, trained)
+    return Study(model, trained, before, first_logits)
+
+
+@pytest.fixture(scope="module")
+def straight(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an uninterrupted run with a checkpoint after each step."""
+    folder = tmp_path_factory.mktemp("runs") / "straight"
+    finetune(with_checkpoints(subject.run), folder)
+    return folder
+
+
+def with_checkpoints(run: RunConfig) -> RunConfig:
+    often = {**run.callbacks["checkpoint"], "every_n_train_steps": 1}
+    return dataclasses.replace(run, callbacks={**run.callbacks, "checkpoint": often})
+
+
+def tensors_of(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def assert_near(found: Tensor, expected: Tensor, share: float) -> None:
+    """Equal to a share of the largest; bit for bit if that is 0."""
+    if share == 0:
+        assert torch.equal(found, expected)
+    else:
+        assert (found - expected).abs().max() <= share * expected.abs().max()
+
+
+def test_attaching_leaves_the_logits_as_they_were(subject: Subject, study: Study) -> None:
+    if subject.row.starts_within is None:
+        pytest.skip("not promised")
+    assert_near(study.first_logits, subject.logits(subject.base), subject.row.starts_within)
+
+
+def test_training_moves_the_logits(subject: Subject, study: Study) -> None:
+    assert (subject.logits(study.model) - study.first_logits).abs().max() > 1e-2
+
+
+def test_nothing_changes_but_what_is_declared(subject: Subject, study: Study) -> None:
+    declared = {id(parameter) for parameter in study.trained.parameters()}
+    entries = subject.row.changes_per_row
+    targets = {f"{name}.weight" for name in subject.sized.sized.budget.layers} if entries else set()
+    for name, tensor in tensors_of(study.model):
+        changed = tensor.detach() != study.before[name]
+        if name in targets:
+            assert changed.sum(1).max() <= entries, name
+            assert changed.any(), name
+        elif id(tensor) in declared:
+            assert changed.any(), name
+        else:
+            assert not changed.any(), name
+
+
+def test_everything_that_trains_gets_a_gradient(study: Study) -> None:
+    parameters = list(study.trained.parameters())
+    assert parameters
+    assert all(parameter.requires_grad for parameter in parameters)
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in parameters)
+
+
+def test_nothing_else_asks_for_a_gradient(study: Study) -> None:
+    declared = {id(parameter) for parameter in study.trained.parameters()}
+    assert [name for name, part in study.model.named_parameters() if part.requires_grad and id(part) not in declared] == []
+
+
+def test_the_budget_is_what_trains(subject: Subject, study: Study) -> None:
+    budget = subject.sized.sized.budget
+    parameters = list(study.trained.parameters())
+    if subject.row.trains_entries:
+        counted = sum(int((part.grad != 0).sum()) for part in parameters if part.grad is not None)
+    else:
+        counted = sum(part.numel() for part in parameters)
+    assert budget.trainable == counted == sum(budget.layers.values())
+    assert budget.total == sum(part.numel() for part in subject.base.parameters())
+
+
+def test_a_state_put_on_a_fresh_backbone_gives_the_same_logits(subject: Subject, study: Study) -> None:
+    model, trained = subject.attach(seed=1)
+    trained.load_state({name: tensor.detach().clone() for name, tensor in study.trained.state().items()})
+    assert torch.equal(subject.logits(model), subject.logits(study.model))
+
+
+@pytest.mark.parametrize("foreign", ["a tensor less", "a tensor more", "another shape"])
+def test_a_foreign_state_is_refused_and_changes_nothing(subject: Subject, study: Study, foreign: str) -> None:
+    state = {name: tensor.detach().clone() + 1 for name, tensor in study.trained.state().items()}
+    last = list(state)[-1]
+    if foreign == "a tensor less":
+        del state[last]
+    elif foreign == "a tensor more":
+        state["stranger"] = torch.zeros(1)
+    else:
+        state[last] = state[last].flatten()[:-1]
+    logits = subject.logits(study.model)
+    with pytest.raises(UserError, match=r"does not belong to this adapter.*resume=never"):
+        study.trained.load_state(state)
+    assert torch.equal(subject.logits(study.model), logits)
+
+
+def test_what_is_saved_opens_on_a_fresh_backbone(subject: Subject, study: Study, tmp_path: Path) -> None:
+    logits = subject.logits(study.model)
+    study.trained.save(tmp_path / "adapter")
+    assert torch.equal(subject.logits(study.model), logits)
+    model = subject.load()
+    open_saved(tmp_path / "adapter").attach(model)
+    assert_near(subject.logits(model), logits, subject.row.reopens_within)
+
+
+def test_what_is_saved_comes_off_again(subject: Subject, study: Study, tmp_path: Path) -> None:
+    study.trained.save(tmp_path / "adapter")
+    model = subject.load()
+    open_saved(tmp_path / "adapter").attach(model).detach()
+    assert_is_the_base(model, subject)
+
+
+def test_what_is_saved_counts_as_what_trained(subject: Subject, study: Study, tmp_path: Path) -> None:
+    study.trained.save(tmp_path / "adapter")
+    skeleton = loading.load_skeleton(subject.run.model)
+    found, trained = open_saved(tmp_path / "adapter").budget(skeleton), subject.sized.sized.budget
+    assert found.trainable == subject.row.stores_ranks * trained.trainable
+    assert found.total == trained.total
+
+
+def test_merging_leaves_a_plain_model_with_the_same_logits(subject: Subject, tmp_path: Path) -> None:
+    model, trained = subject.train()
+    logits = subject.logits(model)
+    trained.merge()
+    assert_near(subject.logits(model), logits, subject.row.merges_within)
+    assert_is_plain(model, subject)
+    merged = subject.logits(model)
+    model.save_pretrained(tmp_path / "merged")
+    assert torch.equal(subject.logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), merged)
+
+
+def test_detaching_gives_the_base_back_bit_for_bit(subject: Subject) -> None:
+    model, trained = subject.train()
+    trained.detach()
+    assert_is_the_base(model, subject)
+
+
+def assert_is_plain(model: PreTrainedModel, subject: Subject) -> None:
+    """The modules of the base, its flags, and no hooks."""
+    assert [(name, type(part)) for name, part in model.named_modules()] == [
+        (name, type(part)) for name, part in subject.base.named_modules()
+    ]
+    # A head with a weight of its own is not among a tied base's parameters.
+    expected = {name: part.requires_grad for name, part in subject.load().named_parameters()}
+    flags = {name: part.requires_grad for name, part in model.named_parameters()}
+    assert {name: flags[name] for name in expected} == expected
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    assert not any(part._backward_hooks for part in model.parameters())
+
+
+def assert_is_the_base(model: PreTrainedModel, subject: Subject) -> None:
+    assert_is_plain(model, subject)
+    state, expected = model.state_dict(), subject.base.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.config.tie_word_embeddings
+    assert torch.equal(subject.logits(model), subject.logits(subject.base))
+
+
+def test_a_checkpoint_holds_what_trains_and_no_backbone(subject: Subject, straight: Path) -> None:
+    checkpoint = torch.load(straight / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert checkpoint
+    if subject.row.holds_backbone:
+        return
+    base = subject.base.state_dict()
+    trained = {f"model.{name}" for name in subject.sized.sized.budget.layers} if not subject.row.trains_entries else set()
+    whole = [key for key in checkpoint.keys() - trained if key.removeprefix("model.") in base]
+    assert whole == []
+    assert sum(tensor.numel() for tensor in checkpoint.values()) <= 3 * subject.sized.sized.budget.trainable
+
+
+def test_an_interrupted_run_ends_as_if_it_never_stopped(
+    subject: Subject, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neuroada.training.callbacks.watch.StopAt", StopAt, raising=False)
+    run = with_checkpoints(subject.run)
+    stop = {"_target_": "neuroada.training.callbacks.watch.StopAt", "step": 2}
+    with pytest.raises(RuntimeError, match="crash"):
+        finetune(dataclasses.replace(run, callbacks={**run.callbacks, "watch": stop}), tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+    finetune(run, tmp_path / "run")
+    expected, resumed = adapter_of(straight), adapter_of(tmp_path / "run")
+    assert resumed.keys() == expected.keys()
+    assert all(torch.equal(resumed[key], tensor) for key, tensor in expected.items())
+    assert metrics_of(tmp_path / "run") == metrics_of(straight)
+
+
+def test_evaluating_a_run_gives_its_own_metrics(
+    straight: Path, tmp_path: Path, compose_method: MakeRun
+) -> None:
+    evaluate(compose_method("job=evaluate", f"adapter={straight}"), tmp_path / "evaluation")
+    assert metrics_of(tmp_path / "evaluation") == metrics_of(straight)
+
+
+def adapter_of(folder: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = load_file(folder / "adapter" / "adapter_model.safetensors")
+    return tensors
+
+
+def metrics_of(folder: Path) -> dict[str, object]:
+    metrics: dict[str, object] = json.loads((folder / "metrics.json").read_text())
+    return metrics
+
+
+def test_a_wrong_setting_is_one_clear_line(subject: Subject, compose_method: MakeRun) -> None:
+    with pytest.raises((UserError, AdapterError)) as refused:
+        size(compose_method(*subject.row.composed_with(), subject.row.wrong))
+    setting = subject.row.wrong.removeprefix("+").partition("=")[0]
+    lines = str(refused.value).removeprefix("config rejected:\n  - ").splitlines()
+    assert len(lines) == 1
+    assert setting.rpartition(".")[2] in lines[0] or f"method={subject.row.name}" in lines[0]
+
+
+def test_the_memory_of_a_step_can_be_planned(subject: Subject, compose_method: MakeRun) -> None:
+    # Two kinds of layers instead of seven: planning is slow per operator.
+    run = compose_method(*subject.row.composed_with(), "model.target_modules=[q_proj,down_proj]")
+    sized = size(run)
+    planned = plan(sized.run, sized.sized, "cpu")
+    assert planned.total > planned.weights
+    optimizer_state = 2 * 4 * sized.sized.budget.trainable
+    assert planned.trained >= optimizer_state
