@@ -22,8 +22,8 @@ def linear_layers_of_blocks(model: nn.Module) -> list[str]:
     ]
     if not inside:
         raise UserError(
-            f"model.target_modules=null: {type(model).__name__} has no blocks with nn.Linear layers; name the "
-            "layers to adapt"
+            f"model.target_modules=null: {type(model).__name__} has no blocks with nn.Linear layers (GPT-2 has "
+            "Conv1D, which cannot be adapted); use another model"
         )
     endings = list(dict.fromkeys(name.rpartition(".")[2] for name in inside))
     matched = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in endings]

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-import neuroada
 from neuroada.backbones import loading
 from neuroada.config.schema import ModelConfig
-from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.sparse.adapter_files import read_header
+from neuroada.methods.saved import open_saved
+from neuroada.runs.adapter_origin import AdapterOrigin
 
 
 class NeuroAdaLM(HFLM):
@@ -18,7 +17,7 @@ class NeuroAdaLM(HFLM):
 
     Args:
         adapter: A run folder or adapter folder.
-        pretrained: The base; that which the adapter names by default.
+        pretrained: The base; the one that the adapter names by default.
         revision: Of the base, likewise.
         dtype: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU).
         device: Such as ``cuda:0``; a GPU if there is one by default.
@@ -37,17 +36,16 @@ class NeuroAdaLM(HFLM):
         device: str | None = None,
         **settings: Any,
     ) -> None:
-        directory = adapter_directory(Path(adapter))
-        header = read_header(directory)
+        origin = AdapterOrigin.read(Path(adapter))
+        saved = open_saved(origin.directory)
         config = ModelConfig(
             name="harness",
-            name_or_path=pretrained or header["base_model_name_or_path"] or "",
-            revision=revision or (None if pretrained else header["revision"]),
+            name_or_path=pretrained or origin.header.get("base_model_name_or_path") or "",
+            revision=revision or (None if pretrained else origin.header.get("revision")),
             dtype=dtype,
-            target_modules=header["target_modules"],
         )
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = loading.load_model(config, place)
-        neuroada.load(model, directory)
+        saved.attach(model)
         tokenizer: Any = loading.load_tokenizer(config)  # the harness has a narrower type
         super().__init__(pretrained=model, tokenizer=tokenizer, **settings)

@@ -30,7 +30,8 @@ from neuroada.costs.dense_delta import DenseDelta
 from neuroada.costs.evaluation_speed import evaluation_rows
 from neuroada.costs.measurement import Attach, Measured, device_name, measure_peak, measure_step
 from neuroada.costs.workloads import Workload, epoch_workload, layer_workloads, model_workload
-from neuroada.jobs.sizing import method_of
+from neuroada.jobs.micro_batch import largest_unplanned, sizes_of_share
+from neuroada.jobs.sizing import method_of, with_targets
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized
 from neuroada.training.trainer import build_trainer
@@ -50,7 +51,7 @@ def benchmark(run: RunConfig, folder: Path) -> None:
     """
     device = build_trainer(run, folder).strategy.root_device
     dtype = loading.resolve_dtype(run.model.dtype, device.type)
-    rows = _rows(run, device, dtype)
+    rows = _rows(_with_all_chosen(run), device, dtype)
     path = folder / run.benchmark.out
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -64,6 +65,15 @@ def _rows(run: RunConfig, device: torch.device, dtype: torch.dtype) -> list[dict
     if run.benchmark.scope == "evaluation":
         return evaluation_rows(run, device, dtype)
     return [row for workload in _workloads(run, device, dtype) for row in _measure(run, workload, device, dtype)]
+
+
+def _with_all_chosen(run: RunConfig) -> RunConfig:
+    """The run with the layers and the micro-batch that the configuration leaves open; one choice for all methods."""
+    size = run.data.micro_batch_size or largest_unplanned(sizes_of_share(run.data.batch_size))
+    run = replace(run, data=replace(run.data, micro_batch_size=size))
+    if run.benchmark.scope not in ("model", "epoch"):
+        return run
+    return with_targets(run, loading.load_skeleton(run.model))
 
 
 def _workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:

@@ -28,6 +28,7 @@ def budget(run: RunConfig, folder: Path) -> None:
         UserError, AdapterError: The architecture cannot be loaded, or the targets do not match it.
     """
     settled = settle_size(run)
+    settled.announce()
     run, sized = settled.run, settled.sized
     console = Console()
     title = f"{run.model.name}, {settled.method.name}, {shown_size(sized)}"

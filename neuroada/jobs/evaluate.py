@@ -18,7 +18,7 @@ from neuroada.methods.untrained import FrozenBase
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.record import RunRecord
 from neuroada.runs.settling import runs_of
-from neuroada.training.distributed.fsdp import ShardedStrategy
+from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
 from neuroada.training.module import FineTuningModule
 
 
@@ -54,7 +54,7 @@ def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> Fin
         {
             "method": {**run.method, **module.trained.facts()},
             "budget": _described(run, saved),
-            "device": str(module.model.device),
+            "device": str(preparation.trainer.strategy.root_device),
             "timings": {"evaluate_seconds": round(time.perf_counter() - started, 2)},
             **scored(preparation),
         }
@@ -75,7 +75,8 @@ def _build(preparation: Preparation, saved: Saved | None, loaded: FineTuningModu
         model = preparation.load_model()
     else:
         loaded.trained.detach()
-        model = loaded.model
+        # Lightning leaves it on the CPU when a test loop ends.
+        model = loaded.to(loading_device(preparation.trainer.strategy)).model
     if saved is None:
         return preparation.build_module(model, FrozenBase(model))
     if not isinstance(preparation.trainer.strategy, ShardedStrategy):

@@ -35,6 +35,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
     record = RunRecord(folder, run, preparation.content)
     if record.finished():
         return
+    sized.announce()
     checkpoint = record.begin(preparation.chosen())
     model = preparation.load_model()
     module = preparation.build_module(model, sized.sized.attach(model))

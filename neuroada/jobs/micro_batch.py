@@ -40,7 +40,7 @@ def choose_micro_batch(run: RunConfig, sized: Sized, trainer: Trainer) -> int:
     sizes = sizes_of_share(share)
     device = trainer.strategy.root_device
     if sized.budget.trainable == 0 or isinstance(trainer.strategy, ShardedStrategy):
-        return _largest(sizes, MOST_UNPLANNED)
+        return largest_unplanned(sizes)
     usable = int(USABLE * bytes_of_device(device) / (1 if device.type == "cuda" else trainer.num_devices))
     if _bound(run, share, device) <= usable:
         return share
@@ -48,7 +48,7 @@ def choose_micro_batch(run: RunConfig, sized: Sized, trainer: Trainer) -> int:
         return largest_that_fits(sizes, usable, lambda size: _planned(run, sized, size, device))
     except NotPredictable as error:
         logger.info("data.micro_batch_size: memory cannot be predicted (%s)", error)
-        return _largest(sizes, MOST_UNPLANNED)
+        return largest_unplanned(sizes)
 
 
 def sizes_of_share(share: int) -> list[int]:
@@ -56,8 +56,9 @@ def sizes_of_share(share: int) -> list[int]:
     return [size for size in range(1, share + 1) if share % size == 0]
 
 
-def _largest(sizes: Sequence[int], most: int) -> int:
-    return max(size for size in sizes if size <= most)
+def largest_unplanned(sizes: Sequence[int]) -> int:
+    """The largest of some sizes that is moderate enough to try without a plan."""
+    return max(size for size in sizes if size <= MOST_UNPLANNED)
 
 
 def _bound(run: RunConfig, share: int, device: torch.device) -> int:

@@ -29,13 +29,39 @@ class SizedRun:
         run: The configuration, with the layers to adapt.
         method: The method that ``conf/method`` names.
         wanted: What the budget asks for.
-        sized: The method at that budget on this architecture.
+        sized: What the method makes of it on this architecture.
+        taken: The layers that were taken where the configuration names none, in one line; else empty.
     """
 
     run: RunConfig
     method: Method
     wanted: Wanted
     sized: Sized
+    taken: str = ""
+
+    @rank_zero_only
+    def announce(self) -> None:
+        """Log what a user did not type: the layers that were taken, and what the budget comes to."""
+        if self.taken:
+            logger.info("model.target_modules: %s", self.taken)
+        settings, counted, count = self.sized.size, self.sized.budget, self.wanted.trainable
+        trained = f"{counted.trainable:,} parameters ({counted.percent:.3f} %)"
+        if self.wanted.trainable is not None:
+            logger.info(
+                "budget: %s parameters wanted, %s with %s",
+                f"{self.wanted.trainable:,}",
+                trained,
+                shown_size(self.sized),
+            )
+        elif settings and "top_k" not in settings:
+            logger.info(
+                "budget: %s by the method's own %s; budget.match=neuroada gives it as many as NeuroAda has at "
+                "budget.top_k",
+                trained,
+                shown_size(self.sized),
+            )
+        if self.sized.remark:
+            logger.warning("%s", self.sized.remark)
 
     def described(self) -> dict[str, Any]:
         """The ``budget`` of ``result.json``."""
@@ -58,11 +84,11 @@ def size(run: RunConfig) -> SizedRun:
     method = method_of(run.method)
     method.check_optimizer(run.optimizer)
     skeleton = loading.load_skeleton(run.model)
-    run = with_targets(run, skeleton)
-    asked = wanted(run.budget, skeleton, run.model.target_modules)
-    sized = method.sized(skeleton, run.model.target_modules, asked)
-    _say(run, asked, sized)
-    return SizedRun(run, method, asked, sized)
+    with_layers = with_targets(run, skeleton)
+    targets = with_layers.model.target_modules
+    taken = "" if run.model.target_modules == targets else describe_layers(skeleton, targets)
+    asked = wanted(run.budget, skeleton, targets)
+    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), taken)
 
 
 def method_of(section: dict[str, Any]) -> Method:
@@ -87,29 +113,9 @@ def with_targets(run: RunConfig, skeleton: nn.Module) -> RunConfig:
     """The run with the layers to adapt; by default, all linear layers of the transformer blocks."""
     if run.model.target_modules is not None:
         return run
-    names = linear_layers_of_blocks(skeleton)
-    _say_once(f"model.target_modules: {describe_layers(skeleton, names)}")
-    return replace(run, model=replace(run.model, target_modules=names))
-
-
-def _say(run: RunConfig, asked: Wanted, sized: Sized) -> None:
-    counted = f"{sized.budget.trainable:,} parameters ({sized.budget.percent:.3f} %)"
-    if asked.trainable is not None:
-        _say_once(f"budget: {asked.trainable:,} parameters wanted, {counted} with {shown_size(sized)}")
-    elif sized.size and "top_k" not in sized.size:
-        _say_once(
-            f"budget: {counted} by the method's own {shown_size(sized)}; budget.match=neuroada gives it as many as "
-            "NeuroAda trains at budget.top_k"
-        )
-    if sized.remark:
-        _say_once(sized.remark, logging.WARNING)
+    return replace(run, model=replace(run.model, target_modules=linear_layers_of_blocks(skeleton)))
 
 
 def shown_size(sized: Sized) -> str:
     """The settings that decide a method's size, as typed on the command line."""
     return ", ".join(f"{key}={value}" for key, value in sized.size.items()) or "no setting for its size"
-
-
-@rank_zero_only
-def _say_once(message: str, level: int = logging.INFO) -> None:
-    logger.log(level, message)

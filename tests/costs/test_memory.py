@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hydra.utils import instantiate
-from neuroada.methods.methods import Method
 from transformers import AutoModelForCausalLM
 
 from neuroada.backbones import loading
@@ -18,6 +16,8 @@ from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import measure_peak
 from neuroada.costs.memory import NotPredictable, plan, worst_batch
 from neuroada.costs.workloads import Workload
+from neuroada.jobs.sizing import size
+from neuroada.methods.contract import Sized
 from neuroada.training.loss import SummedLoss
 
 MakeRun = Callable[..., RunConfig]
@@ -61,11 +61,15 @@ def measured_bytes(run: RunConfig) -> float:
         summed_loss(batch)[0].backward()
 
     workload = Workload("step", model, run.model.target_modules, step, step, 0, nullcontext)
-    return measure_peak(workload, instantiate(run.method, _convert_="all"), run.budget.top_k, CPU) * 2**30
+    return measure_peak(workload, sized_for(run).attach, CPU) * 2**30
+
+
+def sized_for(run: RunConfig) -> Sized:
+    return size(run).sized
 
 
 def planned_bytes(run: RunConfig) -> int:
-    return plan(run, instantiate(run.method, _convert_="all"), "cpu").total
+    return plan(run, sized_for(run), "cpu").total
 
 
 @pytest.mark.parametrize(
@@ -98,11 +102,11 @@ def test_two_blocks_and_three_tell_the_rest(planned_run: MakeRun, monkeypatch: p
 
 def test_a_gradient_that_outlives_a_micro_batch_counts(planned_run: MakeRun) -> None:
     run = planned_run("Llama", "data.batch_size=1", "data.micro_batch_size=1")
-    method: Method = instantiate(run.method, _convert_="all")
-    gradient = 4 * method.budget(loading.load_skeleton(run.model), run.model.target_modules, run.budget.top_k).trainable
-    alone = plan(run, method, "cpu")
-    accumulating = plan(replace(run, data=replace(run.data, batch_size=2)), method, "cpu")
-    on_two_devices = plan(replace(run, trainer={**run.trainer, "devices": 2}), method, "cpu")
+    sized = sized_for(run)
+    gradient = 4 * sized.budget.trainable
+    alone = plan(run, sized, "cpu")
+    accumulating = plan(replace(run, data=replace(run.data, batch_size=2)), sized, "cpu")
+    on_two_devices = plan(replace(run, trainer={**run.trainer, "devices": 2}), sized, "cpu")
     assert accumulating.trained == on_two_devices.trained == alone.trained + gradient
 
 
@@ -115,7 +119,7 @@ def test_a_gradient_that_outlives_a_micro_batch_counts(planned_run: MakeRun) -> 
 )
 def test_known_architectures_need_neither_files_nor_memory(make_run: MakeRun, name: str, weights_gib: float) -> None:
     run = make_run("job=budget", f"model.name_or_path={name}", "data.batch_size=1", "data.micro_batch_size=1")
-    planned = plan(run, instantiate(run.method, _convert_="all"), "cuda")
+    planned = plan(run, sized_for(run), "cuda")
     assert planned.weights / 2**30 == pytest.approx(weights_gib, abs=0.01)
     assert 0 < planned.total - planned.weights < 0.3 * planned.weights
 

@@ -13,17 +13,18 @@ from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.preparation import Preparation, prepare
-from neuroada.training.module import NeuroAdaModule
+from neuroada.jobs.sizing import size
+from neuroada.sparse.layer import BypassedLinear
+from neuroada.training.module import FineTuningModule
 
 MakeRun = Callable[..., RunConfig]
 
 
-def build(run: RunConfig, folder: Path) -> tuple[Preparation, NeuroAdaModule]:
-    preparation = prepare(run, folder)
-    module = preparation.build_module(
-        lambda model: preparation.method.attach(model, run.model.target_modules, run.budget.top_k)
-    )
-    return preparation, module
+def build(run: RunConfig, folder: Path) -> tuple[Preparation, FineTuningModule]:
+    sized = size(run)
+    preparation = prepare(sized, folder)
+    model = preparation.load_model()
+    return preparation, preparation.build_module(model, sized.sized.attach(model))
 
 
 def trained_values(run: RunConfig, folder: Path, *callbacks: Callback) -> list[torch.Tensor]:
@@ -31,8 +32,7 @@ def trained_values(run: RunConfig, folder: Path, *callbacks: Callback) -> list[t
     preparation, module = build(run, folder)
     preparation.trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
     preparation.trainer.fit(module, datamodule=preparation.data)
-    assert module.adapter is not None
-    return [values.detach().clone() for values in module.adapter.parameters()]
+    return [values.detach().clone() for values in module.trained.parameters()]
 
 
 class Watch(Callback):
@@ -46,7 +46,7 @@ class Watch(Callback):
         self.modes.append(all(part.training for part in module.modules()))
 
     def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:
-        self.gradients.append(all(values.grad is not None for values in module.adapter.parameters()))
+        self.gradients.append(all(values.grad is not None for values in module.trained.parameters()))
 
 
 def test_adapted_logits_equal_the_base_before_the_first_step(make_run: MakeRun, tmp_path: Path) -> None:
@@ -133,9 +133,10 @@ def test_micro_batch_reduction_weighs_short_answers_more(make_run: MakeRun, tmp_
 
 def test_state_dict_is_the_adapter_alone(make_run: MakeRun, tmp_path: Path) -> None:
     _, module = build(make_run(), tmp_path)
-    assert module.adapter is not None
     keys = set(module.state_dict())
-    assert keys == {f"model.{name}.bypass.{part}" for name in module.adapter.layers for part in PARTS}
+    layers = {name for name, part in module.model.named_modules() if isinstance(part, BypassedLinear)}
+    assert layers
+    assert keys == {f"model.{name}.bypass.{part}" for name in layers for part in PARTS}
 
 
 PARTS = ("values", "columns", "original")
