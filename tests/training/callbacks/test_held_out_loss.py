@@ -180,5 +180,5 @@ def test_an_adapter_is_not_chosen_by_what_it_is_scored_on(
 
 
 def test_keeping_the_best_needs_a_loss(make_run: MakeRun) -> None:
-    with pytest.raises(UserError, match=r"validation\.keep_best=true: needs a loss to go by"):
+    with pytest.raises(UserError, match=r"validation\.keep_best=true: needs a held-out loss"):
         make_run("validation.keep_best=true")
