@@ -1,4 +1,4 @@
-# Everything runs in .venv, made on first use with Python 3.11 or newer: make PYTHON=python3.12 chooses another.
+# Everything runs in .venv, created on first use. It needs Python 3.11 or newer; make PYTHON=python3.12 chooses one.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ READY := $(VENV)/.installed
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# One thread is enough for so small a model; two wait for each other where something else runs, ten times longer.
+# One thread is enough for such a small model; on a busy machine, two wait for each other and take ten times longer.
 demo: $(READY)  ## Install, then fine-tune and score the bundled model: about a minute on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python run.py
 
@@ -30,10 +30,10 @@ format: $(READY)  ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-slow: $(READY)  ## The slow tests: outcome of the bundled default over three seeds
+test-slow: $(READY)  ## The slow tests: results of the bundled default over three seeds
 	$(BIN)/pytest -m slow
 
-bundled: $(READY)  ## Make the bundled data and train the bundled model again (tens of minutes)
+bundled: $(READY)  ## Rebuild the bundled data and retrain the bundled model (tens of minutes)
 	$(BIN)/python -m neuroada.bundled.make_data
 	$(BIN)/python -m neuroada.bundled.pretrain
 

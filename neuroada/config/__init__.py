@@ -1,1 +1,1 @@
-"""What a run is: its typed schema, the checks before anything starts, and the folder its values name."""
+"""The configuration of a run: its typed schema and the checks before anything starts."""

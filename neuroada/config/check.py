@@ -1,4 +1,4 @@
-"""Every mistake in a composed configuration, found before a weight is read or a file is touched."""
+"""Find every mistake in a composed configuration before weights are read or files are touched."""
 
 import re
 import typing
@@ -34,7 +34,7 @@ def check(config: DictConfig) -> RunConfig:
     """The typed run of a composed configuration.
 
     Raises:
-        UserError: Something is wrong; the message lists every mistake, one a line.
+        UserError: Something is wrong; the message lists every mistake, one per line.
     """
     values = resolved(config)
     mistakes = list(_unknown_keys(values, RunConfig))
@@ -49,10 +49,10 @@ def check(config: DictConfig) -> RunConfig:
 
 
 def typed(values: Mapping[str, Any]) -> RunConfig:
-    """The run of values that were checked before, as a rank is handed them.
+    """The run of values that were checked before, such as those passed to a rank.
 
     Raises:
-        UserError: They do not fit the schema.
+        UserError: They do not match the schema.
     """
     return _built(values, list(_unknown_keys(values, RunConfig)))
 
@@ -76,7 +76,7 @@ def _unknown_keys(values: Mapping[str, Any], schema: type, prefix: str = "") -> 
 
 
 def _build(schema: type, values: Mapping[str, Any], mistakes: list[str], prefix: str = "") -> Any:
-    """An instance of a schema; what stands against it is added to ``mistakes``, and None is returned then."""
+    """An instance of a schema, or None after adding what is wrong to ``mistakes``."""
     hints = typing.get_type_hints(schema)
     num_before = len(mistakes)
     arguments: dict[str, Any] = {}
@@ -108,14 +108,14 @@ def _is_required(item: "Field[Any]") -> bool:
 
 
 def _converted(node: DictConfig, key: str, value: Any) -> Any:
-    """The value as the type of its field; what a person wrote into a file has met no schema yet."""
+    """The value converted to the type of its field; values from a user's own file have not been checked yet."""
     node[key] = value
     converted = node[key]
     return OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted
 
 
 def _rules(values: Mapping[str, Any]) -> Iterator[str]:
-    """Mistakes that no type rules out, in sections that may themselves be missing or mistyped."""
+    """Mistakes that types do not catch, in sections that may themselves be missing or mistyped."""
     for group in _INSTANTIATED_GROUPS:
         if "_target_" not in _section(values, group):
             yield f"{group}._target_: has no value; choose with {group}=..., or give a class by its full name"
@@ -129,7 +129,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:
-    """A loss that depends on the micro-batch needs one that is the same on every machine."""
+    """A loss that depends on the micro-batch needs the same micro-batch size on every machine."""
     reduction = _section(values, "task").get("loss_reduction")
     trains = _section(values, "job").get("name") == "finetune"
     if trains and reduction == "micro_batch" and _section(values, "data").get("micro_batch_size") is None:
@@ -191,7 +191,7 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
     if adapter is not None and name == "benchmark":
         yield from _adapter_rules(adapter, _section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:
-        yield f"adapter={adapter}: job={name} reads no adapter; use job=evaluate or job=merge"
+        yield f"adapter={adapter}: job={name} takes no adapter; use job=evaluate or job=merge"
     if isinstance(adapter, list) and len(adapter) > 1 and _shards(_section(values, "trainer")):
         yield "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
@@ -209,7 +209,7 @@ def _declared_paths_rules(job: Mapping[str, Any]) -> Iterator[str]:
 
 def _folder_rules(folder: str, values: Mapping[str, Any]) -> Iterator[str]:
     if "{digest}" not in folder:
-        yield f"job.folder={folder}: has no {{digest}}, which tells runs apart; add it"
+        yield f"job.folder={folder}: has no {{digest}}, which distinguishes runs; add it"
     for path in re.findall(r"{([^{}]+)}", folder.replace("{digest}", "")):
         group, _, key = path.rpartition(".")
         value = _section(values, group).get(key) if group else values.get(key)
@@ -218,7 +218,7 @@ def _folder_rules(folder: str, values: Mapping[str, Any]) -> Iterator[str]:
 
 def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:
     if benchmark.get("scope") != "evaluation":
-        yield f"adapter={adapter}: benchmark.scope={benchmark.get('scope')} reads no adapter; use scope evaluation"
+        yield f"adapter={adapter}: benchmark.scope={benchmark.get('scope')} takes no adapter; use scope evaluation"
     elif benchmark.get("random_weights"):
         yield f"adapter={adapter}: needs the base it was trained on; add benchmark.random_weights=false"
 
@@ -238,7 +238,7 @@ def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:
         return
     if values.get("adapter") is not None or _section(values, "job").get("name") == "finetune":
         yield (
-            "evaluation.decoding=vllm: scores a checkpoint as it lies there; use job=merge adapter=<run folder>, then "
+            "evaluation.decoding=vllm: scores only saved checkpoints; use job=merge adapter=<run folder>, then "
             "job=evaluate model.name_or_path=<run folder>/merged"
         )
     if trainer.get("devices") not in (1, "1", "auto") or trainer.get("num_nodes", 1) != 1:

@@ -1,4 +1,4 @@
-"""User mistakes: the exception that marks one, and its way to the terminal, a single message without a trace."""
+"""User mistakes: the exception for them, and how it is reported as a single message without a traceback."""
 
 import difflib
 import os
@@ -10,27 +10,27 @@ from neuroada.sparse.errors import AdapterError
 
 
 class UserError(ValueError):
-    """A mistake in configuration, data or files; the message names the thing, the place and the way out."""
+    """A mistake in configuration, data or files; the message says what is wrong, where, and how to fix it."""
 
 
 class RankError(UserError):
-    """A mistake that not every rank meets, so that whichever does says it."""
+    """An error that only some ranks raise; each rank that raises it reports it."""
 
 
 def rejected(mistakes: Sequence[str]) -> UserError:
-    """All mistakes of a configuration as one error, one a line."""
+    """All mistakes of a configuration as one error, one per line."""
     return UserError("\n  - ".join(["config rejected:", *dict.fromkeys(mistakes)]))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The near match of a wrong name, or all there is."""
+    """The closest match for a wrong name, or all valid names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"valid: {', '.join(known) or 'none'}"
 
 
 def shown(value: object) -> str:
-    """A value as it is typed on the command line."""
+    """A value as typed on the command line."""
     return "null" if value is None else str(value)
 
 
@@ -38,8 +38,8 @@ def shown(value: object) -> str:
 def reported_in_one_line(folder: Path) -> Iterator[None]:
     """End the program with the message of a UserError or AdapterError and exit code 1.
 
-    Every rank of a job meets the same mistake; the first one says it.
-    Hydra makes the run folder before a run is checked; where nothing was written into it, it goes again.
+    Every rank of a job raises the same error; only the first one reports it.
+    Hydra makes the run folder before a run is checked; if it is empty, it is removed again.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def reported_in_one_line(folder: Path) -> Iterator[None]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    # Parents go too, but never the working directory or anything outside it: those were not made for this run.
+    # Remove empty parents too, but never the working directory or anything outside it: this run did not make those.
     here = Path.cwd()
     if folder.absolute() == here:
         return

@@ -13,21 +13,21 @@ def require(condition: bool, message: str) -> None:
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """One of the choices."""
+    """The value must be one of the choices."""
     require(value in choices, f"{key}={value}: choose one of {', '.join(choices)}")
 
 
 def require_at_least(key: str, value: int | None, least: int) -> None:
-    """None passes: it leaves the value open."""
+    """The value must be at least ``least``; None passes."""
     require(value is None or value >= least, f"{key}={value}: must be at least {least}")
 
 
 def require_distinct(key: str, names: Sequence[str] | None) -> None:
-    """No name twice; None passes."""
+    """No name may be repeated; None passes."""
     twice = next((name for place, name in enumerate(names or ()) if name in (names or ())[:place]), None)
     require(twice is None, f"{key}: {twice} is listed twice; give each once")
 
 
 def require_name(key: str, name: str) -> None:
-    """A name that becomes a folder."""
+    """The name must be usable as a folder name."""
     require(re.fullmatch(r"[\w.+-]*\w", name) is not None, f"{key}={name}: use letters, digits, '_', '-', '+' and '.'")

@@ -1,4 +1,4 @@
-"""The plain values of a composed configuration, once nothing in it is missing and every reference leads somewhere."""
+"""Resolve a composed configuration to plain values; nothing may be missing, and every reference must resolve."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         UserError: A value is missing, or an interpolation cannot be resolved.
     """
     missing = sorted(_missing(OmegaConf.to_container(config)))
-    if missing:  # reported before the references to it, which fail too
+    if missing:  # reported before the references to it, which also fail
         raise rejected([f"{key}: has no value; give one with {key}=..." for key in missing])
     try:
         values = OmegaConf.to_container(config, resolve=True)
@@ -36,5 +36,5 @@ def _missing(values: Any, prefix: str = "") -> Iterator[str]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the details that follow."""
+    """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,7 +1,7 @@
-"""Typed schema of a run: one dataclass for each config group that holds plain values.
+"""Typed schema of a run: one dataclass per config group that holds plain values.
 
-Groups whose choice is a class (``method``, ``optimizer``, ``trainer``, ``callbacks``, ``logger``) are open nodes here;
-``neuroada.config.check`` compares them with the signature of the class they name.
+Groups that select a class (``method``, ``optimizer``, ``trainer``, ``callbacks``, ``logger``) are open nodes here;
+``neuroada.config.check`` compares them with the signature of that class.
 """
 
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
 LOSS_REDUCTIONS = ("step", "micro_batch")
 ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
-"""Values of ``evaluation.decoding`` that make batches of their own, and what they are called."""
+"""Values of ``evaluation.decoding`` whose engines form their own batches, and the engines' names."""
 DECODINGS = ("auto", "verified", "plain", *ENGINES)
 BATCHINGS = ("packed", "grouped", "padded")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 MATCHES = ("neuroada", "masked")
-"""Methods whose parameters can be counted at ``budget.top_k``."""
+"""Methods that ``budget.match`` accepts: their parameters can be counted at ``budget.top_k``."""
 
 
 @dataclass
@@ -31,19 +31,19 @@ class JobConfig:
     name: str = MISSING
     """Folder name of the job's outputs, and what ``job=`` selects."""
     function: str = MISSING
-    """Dotted path of the function that does the job; it is called with the RunConfig and the run folder."""
+    """Dotted path of the job's function; it is called with the RunConfig and the run folder."""
     distributed: bool = False
-    """Whether the job runs once on every device; the others run in one process."""
+    """Whether the job runs once on every device; other jobs run in one process."""
     own_process: bool = True
-    """Whether a sweep gives the job a process of its own; the others print from the sweep's process."""
+    """Whether a sweep runs the job in its own process; other jobs run and print in the sweep's process."""
     device_memory_gib: float | None = None
-    """Memory of the GPU that job=budget plans for; null means that of this machine's."""
+    """Memory of the GPU that job=budget plans for; null means this machine's GPU."""
     depends_on: list[str] = MISSING
-    """What decides the outcome: dotted paths of groups or single keys, or device (the one that the run would use)."""
+    """What the outcome depends on: dotted paths of groups or single keys, or device (the one the run would use)."""
     but_not_on: list[str] = field(default_factory=list)
-    """Paths below those that change no outcome; of two paths that hold a key, the more specific one counts."""
+    """Paths below those that do not affect the outcome; of two paths that cover a key, the more specific one counts."""
     folder: str = MISSING
-    """Run folder below the job's: ``{digest}`` stands for all that counts but the seed, ``{<path>}`` for one value."""
+    """Run folder below the job's: ``{digest}`` is a hash of all that counts except the seed, ``{<path>}`` one value."""
 
     def __post_init__(self) -> None:
         require_name("job.name", self.name)
@@ -60,7 +60,7 @@ class ModelConfig:
     name: str = MISSING
     """Short name, used in run folders."""
     name_or_path: str = MISSING
-    """Hub id or local directory, as for ``from_pretrained``, or one of them with ``/<file>.gguf`` behind it."""
+    """Hub id or local directory, as for ``from_pretrained``, optionally followed by ``/<file>.gguf``."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: str = "auto"
@@ -100,11 +100,11 @@ class TaskConfig:
     loss_on: str = "completion"
     """Tokens that carry loss: completion (prompt masked) or all (as LLM-Adapters trains)."""
     loss_reduction: str = "step"
-    """Mean over the labelled tokens of the whole step, or of each micro-batch (the published way)."""
+    """Mean over the labelled tokens of the whole step (step), or of each micro-batch (micro_batch, as published)."""
     clean_of: list[str] = field(default_factory=list)
     """Benchmarks whose test questions are dropped from the training sets."""
     learning_rates: dict[str, float] = field(default_factory=dict)
-    """Rates tuned for this task, by method; another method starts from its own ``method.learning_rate``."""
+    """Learning rates tuned for this task, by method; other methods use their own ``method.learning_rate``."""
 
     def __post_init__(self) -> None:
         require_name("task.name", self.name)
@@ -116,29 +116,29 @@ class TaskConfig:
 
 @dataclass
 class DataConfig:
-    """Where the data lies and how it is batched."""
+    """Where the data is and how it is batched."""
 
     dir: str = MISSING
-    """Folder with ``<name>/train.json`` and ``<name>/test.json``; what is missing is fetched into it."""
+    """Folder with ``<name>/train.json`` and ``<name>/test.json``; missing files are fetched into it."""
     url: str = MISSING
     """Address of the LLM-Adapters repository's raw files at a pinned commit."""
     split: str = "test"
-    """File stem that benchmarks are read from: test or validation."""
+    """Stem of the files that benchmarks are read from: test or validation."""
     batch_size: int = 16
     """Examples per optimizer step, summed over all ranks and micro-batches."""
     micro_batch_size: int | None = None
-    """Examples per rank and forward pass; null takes the most that divide the batch and are expected to fit into
-    memory, which needs ``task.loss_reduction=step``."""
+    """Examples per rank and forward pass; null takes the largest number that divides the batch and is expected to fit
+    into memory, which needs ``task.loss_reduction=step``."""
     max_length: int = 512
-    """Longest training example in tokens; what is beyond is cut off on the right."""
+    """Longest training example in tokens; longer ones are truncated on the right."""
     batching: str = "packed"
-    """A micro-batch is one row of its examples end to end (packed), or one padded row for each (padded); grouped is
-    padded with those of an optimizer step sorted by length first, so that padding shrinks. A step's examples, loss and
-    gradient are the same in all three."""
+    """packed: a micro-batch is one row of its examples end to end; padded: one padded row per example; grouped: padded,
+    after sorting the examples of an optimizer step by length to reduce padding. A step's examples, loss and gradient
+    are the same in all three."""
     sets: dict[str, str] = field(default_factory=dict)
-    """A user's own data sets: name (of its folder in ``dir``) -> commonsense, math, or a name in ``protocols``."""
+    """The user's data sets: name (of the folder in ``dir``) -> commonsense, math, or a name in ``protocols``."""
     protocols: dict[str, Any] = field(default_factory=dict)
-    """A user's own protocols: name -> ``_target_`` and arguments of a ``neuroada.tasks.protocol.Protocol``."""
+    """The user's protocols: name -> ``_target_`` and arguments of a ``neuroada.tasks.protocol.Protocol``."""
 
     def __post_init__(self) -> None:
         for name in self.sets:
@@ -155,31 +155,31 @@ class DataConfig:
 
     @property
     def chosen_micro_batch_size(self) -> int:
-        """``micro_batch_size``, which a job chooses before it reads data where the configuration leaves it open."""
+        """``micro_batch_size``; if it was null, the job has chosen it before it reads data."""
         assert self.micro_batch_size is not None, "chosen in neuroada.jobs"
         return self.micro_batch_size
 
 
 @dataclass
 class BudgetConfig:
-    """How much trains: inputs per neuron, a number or share of parameters, or as many as another method at
-    ``top_k``."""
+    """How much trains: inputs per neuron, a number or share of parameters, or as many parameters as another method has
+    at ``top_k``."""
 
     top_k: int | None = None
-    """Trained inputs per neuron, for methods that count so; more than a layer has means all of them."""
+    """Trained inputs per neuron, for methods with such a size; more than a layer has means all of them."""
     trainable: int | None = None
-    """Parameters to train, which each method meets as closely as its settings allow; replaces ``top_k``."""
+    """Number of parameters to train, met as closely as the method's settings allow; replaces ``top_k``."""
     percent: float | None = None
     """The same as a share of all parameters, in percent."""
     match: str | None = None
-    """A method whose parameter count at ``top_k`` is to be met: neuroada or masked."""
+    """Train as many parameters as this method has at ``top_k``: neuroada or masked."""
 
     def __post_init__(self) -> None:
         require_at_least("budget.top_k", self.top_k, 1)
         require_at_least("budget.trainable", self.trainable, 1)
         require(
             self.percent is None or 0 < self.percent <= 100,
-            f"budget.percent={self.percent}: must lie above 0 and be at most 100",
+            f"budget.percent={self.percent}: must be above 0 and at most 100",
         )
         given = [key for key in ("top_k", "trainable", "percent") if getattr(self, key) is not None]
         require(
@@ -217,18 +217,18 @@ class EvaluationConfig:
     limit: int | None = None
     """Items per benchmark, a fixed seeded sample; null means all."""
     batch_size: int | None = None
-    """Most prompts generated together on one rank; null leaves it to max_tokens_per_batch."""
+    """Maximum number of prompts per batch on one rank; null sets no limit besides max_tokens_per_batch."""
     max_tokens_per_batch: int | None = None
-    """Most tokens generated together on one rank, prompts and longest completions; null means 8192 on a CPU and 32768
-    on a GPU. Where memory runs out, batches are cut in half."""
+    """Maximum tokens per batch on one rank, prompts plus longest completions; null means 8192 on a CPU and 32768 on a
+    GPU. A batch that runs out of memory is halved."""
     max_new_tokens: int | None = None
-    """Longest generation in tokens; null means the protocol's own (32 commonsense, 512 math)."""
+    """Longest generation in tokens; null means the protocol's limit (32 commonsense, 512 math)."""
     generation: dict[str, Any] = field(default_factory=dict)
     """Keywords for ``generate``: the decoding strategy."""
     decoding: str = "auto"
-    """verified checks guesses in one pass where it can and ends with greedy decoding's tokens; plain is transformers'
-    loop, continuous its continuous batching; vllm scores a merged checkpoint with vLLM; auto is verified where decoding
-    is greedy, else plain."""
+    """verified: drafts tokens and verifies them in one pass, with the same tokens as greedy decoding; plain:
+    transformers' ``generate``; continuous: transformers' continuous batching; vllm: score a merged checkpoint with
+    vLLM; auto: verified if decoding is greedy, else plain."""
     forgetting: str | None = None
     """General text whose loss is measured before and after training: a text file, a data file with a ``text`` column,
     or the name of a data set; null measures nothing."""
@@ -246,16 +246,16 @@ class EvaluationConfig:
 
 @dataclass
 class ValidationConfig:
-    """The loss on held-out rows, and the accuracy of answers to some of them, during training."""
+    """Loss on held-out rows during training, and accuracy of answers to some of them."""
 
     every_n_steps: int | None = None
     """Optimizer steps between two measurements; null trains on all rows and measures nothing."""
     num_rows: int | None = 256
-    """Rows of each training set: a sample of its ``validation.json`` (null means all of it) where it has one, else
-    taken out of its ``train.json``."""
+    """Held-out rows per training set: a sample of its ``validation.json`` if it has one (null means all of it), else
+    rows removed from its ``train.json``."""
     accuracy_rows: int | None = None
-    """Most held-out rows of each training set whose answers are generated, greedily, and judged before training, after
-    each epoch and at the end; null generates nothing."""
+    """Maximum number of held-out rows per training set to answer, greedily, and judge before training, after each
+    epoch and at the end; null generates nothing."""
     keep_best: bool = False
     """Whether the adapter with the lowest loss is saved and scored instead of the last one."""
 
@@ -269,32 +269,32 @@ class ValidationConfig:
         )
         require(
             not self.keep_best or self.every_n_steps is not None,
-            "validation.keep_best=true: needs a loss to go by; set validation.every_n_steps too",
+            "validation.keep_best=true: needs a held-out loss; set validation.every_n_steps too",
         )
 
 
 @dataclass
 class BenchmarkConfig:
-    """What ``job=benchmark`` times."""
+    """What ``job=benchmark`` measures."""
 
     scope: str = "model"
-    """Training steps of layer (single linear layers), model (one backbone, random tokens) or epoch (real examples of
-    the task), or evaluation (answers to the task's benchmarks)."""
+    """layer: training steps of single linear layers; model: of one backbone on random tokens; epoch: on real examples
+    of the task; evaluation: answers to the task's benchmarks."""
     methods: list[Any] = field(default_factory=list)
-    """Names of files in ``conf/method``, or ``{lora: {settings.r: 8}}`` for one with other settings. The frozen floor
-    and a dense ``W + delta`` always run."""
+    """Names of files in ``conf/method``, or ``{lora: {settings.r: 8}}`` to change settings. The frozen floor and a
+    dense ``W + delta`` always run."""
     top_k: list[int] = field(default_factory=lambda: [1, 20])
-    """Budgets of the methods whose size follows ``top_k``; the others run once."""
+    """Budgets of the methods whose size depends on ``top_k``; the others run once."""
     batch_size: int = 8
     """Rows of a step (scope model), or examples (scope epoch)."""
     length: int = 128
-    """Tokens of a row (scope model); tokens of a step in scope layer are ``batch_size`` times this."""
+    """Tokens per row (scope model); in scope layer, a step has ``batch_size`` times this many tokens."""
     num_steps: int = 8
-    """Steps of the slice of an epoch (scope epoch)."""
+    """Optimizer steps to measure (scope epoch)."""
     repeats: int = 5
-    """Rounds; each method has one timed step (scope evaluation: all items) a round, all methods in turn."""
+    """Rounds; in each round every method has one timed step (scope evaluation: answers all items)."""
     random_weights: bool = True
-    """All scopes but layer: the architecture with random weights, or the real checkpoint."""
+    """All scopes except layer: use random weights instead of the real checkpoint."""
     out: str = "benchmark.json"
     """Result file, relative to the run folder."""
 
@@ -327,10 +327,11 @@ class RunConfig:
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
     adapter: Any = None
-    """A run folder or adapter folder to evaluate, merge or time; to evaluate, also a list of them."""
+    """A run folder or adapter folder to evaluate, merge or time; for job=evaluate also a list of them."""
     seed: int = 42
     resume: str = "auto"
-    """auto (continue or report what the run folder holds), never (start over), or a run folder to continue."""
+    """auto (continue the run in its folder, or report it if finished), never (start over), or a run folder to
+    continue."""
     runs: str = "outputs"
     """Folder whose finished runs ``job=compare`` tabulates and ``job=rescore`` judges again."""
     baseline: str | None = None

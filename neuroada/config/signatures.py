@@ -1,4 +1,4 @@
-"""Groups whose choice is a class: a ``_target_`` and the keywords it is called with."""
+"""Check groups that select a class: a ``_target_`` and the keywords it is called with."""
 
 import difflib
 import importlib
@@ -20,7 +20,7 @@ _INSTANTIATE_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args
 
 
 def wrong_arguments(node: Any, path: str) -> Iterator[str]:
-    """One line for each ``_target_`` that is not there, and each keyword that it does not take or does not get."""
+    """One line for each ``_target_`` that does not exist, and each keyword that is unknown or missing."""
     if not isinstance(node, Mapping):
         return
     for key, value in node.items():
@@ -34,7 +34,7 @@ def wrong_arguments(node: Any, path: str) -> Iterator[str]:
 
 
 def not_importable(name: Any, key: str) -> Iterator[str]:
-    """One line if a dotted name leads to nothing that can be called."""
+    """One line if a dotted name does not lead to a callable."""
     try:
         inspect.signature(_located(name))
     except (AttributeError, ImportError, ValueError, TypeError) as error:
@@ -49,7 +49,7 @@ def _way_out(error: Exception) -> str:
 
 
 def _located(name: str) -> Any:
-    """The object of a dotted name. What a module on the way fails to import itself is raised as it is."""
+    """The object with a dotted name. If a module on the path fails to import something itself, that error is raised."""
     parts = name.split(".")
     found: Any = importlib.import_module(parts[0])
     for position, part in enumerate(parts[1:], start=2):
@@ -83,8 +83,8 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each rate of an optimizer that is no usable number."""
-    if "_target_" not in optimizer:  # taken out of the configuration; what is left of it is another group's
+    """One line for each rate of an optimizer that is not a usable number."""
+    if "_target_" not in optimizer:  # the group was removed; the remaining keys come from another group
         return
     lr, weight_decay = optimizer.get("lr"), optimizer.get("weight_decay")
     if not _is_number(lr) or lr <= 0:
@@ -94,7 +94,7 @@ def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def refused_by_class(optimizer: Mapping[str, Any]) -> Iterator[str]:
-    """What an optimizer's class says against its values: it meets a parameter here, before the backbone is read."""
+    """What an optimizer's class rejects: it is built on a dummy parameter, before the backbone is read."""
     try:
         instantiate(optimizer, _convert_="all")([torch.zeros(1, requires_grad=True)])
     except (HydraException, ValueError, TypeError, RuntimeError) as error:

@@ -1,1 +1,1 @@
-"""Files in, batches out: the catalog of data sets, reading, tokenising, batching, and the Lightning data module."""
+"""From files to batches: the catalog of data sets, reading, tokenising, batching, and the Lightning data module."""

@@ -1,4 +1,4 @@
-"""Token ids -> batches. Training rows become tensors, padded or packed into one; prompts stay lists for the decoders.
+"""Token ids -> batches. Training rows become tensors, padded or packed; prompts stay lists for the decoders.
 
 Masks and labels come from lengths, never from ids.
 
@@ -19,24 +19,24 @@ IGNORED = -100
 
 
 class TrainingBatch(TypedDict):
-    """What a training step gets."""
+    """The input of a training step."""
 
     input_ids: torch.Tensor
     """(B, T) int64."""
     attention_mask: torch.Tensor | None
-    """(B, T) int64: 1 on tokens, 0 on padding. None where there is no padding but several examples in a row."""
+    """(B, T) int64: 1 on tokens, 0 on padding. None for packed rows, which have no padding."""
     position_ids: torch.Tensor | None
-    """(B, T) int64, from 0 at the start of each example of a row. None where a row is one example."""
+    """(B, T) int64, restarting from 0 at each example of a packed row. None if a row is one example."""
     example_lengths: list[int] | None
-    """Tokens of each example of a packed row, in order. None where a row is one example."""
+    """Tokens of each example of a packed row, in order. None if a row is one example."""
     labels: torch.Tensor
-    """(B, T) int64: IGNORED on padding and where no loss is wanted, the first token of an example included."""
+    """(B, T) int64: IGNORED on padding, on the first token of each example, and on tokens without loss."""
     num_step_tokens: int
-    """Labelled tokens of the whole optimizer step, over all ranks and micro-batches; at least 1, so it can divide."""
+    """Labelled tokens of the whole optimizer step, over all ranks and micro-batches; at least 1, as it is a divisor."""
 
 
 class PromptBatch(TypedDict):
-    """What generation gets."""
+    """The input of generation."""
 
     index: list[int]
     """``Example.index`` of each prompt."""
@@ -45,7 +45,7 @@ class PromptBatch(TypedDict):
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """An id to pad with: the tokenizer's pad, else unk, else eos. Nothing is added, so nothing needs resizing."""
+    """An id to pad with: the tokenizer's pad, else unk, else eos. No token is added, so no embedding is resized."""
     for candidate in (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id):
         if candidate is not None:
             return int(candidate)
@@ -53,7 +53,7 @@ def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def collate_padded(encoded: Sequence[Encoded], num_step_tokens: int, pad_id: int) -> TrainingBatch:
-    """A row for each example, padded on the right to the longest."""
+    """One row per example, padded on the right to the longest."""
     shape = (len(encoded), max(len(example.input_ids) for example in encoded))
     input_ids = torch.full(shape, pad_id, dtype=torch.int64)
     attention_mask = torch.zeros(shape, dtype=torch.int64)
@@ -76,8 +76,8 @@ def collate_padded(encoded: Sequence[Encoded], num_step_tokens: int, pad_id: int
 def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> TrainingBatch:
     """All examples end to end in one row: B = 1 and no padding.
 
-    Restarting positions tell them apart. transformers looks for them only where there is neither an attention mask nor
-    a cache; with either, an example would attend to those before it.
+    Restarting positions separate them. transformers detects these only without an attention mask and without a cache;
+    with either, an example would attend to the previous ones.
     """
     ids = [torch.tensor(example.input_ids, dtype=torch.int64) for example in encoded]
     labels = [_labels(example, row) for example, row in zip(encoded, ids, strict=True)]
@@ -97,7 +97,7 @@ def collate_prompts(prompts: Sequence[tuple[int, list[int]]]) -> PromptBatch:
 
 
 def _labels(example: Encoded, ids: torch.Tensor) -> torch.Tensor:
-    """(T,) labels of one example; none on its first token, which nothing before it may predict."""
+    """(T,) labels of one example; its first token has none, because no token before it may predict it."""
     labels = ids.clone()
     labels[: max(example.labels_from, 1)] = IGNORED
     return labels

@@ -1,4 +1,4 @@
-"""Benchmarks: which of their items are scored, in what batches their prompts are generated, and what is left to do."""
+"""Benchmarks: which items are scored, how their prompts are batched, and which items remain."""
 
 import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ class BenchmarkItems:
 
     @classmethod
     def encoded(cls, file: DataFile, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> "BenchmarkItems":
-        """Some rows of a file, with the tokens of their prompts."""
+        """Rows of a file, with their prompts tokenised."""
         protocol = file.dataset.protocol
         return cls(file.dataset, file.split, protocol, examples, encode_prompts(examples, protocol, tokenizer))
 
@@ -54,7 +54,7 @@ class BenchmarkItems:
 
     @functools.cached_property
     def longest_first(self) -> list[int]:
-        """Positions by prompt length, so that a batch wastes little on padding, and too little memory shows at once."""
+        """Positions by prompt length, longest first: little padding per batch, and a lack of memory shows at once."""
         return sorted(range(len(self.prompts)), key=lambda position: (-len(self.prompts[position]), position))
 
     @property
@@ -67,10 +67,10 @@ class Benchmarks:
     """The benchmarks of a run, in order: a sequence of ``BenchmarkItems`` that is empty before ``read``.
 
     Args:
-        files: One for each benchmark.
-        data_dir: Where they lie.
+        files: One per benchmark.
+        data_dir: The folder with the files.
         evaluation: Which items are scored, and the limits of a batch.
-        tokenizer: Makes the prompts' tokens.
+        tokenizer: Tokenises the prompts.
     """
 
     def __init__(
@@ -98,35 +98,39 @@ class Benchmarks:
 
     @property
     def limit(self) -> int | None:
-        """Most items of each benchmark, a sample; None for all."""
+        """Maximum number of items per benchmark, a sample; None for all."""
         return self._evaluation.limit
 
     def read(self) -> None:
-        """Read and check every file; raises UserError where one is malformed."""
+        """Read and check every file; raises UserError if one is malformed."""
         self._all_items = [self._selected(file, read_rows(file.path(self._dir), file.dataset)) for file in self.files]
 
     def new_tokens(self, items: BenchmarkItems) -> int:
-        """Longest generation for a benchmark."""
+        """Longest generation for a benchmark, in tokens."""
         return self._evaluation.max_new_tokens or items.protocol.max_new_tokens
 
     def max_tokens_per_batch(self, device_type: str) -> int:
-        """Most tokens generated together on one device, prompts and longest completions: what loaders go by."""
+        """Maximum tokens per batch on one device, prompts plus longest completions; the loaders use it."""
         default = default_tokens_per_batch(self._evaluation.decoding, device_type)
         return self._evaluation.max_tokens_per_batch or default
 
     def leave_out(self, done: Mapping[str, Collection[int]]) -> None:
-        """Benchmark -> items (``Example.index``) already scored; loaders made from now on leave them out."""
+        """Leave out items that are already scored from loaders made from now on.
+
+        Args:
+            done: Benchmark -> ``Example.index`` of the scored items.
+        """
         self._done = {name: frozenset(indices) for name, indices in done.items()}
 
     def loaders(self, rank: int, world_size: int, device_type: str) -> list[PromptLoader]:
-        """One for each benchmark: this rank's share of what is left, longest prompts first."""
+        """One loader per benchmark: this rank's share of the remaining items, longest prompts first."""
         left = zip(self, self._left(world_size), strict=True)
         return [self.loader(items, order, rank, world_size, device_type) for items, order in left]
 
     def loader(
         self, items: BenchmarkItems, order: Sequence[int], rank: int, world_size: int, device_type: str
     ) -> PromptLoader:
-        """This rank's share of some items (their positions, in this order), in batches within the limits."""
+        """This rank's share of the given items (positions, in this order), in batches within the limits."""
         new_tokens = self.new_tokens(items)
         loader: DataLoader[Any] = DataLoader(
             _Prompts(items),
@@ -152,8 +156,8 @@ class Benchmarks:
     def _left(self, num_ranks: int) -> list[list[int]]:
         """Positions in each benchmark that are not generated yet, longest prompts first.
 
-        If fewer are left than there are ranks, one comes several times: a rank without any would skip the test loop,
-        and the others would wait for it.
+        If fewer are left than there are ranks, one is repeated: a rank without any would skip the test loop, and the
+        others would wait for it.
         """
         done = [self._done.get(items.name, frozenset()) for items in self]
         left = [

@@ -1,4 +1,4 @@
-"""Every data set this package knows, one typed row each: its protocol, and where its files are fetched from.
+"""Every data set of this package, one typed row each: its protocol, and where its files are fetched from.
 
 Files are those of LLM-Adapters (https://github.com/AGI-Edgerunners/LLM-Adapters); paths are relative to ``data.url``.
 """
@@ -23,33 +23,33 @@ class RemoteFile:
     path: str
     """Below ``data.url``."""
     num_rows: int | None = None
-    """Rows of the original; a fetched file with another number is refused."""
+    """Rows of the original; a fetched file with another number of rows is rejected."""
     sha256: str | None = None
-    """Of the original, with either kind of line ends (LF or CRLF); None where it was never measured."""
+    """Of the original, with LF or CRLF line endings; None if unknown."""
 
 
 @dataclass(frozen=True)
 class HeldOutSplit:
-    """A single upstream file that is shuffled and divided into train and validation here, as the reference did."""
+    """A single upstream file that is shuffled and split into train and validation, as the reference did."""
 
     source: RemoteFile
     train_share: float
     seed: int
     sha256: Mapping[str, str]
-    """Sums of the reference's own parts, by split: equal sums mean the same rows in the same order."""
+    """Checksums of the reference's parts, by split: equal checksums mean the same rows in the same order."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set: ``<data.dir>/<name>/<split>.json``, or ``<home>/<name>/<split>.json`` if it has a home of its own."""
+    """A data set: ``<data.dir>/<name>/<split>.json``, or ``<home>/<name>/<split>.json`` if ``home`` is set."""
 
     name: str
     protocol: Protocol
     remote: Mapping[str, RemoteFile] = field(default_factory=dict)
-    """Upstream file of each split; a split without one has to be there already."""
+    """Upstream file of each split; a split without one must exist already."""
     held_out: HeldOutSplit | None = None
     home: Path | None = None
-    """Folder of a data set that comes with the package; it is never fetched."""
+    """Folder of a data set that ships with the package; it is never fetched."""
 
 
 def _training_set(name: str, protocol: Protocol, num_rows: int, sha256: str | None = None) -> Dataset:
@@ -101,14 +101,14 @@ DATASETS: Mapping[str, Dataset] = {row.name: row for row in _ROWS}
 
 
 def with_own(sets: Mapping[str, str], protocols: Mapping[str, Protocol] = PROTOCOLS) -> Mapping[str, Dataset]:
-    """The catalog together with a user's own data sets.
+    """The catalog with the user's data sets added.
 
     Args:
-        sets: ``data.sets``: the name of the protocol of each own set.
+        sets: ``data.sets``: data set -> name of its protocol.
         protocols: Every protocol that may be named.
 
     Raises:
-        UserError: No such protocol, or the name is a known data set's of another protocol.
+        UserError: No such protocol, or the name belongs to a known data set with another protocol.
     """
     own = {}
     for name, protocol in sets.items():
@@ -126,7 +126,7 @@ def with_own(sets: Mapping[str, str], protocols: Mapping[str, Protocol] = PROTOC
 
 
 def lookup(name: str, known: Mapping[str, Dataset] = DATASETS) -> Dataset:
-    """The data set of that name; raises UserError with near matches and the whole list."""
+    """The data set of that name; raises UserError with close matches and the whole list."""
     if name in known:
         return known[name]
     by_lower_case = {present.lower(): present for present in known}

@@ -1,4 +1,4 @@
-"""Fetching what is missing under ``data.dir``: resumable, checked, atomic, by one process at a time."""
+"""Fetch missing files into ``data.dir``: resumable, checked, atomic, and by one process at a time."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 _TIMEOUT_S = 30.0
 _MAX_BARREN_TRIES = 3
-"""Requests in a row that brought no new byte before giving up; as long as bytes arrive, it goes on."""
+"""Consecutive requests without any new bytes before giving up."""
 _PAUSE_S = 2.0
-"""Wait after a barren request, longer after each."""
+"""Seconds to wait after a request without new bytes; increases with each."""
 
 
 class DataFile(NamedTuple):
@@ -33,33 +33,33 @@ class DataFile(NamedTuple):
     split: str
 
     def path(self, data_dir: Path) -> Path:
-        """Where it lies."""
+        """Its path."""
         return (self.dataset.home or data_dir) / self.dataset.name / f"{self.split}.json"
 
     def sha256(self, data_dir: Path) -> str:
-        """Of the file as it lies there; raises UserError where it does not."""
+        """Hash of the file on disk; raises UserError if there is no such file."""
         path = self.path(data_dir)
         try:
             with path.open("rb") as content:
                 return hashlib.file_digest(content, "sha256").hexdigest()
         except FileNotFoundError:
             raise UserError(
-                f"{path}: no such file; fetch it with a run, or set data.dir to the folder that has it"
+                f"{path}: no such file; start a run to fetch it, or set data.dir to the folder that has it"
             ) from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
 
 
 def content_hashes(files: Iterable[DataFile], data_dir: Path) -> dict[str, str]:
-    """``<name>/<split>`` -> sha256 of the file as it lies there."""
+    """``<name>/<split>`` -> sha256 of the file on disk."""
     return {f"{file.dataset.name}/{file.split}": file.sha256(data_dir) for file in files}
 
 
 def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:
-    """Fetch whatever is missing; what exists is left as it is, whatever it holds.
+    """Fetch missing files; existing files are left unchanged, whatever they contain.
 
-    Raises UserError when a file can not be had. Processes that share ``data_dir`` take turns, and the later ones find
-    the files there.
+    Raises UserError if a file is missing and cannot be fetched. Processes that share ``data_dir`` take turns, so only
+    the first one fetches.
     """
     missing = [file for file in files if not file.path(data_dir).exists()]
     if not missing:
@@ -89,7 +89,7 @@ def _refuse_unknown_origin(missing: Iterable[DataFile], data_dir: Path) -> None:
 
 def _fetch(file: DataFile, data_dir: Path, url: str) -> None:
     target = file.path(data_dir)
-    if target.exists():  # another process was faster
+    if target.exists():  # another process has fetched it
         return
     target.parent.mkdir(exist_ok=True)
     held_out = file.dataset.held_out
@@ -111,7 +111,7 @@ def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
             _download(address, partial, progress, task)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(
-                f"{target}: missing, and {address} can not be read ({_reason(error)}); get on line and try again, "
+                f"{target}: missing, and {address} cannot be read ({_reason(error)}); try again with a connection, "
                 "correct data.url, put the file there yourself, or set data.dir to a folder that has it"
             ) from error
     _check(partial, remote, address)
@@ -124,7 +124,7 @@ def _progress_bar() -> Progress:
 
 
 def _download(address: str, partial: Path, progress: Progress, task: TaskID) -> None:
-    """Fill ``partial`` from where it ends, asking again whenever the connection breaks off."""
+    """Complete ``partial`` from where it ends, and retry whenever the connection breaks."""
     barren_tries = 0
     while True:
         size_before = _size(partial)
@@ -136,18 +136,18 @@ def _download(address: str, partial: Path, progress: Progress, task: TaskID) -> 
             if barren_tries >= _MAX_BARREN_TRIES or _size(partial) == 0:
                 raise
             time.sleep(_PAUSE_S * barren_tries)
-            logger.warning("%s broke off after %d bytes (%s); going on", address, _size(partial), _reason(error))
+            logger.warning("%s broke off after %d bytes (%s); retrying", address, _size(partial), _reason(error))
 
 
 def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID) -> None:
     start = _size(partial)
-    # Byte ranges of a compressed answer would not be those of the file.
+    # Byte ranges of a compressed response would not be those of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with httpx.stream("GET", address, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
         if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return  # it was complete already
-            partial.unlink()  # longer than the file itself: left by something else
+            partial.unlink()  # longer than the file: left by something else
             _request_rest(address, partial, progress, task)
             return
         response.raise_for_status()
@@ -162,23 +162,23 @@ def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID)
 
 
 def _check(partial: Path, remote: RemoteFile, address: str) -> None:
-    """Compare with what is known of the original; a file that differs is thrown away."""
+    """Compare with what is known about the original; a file that differs is deleted."""
     content = partial.read_bytes()
     if remote.sha256 and remote.sha256 not in _digests(content):
         partial.unlink()
         raise UserError(
-            f"{address}: is not the file this version knows (sha256 {hashlib.sha256(content).hexdigest()}, expected "
+            f"{address}: is not the expected file (sha256 {hashlib.sha256(content).hexdigest()}, expected "
             f"{remote.sha256}); try again, or correct data.url to the pinned commit"
         )
     num_rows = _count_rows(content)
     if num_rows is None or num_rows != (remote.num_rows or num_rows):
         partial.unlink()
         found = "no list of rows" if num_rows is None else f"{num_rows} rows"
-        raise UserError(f"{address}: holds {found}, expected {remote.num_rows or 'some'}; correct data.url")
+        raise UserError(f"{address}: contains {found}, expected {remote.num_rows or 'some'}; correct data.url")
 
 
 def _digests(content: bytes) -> set[str]:
-    """Sums of the content with either kind of line ends: git checkouts differ in them, the JSON does not."""
+    """Hashes of the content with LF and with CRLF: git checkouts differ in line endings, the JSON does not."""
     with_lf = content.replace(b"\r\n", b"\n")
     return {hashlib.sha256(form).hexdigest() for form in (with_lf, with_lf.replace(b"\n", b"\r\n"))}
 

@@ -1,4 +1,4 @@
-"""Examples -> token ids and where their loss begins. It comes from lengths, never from ids."""
+"""Examples -> token ids and the position where their loss begins, which comes from lengths, never from ids."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from neuroada.config.errors import UserError
 from neuroada.tasks.protocol import Example, Protocol
 
 ROWS_PER_CALL = 1024
-"""Rows tokenised at once: enough to keep a fast tokenizer's threads busy, few enough to keep the lists small."""
+"""Rows tokenised per call: enough to keep a fast tokenizer's threads busy, few enough to keep the lists small."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Encoded:
 
     @property
     def num_labels(self) -> int:
-        """Labels that a next-token loss sees: it has no prediction for position 0."""
+        """Labels in a next-token loss, which has no prediction for position 0."""
         return max(0, len(self.input_ids) - max(self.labels_from, 1))
 
 
@@ -36,7 +36,7 @@ def encode(
 def encode_all(
     examples: Sequence[Example], protocol: Protocol, tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str
 ) -> list[Encoded]:
-    """As ``encode_texts``, of examples."""
+    """``encode_texts`` for examples."""
     prompts = [protocol.prompt(example.instruction) for example in examples]
     completions = [protocol.completion(example) for example in examples]
     return encode_texts(prompts, completions, tokenizer, max_length, loss_on)
@@ -45,11 +45,11 @@ def encode_all(
 def encode_texts(
     prompts: list[str], completions: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str
 ) -> list[Encoded]:
-    """Prompt + completion + one eos, cut on the right at ``max_length``.
+    """Prompt + completion + one eos, truncated on the right at ``max_length``.
 
-    Prompt and completion are tokenised as one text, as LoReFT and NeuroAda do. Where a token straddles the border (a
-    byte-level tokenizer merges "\\n" + "\\n"), the two are tokenised apart instead: the prompt's ids are then those
-    that generation starts from, always.
+    Prompt and completion are tokenised as one text, as LoReFT and NeuroAda do. If a token would span the boundary (a
+    byte-level tokenizer merges "\\n" + "\\n"), they are tokenised separately, so that the prompt's ids are always those
+    that generation starts from.
     """
     eos = _eos_token_id(tokenizer)
     return [
@@ -61,7 +61,7 @@ def encode_texts(
 def encode_prompts(
     examples: Sequence[Example], protocol: Protocol, tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
-    """The ids generation starts from, whole."""
+    """The ids that generation starts from, not truncated."""
     prompts = [protocol.prompt(example.instruction) for example in examples]
     encoded: list[list[int]] = []
     for start in range(0, len(prompts), ROWS_PER_CALL):
@@ -72,7 +72,7 @@ def encode_prompts(
 def _joined(
     prompts: list[str], completions: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """(prompt ids, prompt + completion ids) of each row; the first always open the second."""
+    """(prompt ids, prompt + completion ids) of each row; the first are always a prefix of the second."""
     wholes = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
     rows = zip(_tokenise(prompts, tokenizer), _tokenise(wholes, tokenizer), completions, strict=True)
     for prompt_ids, ids, completion in rows:
@@ -82,7 +82,7 @@ def _joined(
 
 
 def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Ids with whatever the tokenizer opens a text with (bos for Llama), but without a closing eos."""
+    """Ids with the tokenizer's opening tokens (bos for Llama), but without a final eos."""
     eos = tokenizer.eos_token_id
     rows: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
     return [ids[:-1] if ids and ids[-1] == eos and tokenizer.num_special_tokens_to_add() > 0 else ids for ids in rows]

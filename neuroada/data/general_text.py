@@ -1,4 +1,4 @@
-"""General text, on which the loss shows what a fine-tune forgets: read from a file or data set and cut into windows."""
+"""General text for measuring forgetting: read from a file or data set and cut into windows."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from neuroada.data.batches import TrainingBatch, collate_padded, pad_token_id
 from neuroada.data.encoding import Encoded
 
 BUNDLED = "bundled"
-"""Names the small text that comes with the package."""
+"""Name of the small text that ships with the package."""
 MOST_TOKENS = 65_536
-"""Of a longer text the beginning is measured."""
+"""Only the beginning of a longer text is measured."""
 _WINDOW = 512
 _WINDOWS_PER_BATCH = 4
 _COLUMN = "text"
@@ -22,7 +22,7 @@ _READERS = {".txt": "text", ".json": "json", ".jsonl": "json", ".csv": "csv", ".
 
 
 def read_text(source: str) -> list[str]:
-    """The documents of a text: a file's as one, a data set's one a row.
+    """The documents of a text: a text file is one document, a data set has one per row.
 
     Raises:
         UserError: There is no such file or data set, or it has no ``text`` column.
@@ -51,7 +51,7 @@ def read_text(source: str) -> list[str]:
 
 
 def text_batches(documents: list[str], tokenizer: PreTrainedTokenizerBase) -> list[TrainingBatch]:
-    """Windows of a text, each predicted from its own beginning, a few in a batch.
+    """Windows of a text in small batches; windows do not see each other.
 
     Raises:
         UserError: The text is too short.

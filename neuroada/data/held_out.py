@@ -1,4 +1,4 @@
-"""Held-out rows of training sets, for validation: those a set brings along, or a drawn part of its own."""
+"""Held-out rows of training sets, for validation: from the set's validation file, or a sample of its training file."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from neuroada.data.token_cache import TokenisedRows
 logger = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 42
-"""Draws the rows; a constant, so that the losses of runs with different seeds are over the same rows."""
+"""Draws the rows; a constant, so that runs with different seeds measure the loss on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class HeldOut:
     """The held-out rows of all training sets of a run."""
 
     rows: TokenisedRows
-    """Whose loss is measured."""
+    """The rows whose loss is measured."""
     questions: Sequence[BenchmarkItems]
-    """Whose answers are judged: a sample of the rows of each training set; empty where none are asked."""
+    """The questions whose answers are judged: a sample of the rows of each training set; may be empty."""
 
     @property
     def num_tokens(self) -> int:
@@ -40,23 +40,23 @@ class HeldOutPart:
     """The held-out rows of one training set."""
 
     file: DataFile
-    """Where they come from: its ``validation.json``, or its ``train.json``."""
+    """The file they come from: ``validation.json`` or ``train.json``."""
     indices: Sequence[int]
-    """Their places among the rows of the file."""
+    """Their row indices in the file."""
     rows: datasets.Dataset
 
 
 class HeldOutSets:
-    """What is held out of the training sets of a run.
+    """Chooses the held-out rows of a run's training sets.
 
     Args:
-        config: How much, if anything.
+        config: How many rows, if any.
         training: The training files.
-        data_dir: Where they lie.
+        data_dir: The folder with the files.
 
     Attributes:
         is_wanted: Whether anything is held out.
-        asks: Whether answers to some of it are wanted.
+        asks: Whether some of the held-out rows are answered.
         files: The ``validation.json`` of each training set that has one.
     """
 
@@ -69,11 +69,11 @@ class HeldOutSets:
         self.files = [file for file in candidates if _is_there(file, data_dir)]
 
     def refuse_as_benchmarks(self, benchmarks: Collection[DataFile]) -> None:
-        """Raises UserError where the kept adapter would be chosen by the items that it is scored on."""
+        """Raises UserError if the best adapter would be selected on the items that it is scored on."""
         scored = [file.dataset.name for file in self.files if file in benchmarks]
         if scored and self._config.keep_best:
             raise UserError(
-                f"validation.keep_best=true: {scored[0]}/validation would choose the adapter and score it; "
+                f"validation.keep_best=true: {scored[0]}/validation would both select the adapter and score it; "
                 "use data.split=test, or keep the last adapter"
             )
 
@@ -87,7 +87,7 @@ class HeldOutSets:
             validation: Rows of ``files``, by the name of their data set.
 
         Raises:
-            UserError: Nothing of a set would be left to train on.
+            UserError: No row of a set would be left to train on.
         """
         rest, held_out = [], []
         for file, rows in zip(self._training, training, strict=True):
@@ -98,7 +98,7 @@ class HeldOutSets:
         return rest, held_out
 
     def asked(self, part: HeldOutPart) -> list[int]:
-        """Places, among the rows of its file, of those to answer: a sample of the held-out ones."""
+        """Row indices, in its file, of the rows to answer: a sample of the held-out ones."""
         num_all = len(part.indices)
         return [part.indices[place] for place in _drawn(num_all, self._config.accuracy_rows or num_all)]
 
@@ -111,7 +111,7 @@ class HeldOutSets:
         name, num_rows = file.dataset.name, self._config.num_rows
         if num_rows is None or num_rows >= len(rows):
             raise UserError(
-                f"validation.num_rows={shown(num_rows)}: {name} has no validation.json and {len(rows)} rows in all; "
+                f"validation.num_rows={shown(num_rows)}: {name} has no validation.json and only {len(rows)} rows; "
                 "hold out fewer, or put a validation.json beside its train.json"
             )
         drawn = _drawn(len(rows), num_rows)
@@ -134,5 +134,5 @@ def _drawn(num_all: int, num_rows: int) -> list[int]:
 
 
 def _part(rows: datasets.Dataset, indices: Sequence[int]) -> datasets.Dataset:
-    # A table of its own: a selection by index would leave all rows in the table that lengths are read from.
+    # Copy into a new table: a selection by index would keep all rows in the table that lengths are read from.
     return datasets.Dataset(rows.with_format("arrow")[list(indices)])

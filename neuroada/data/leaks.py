@@ -1,14 +1,14 @@
-"""Test questions that stand in a training set: finding them, dropping them, and scores with and without them.
+"""Test questions that occur in a training set: find them, drop them, and score with and without them.
 
-Three ways to be the same question, each one wider than the one before:
+Three rules for two questions to be the same, each one wider than the one before:
 
-- ``exact``: the same text but for white space at its ends.
+- ``exact``: the same text, ignoring white space at its ends.
 - ``normalised``: the same words, where a word is a run of letters and digits in lower case. This is the rule behind
   the published figures and the clean part of a score.
-- ``near``: the same letters and digits whatever the spaces ("did n't", "didn't"), which is what ``task.clean_of``
-  drops; or at least NEAR_SHARE of the question's runs of NEAR_WORDS words are found somewhere in the training set. Runs
-  that more than MAX_REPEATS of a benchmark's questions have are its template and are not counted. A question without
-  any run is held to its letters.
+- ``near``: the same letters and digits, ignoring spaces ("did n't", "didn't"), which is what ``task.clean_of`` drops;
+  or at least NEAR_SHARE of the question's runs of NEAR_WORDS words occur anywhere in the training set. Runs that more
+  than MAX_REPEATS of a benchmark's questions contain are its template and do not count. A question without any run is
+  compared by its letters only.
 
 All functions here are pure.
 """
@@ -31,7 +31,7 @@ _NO_WORD = re.compile(r"[\W_]+")
 
 @dataclass(frozen=True)
 class Leaks:
-    """The items of one benchmark whose questions stand in the training set, by ``Example.index``."""
+    """The items of one benchmark whose questions occur in the training set, by ``Example.index``."""
 
     num_items: int
     exact: frozenset[int]
@@ -40,12 +40,12 @@ class Leaks:
 
 
 def normalised(question: str) -> str:
-    """The words of a question with a space between; a question without any is compared as it stands."""
+    """The words of a question, joined by spaces; a question without any words is returned unchanged."""
     return _NO_WORD.sub(" ", question.lower()).strip() or question.strip()
 
 
 def leaked(training: Iterable[Example], benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, Leaks]:
-    """What of each benchmark stands in the training set; one pass over the training set serves all of them."""
+    """The leaked items of each benchmark, found in one pass over the training set."""
     runs = {name: [_runs(normalised(item.instruction)) for item in items] for name, items in benchmarks.items()}
     wanted = {run for questions in runs.values() for question in questions for run in question}
     exact, words, squeezed, seen = set(), set(), set(), set()
@@ -73,7 +73,7 @@ def leaked(training: Iterable[Example], benchmarks: Mapping[str, Sequence[Exampl
 
 
 def trained_on(training: Iterable[Example], benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, frozenset[int]]:
-    """The ``normalised`` part of ``leaked`` alone, in a fifth of its time."""
+    """Only the ``normalised`` part of ``leaked``, in a fifth of its time."""
     questions = {normalised(example.instruction) for example in training}
     return {
         name: frozenset(item.index for item in items if normalised(item.instruction) in questions)
@@ -82,17 +82,17 @@ def trained_on(training: Iterable[Example], benchmarks: Mapping[str, Sequence[Ex
 
 
 def without(training: Sequence[Example], questions: Iterable[Example]) -> list[Example]:
-    """The training examples that ask none of the questions: same letters and digits, whatever the spaces.
+    """The training examples that contain none of the questions, compared by letters and digits, ignoring spaces.
 
-    What the normalised rule finds is gone with it; the spaces are left out because math_10k writes "did n't" where its
-    benchmarks write "didn't".
+    This also drops everything that the normalised rule finds. Spaces are ignored because math_10k writes "did n't"
+    where its benchmarks write "didn't".
     """
     asked = {_squeezed(normalised(question.instruction)) for question in questions}
     return [example for example in training if _squeezed(normalised(example.instruction)) not in asked]
 
 
 def split_score(predictions: Sequence[Prediction], leaks: frozenset[int]) -> dict[str, Any]:
-    """What contamination adds to a benchmark's score: accuracy on clean and on leaked items; None where none is."""
+    """The contamination entry of a benchmark's score: accuracy on clean and on leaked items; None if there are none."""
     inside = [row["correct"] for row in predictions if row["index"] in leaks]
     outside = [row["correct"] for row in predictions if row["index"] not in leaks]
     return {"leaked": len(inside), "clean": _accuracy(outside), "leaked_items": _accuracy(inside)}
@@ -109,7 +109,7 @@ def _squeezed(text: str) -> str:
 
 
 def _each_run(text: str) -> Iterator[int]:
-    """Hashes of the runs of NEAR_WORDS words: 64 bits each, so that two of some millions being equal is no concern."""
+    """Hashes of the runs of NEAR_WORDS words: 64 bits each, so collisions among millions of runs are negligible."""
     words = text.split()
     return map(hash, zip(*(words[start:] for start in range(NEAR_WORDS)), strict=False))
 
@@ -119,7 +119,7 @@ def _runs(text: str) -> frozenset[int]:
 
 
 def _shares_seen(questions: Sequence[frozenset[int]], seen: set[int]) -> list[float]:
-    """For each question, which share of its runs was seen, those of the benchmark's template aside."""
+    """For each question, the share of its runs that were seen, ignoring runs of the benchmark's template."""
     repeats = Counter(run for question in questions for run in question)
     own = [{run for run in question if repeats[run] <= MAX_REPEATS} for question in questions]
     return [len(runs & seen) / len(runs) if runs else 0.0 for runs in own]

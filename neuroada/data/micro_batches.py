@@ -20,13 +20,13 @@ class MicroBatch:
 
     examples: tuple[int, ...]
     is_filler: bool
-    """The step has fewer examples than micro-batches; this one repeats an example and must carry no loss."""
+    """Whether it repeats an example and must carry no loss: the step has fewer examples than micro-batches."""
     step_examples: tuple[int, ...]
     """All examples of the optimizer step, over all ranks and micro-batches."""
 
 
 def accumulation(batch_size: int, micro_batch_size: int, world_size: int) -> int:
-    """Micro-batches of one rank in one optimizer step; raises UserError where the sizes do not divide."""
+    """Micro-batches of one rank in one optimizer step; raises UserError if the sizes do not divide."""
     if batch_size % (micro_batch_size * world_size):
         raise UserError(
             f"data.batch_size={batch_size}: must be a multiple of data.micro_batch_size={micro_batch_size} x "
@@ -36,15 +36,15 @@ def accumulation(batch_size: int, micro_batch_size: int, world_size: int) -> int
 
 
 class StepBatchSampler(Sampler[MicroBatch]):
-    """Micro-batches of one rank, so that any number of ranks takes the same optimizer steps.
+    """Micro-batches of one rank, such that any number of ranks takes the same optimizer steps.
 
     Step s of an epoch has the examples ``order[s * batch_size : (s + 1) * batch_size]`` of an order that depends on
     (seed, epoch) alone. They are cut into accumulation x world_size blocks of near-equal size; micro-batch j of rank r
-    is block j * world_size + r. So every step, the last and shorter one too, has equally many micro-batches on all
-    ranks, and no example is dropped. Pass it as ``DataLoader(sampler=..., batch_size=None)``.
+    is block j * world_size + r. So every step, including a shorter last one, has the same number of micro-batches on
+    all ranks, and no example is dropped. Pass it as ``DataLoader(sampler=..., batch_size=None)``.
 
-    ``arrange`` may reorder the examples of a step before they are cut, so that a block's are of a kind; the step as a
-    whole, and with it the gradient, stays what it is.
+    ``arrange`` may reorder the examples of a step before they are cut, to put similar ones into a block; the step as a
+    whole, and so its gradient, does not change.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class StepBatchSampler(Sampler[MicroBatch]):
         self.arrange = arrange
         self.epoch = 0
         self.position = 0
-        """Micro-batches handed out in this epoch."""
+        """Micro-batches yielded in this epoch."""
         self._start = 0
 
     @property
@@ -75,17 +75,17 @@ class StepBatchSampler(Sampler[MicroBatch]):
         return -(-self.num_examples // self.batch_size)
 
     def __len__(self) -> int:
-        """Micro-batches of this rank in a whole epoch, wherever the next iteration starts."""
+        """Micro-batches of this rank in a whole epoch, even if the next iteration starts in the middle."""
         return self.num_steps * self.accumulation
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; another epoch than the present one starts at its beginning."""
+        """Choose the order of the next iteration; a new epoch starts at its beginning."""
         if epoch != self.epoch:
             self.epoch = epoch
             self.start_at(0)
 
     def start_at(self, micro_batch: int) -> None:
-        """Skip the first micro-batches of the next iteration, and of that one only."""
+        """Skip the first micro-batches of the next iteration only."""
         self._start = self.position = micro_batch
 
     def order(self) -> list[int]:
@@ -113,7 +113,7 @@ class StepBatchSampler(Sampler[MicroBatch]):
 
 
 class TrainingSet(TorchDataset[TrainingBatch]):
-    """Micro-batch plan -> batch; ``collate`` makes one of its examples and the labelled tokens of their step."""
+    """Micro-batch -> batch; ``collate`` gets its examples and the number of labelled tokens of their step."""
 
     def __init__(self, rows: TokenisedRows, collate: Callable[[Sequence[Encoded], int], TrainingBatch]) -> None:
         self._rows = rows
@@ -130,17 +130,17 @@ class TrainingSet(TorchDataset[TrainingBatch]):
 
 
 class ResumableLoader(DataLoader[TrainingBatch]):
-    """A training loader whose place in the epoch goes into Lightning's checkpoints and comes back from them.
+    """A training loader whose position in the epoch is saved in Lightning's checkpoints and restored from them.
 
-    Loading happens in this process, so a batch handed out is a batch trained on; the rows are tokenised already and
-    fetching them costs less than a millisecond.
+    Loading happens in this process, so every batch yielded is trained on; the rows are already tokenised, and fetching
+    a batch takes less than a millisecond.
     """
 
     def __init__(self, dataset: TrainingSet, sampler: StepBatchSampler) -> None:
         super().__init__(dataset, sampler=sampler, batch_size=None, num_workers=0)
 
     def state_dict(self) -> dict[str, int]:
-        """The next micro-batch; the same on every rank, as Lightning keeps only rank 0's."""
+        """The next micro-batch; the same on every rank, because Lightning stores only rank 0's state."""
         sampler = self._steps
         is_finished = sampler.position >= len(sampler)
         return {
@@ -153,13 +153,13 @@ class ResumableLoader(DataLoader[TrainingBatch]):
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where ``state`` was taken; raises UserError if the order of examples is another one now."""
+        """Continue from ``state``; raises UserError if the order of examples has changed."""
         now = self.state_dict()
         changed = [key for key in now if key not in ("epoch", "micro_batch") and state.get(key) != now[key]]
         if changed:
             before_and_after = ", ".join(f"{key} {state.get(key)} -> {now[key]}" for key in changed)
             raise UserError(
-                f"checkpoint: its order of examples can not be continued ({before_and_after}); keep data, seed, batch "
+                f"checkpoint: its order of examples cannot be continued ({before_and_after}); keep data, seed, batch "
                 "sizes and devices as they were, or start over with resume=never"
             )
         self._steps.set_epoch(state["epoch"])
@@ -172,10 +172,10 @@ class ResumableLoader(DataLoader[TrainingBatch]):
 
 
 class EpochBoundaryResume(lightning.Callback):
-    """Opens the next epoch after a resume from a checkpoint of an epoch's very last step.
+    """Starts the next epoch after a resume from a checkpoint of an epoch's last step.
 
-    Lightning 2.6 closes the finished epoch on such a resume but goes on as if it were in the middle of it: the next
-    epoch is never counted as begun, so a checkpoint taken inside it resumes from that epoch's first batch.
+    On such a resume Lightning 2.6 closes the finished epoch but continues as if it were in the middle of it: the next
+    epoch is never counted as started, so a checkpoint taken inside it resumes from that epoch's first batch.
     """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The Lightning data module: files in, loaders out."""
+"""The Lightning data module: from files to loaders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +30,11 @@ class InstructionDataModule(lightning.LightningDataModule):
 
     Args:
         task: What is trained on and scored; ``train=[]`` only evaluates.
-        data: Where files lie and how training rows are batched.
+        data: Where the files are and how training rows are batched.
         evaluation: Which items are scored, and the limits of a batch.
-        tokenizer: Makes all tokens.
-        seed: Decides the order of the training rows.
-        trained_on: The task that the scored model was trained on, if it is another one.
+        tokenizer: Tokenises everything.
+        seed: Determines the order of the training rows.
+        trained_on: The task that the scored model was trained on, if it is a different one.
         validation: What is held out of the training sets; None holds nothing out.
         protocols: Every protocol that ``data.sets`` may name.
 
@@ -66,7 +66,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         self.training_rows = TrainingRows(self._sets, held_out, data, task.loss_on, tokenizer, seed)
         self.benchmarks = Benchmarks(files, self._dir, evaluation, tokenizer)
         self._is_read = False
-        # A benchmark may have fewer items left than there are ranks.
+        # A benchmark may have fewer remaining items than there are ranks.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @property
@@ -75,18 +75,18 @@ class InstructionDataModule(lightning.LightningDataModule):
         return [*self.training_rows.files_needed, *self.benchmarks.files]
 
     def content_hashes(self) -> dict[str, str]:
-        """``<name>/<split>`` -> sha256 of the file as it lies there, dropped questions' files included."""
+        """``<name>/<split>`` -> sha256 of the file on disk, including the files of ``task.clean_of``."""
         return content_hashes(self.files_needed, self._dir)
 
     @property
     def dropped_rows(self) -> dict[str, int]:
-        """Rows of each training set that ``task.clean_of`` takes away; empty without it."""
+        """Rows of each training set that ``task.clean_of`` drops; empty without it."""
         return self._sets.dropped
 
     def leaked_items(self) -> dict[str, frozenset[int]] | None:
-        """Of each benchmark, the items (``Example.index``) whose question the scored model was trained on.
+        """For each benchmark, the items (``Example.index``) whose question the scored model was trained on.
 
-        By the ``normalised`` rule of ``neuroada.data.leaks``; None where training files are not all here.
+        By the ``normalised`` rule of ``neuroada.data.leaks``; None if a training file is missing.
         """
         return self._trained_on.leaked_items({items.name: items.examples for items in self.benchmarks})
 
@@ -106,19 +106,19 @@ class InstructionDataModule(lightning.LightningDataModule):
         return self.training_rows.held_out
 
     def accumulate_grad_batches(self, world_size: int) -> int:
-        """What Lightning's Trainer must be given; raises UserError where the sizes do not divide."""
+        """The value for Lightning's Trainer; raises UserError if the sizes do not divide."""
         return self.training_rows.accumulation(world_size)
 
     def prepare_data(self) -> None:
         ensure(self.files_needed, self._dir, self._url)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read everything once; later stages find it read."""
+        """Read everything once, at the first stage."""
         if self.trainer is not None:
             _add_once(EpochBoundaryResume(), self.trainer.callbacks)  # type: ignore[attr-defined]  # set dynamically
         if self._is_read:
             return
-        self.benchmarks.read()  # the quick part first: a malformed one is reported before minutes of tokenising
+        self.benchmarks.read()  # the quick part first: a malformed file is reported before minutes of tokenising
         self.training_rows.read()
         self._is_read = True
 
@@ -130,16 +130,16 @@ class InstructionDataModule(lightning.LightningDataModule):
         return self.training_rows.held_out_loader(*self._place())
 
     def question_dataloaders(self) -> list[PromptLoader]:
-        """One for each of ``held_out.questions``: this rank's share, longest prompts first; it may be empty."""
+        """One loader for each of ``held_out.questions``: this rank's share, longest prompts first; it may be empty."""
         place = (*self._place(), self._device_type())
         return [self.benchmarks.loader(items, items.longest_first, *place) for items in self.held_out.questions]
 
     def test_dataloader(self) -> list[PromptLoader]:
-        """One for each benchmark: this rank's share of what is left, longest prompts first."""
+        """One loader per benchmark: this rank's share of the remaining items, longest prompts first."""
         return self.benchmarks.loaders(*self._place(), self._device_type())
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Prompts stay as they are: Lightning would look at each token in search of tensors."""
+        """Leave prompts unchanged: Lightning would search every token for tensors."""
         return batch if "prompts" in batch else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _place(self) -> tuple[int, int]:

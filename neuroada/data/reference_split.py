@@ -1,7 +1,7 @@
-"""Dividing one upstream file into train and validation, row for row as the reference did.
+"""Split one upstream file into train and validation, row for row as the reference did.
 
 The reference shuffled the rows with ``random.seed(42)`` and cut at 70 %. Undoing that shuffle on its published parts
-gives back a file whose rows are grouped by data set, and redoing it gives its parts byte for byte.
+gives a file whose rows are grouped by data set, and redoing it reproduces its parts byte for byte.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def split_source(source: Path, held_out: HeldOutSplit) -> None:
-    """Write the parts and ``split.json`` beside the source, then delete it; raises UserError over foreign parts."""
+    """Write the parts and ``split.json`` next to the source, then delete it; raises UserError on foreign parts."""
     content = source.read_bytes()
     parts = divide(json.loads(content), held_out)
     texts = {split: json.dumps(rows, indent=4, ensure_ascii=False).encode() for split, rows in parts.items()}
@@ -27,7 +27,7 @@ def split_source(source: Path, held_out: HeldOutSplit) -> None:
         _refuse_foreign_part(source.with_name(f"{split}.json"), text)
     sums = {split: hashlib.sha256(text).hexdigest() for split, text in texts.items()}
     if sums != held_out.sha256:
-        logger.warning("%s: the split differs from the reference's, since the source does", source.parent)
+        logger.warning("%s: the split differs from the reference's, because the source differs", source.parent)
     record = {
         "source": held_out.source.path,
         "source_sha256": hashlib.sha256(content).hexdigest(),
@@ -51,10 +51,10 @@ def divide(rows: list[Any], held_out: HeldOutSplit) -> dict[str, list[Any]]:
 
 
 def _refuse_foreign_part(path: Path, text: bytes) -> None:
-    """A part that is there already must be ours, else train and validation would overlap."""
+    """An existing part must be from this split, otherwise train and validation would overlap."""
     if path.exists() and path.read_bytes() != text:
         raise UserError(
-            f"{path}: is not that part of the reference's split, so the other part would overlap with it; "
+            f"{path}: is not from the reference's split, so the other part would overlap with it; "
             "provide both parts or move this one away"
         )
 

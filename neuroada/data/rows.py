@@ -1,6 +1,6 @@
-"""JSON data files -> checked examples. A file is read whole or not at all.
+"""JSON data files -> checked examples. A file with any mistake is rejected.
 
-Python's own JSON reader, because it keeps the types and the row number of a mistake, both of which table readers lose.
+This uses Python's JSON reader, because it keeps the types and the row number of a mistake, which table readers lose.
 """
 
 import json
@@ -17,9 +17,9 @@ def read_rows(path: Path, dataset: Dataset) -> list[Example]:
     """Every row of the file, each one checked; raises UserError naming the file, the row (from 1) and the field."""
     rows = _load(path)
     if not isinstance(rows, list):
-        raise UserError(f"{path}: holds a JSON {_kind(rows)}; it must be one list of rows: [{{...}}, {{...}}]")
+        raise UserError(f"{path}: contains a JSON {_kind(rows)}; it must be one list of rows: [{{...}}, {{...}}]")
     if not rows:
-        raise UserError(f"{path}: holds no rows; put at least one in, or delete the file to have it fetched")
+        raise UserError(f"{path}: contains no rows; add at least one, or delete the file to have it fetched")
     return [_example(path, index, row, dataset.protocol) for index, row in enumerate(rows)]
 
 
@@ -38,16 +38,16 @@ def _load(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}); "
-            "mend the file or delete it to have it fetched again"
+            "fix the file or delete it to have it fetched again"
         ) from error
-    except (ValueError, RecursionError) as error:  # bad UTF-8, NaN, absurdly nested
-        raise UserError(f"{path}: not JSON in UTF-8 ({error}); mend the file or delete it") from error
+    except (ValueError, RecursionError) as error:  # bad UTF-8, NaN, nested too deeply
+        raise UserError(f"{path}: not JSON in UTF-8 ({error}); fix the file or delete it") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value")
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 def _example(path: Path, index: int, row: Any, protocol: Protocol) -> Example:
@@ -59,7 +59,7 @@ def _example(path: Path, index: int, row: Any, protocol: Protocol) -> Example:
     # Six gsm8k test rows have an empty output; only training needs one (require_completions).
     output = _text(path, index, row, "output")
     if row.get("input"):
-        _refuse(path, index, "input", "must be empty, as the prompts have no place for it; move it into 'instruction'")
+        _refuse(path, index, "input", "must be empty, because prompts do not use it; move it into 'instruction'")
     answer = _answer(path, index, row)
     problem = protocol.gold_problem(answer)
     if problem:

@@ -1,4 +1,4 @@
-"""How many prompts are generated together: as many as fit a number of tokens."""
+"""How many prompts are generated together: as many as fit a token budget."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,11 +7,11 @@ from torch.utils.data import Sampler
 from neuroada.config.schema import ENGINES
 
 CPU_TOKENS_PER_BATCH = 8192
-"""Prompts and completions generated together: rows enough that reading the weights once a token is shared by many."""
+"""Prompts plus completions per batch: enough rows to share the cost of reading the weights once per token."""
 GPU_TOKENS_PER_BATCH = 32_768
-"""16 GiB of cache for LLaMA-7B in bfloat16; batches shrink where that is too much."""
+"""16 GiB of cache for LLaMA-7B in bfloat16; batches shrink if that is too much."""
 ENGINE_TOKENS_PER_BATCH = 1_048_576
-"""Prompts handed to an engine that makes its own batches. A stopped run keeps only the batches that were complete."""
+"""For engines that form their own batches. An interrupted run keeps only the batches that were complete."""
 
 
 def default_tokens_per_batch(decoding: str, device_type: str) -> int:
@@ -22,18 +22,18 @@ def default_tokens_per_batch(decoding: str, device_type: str) -> int:
 
 
 class BudgetBatches(Sampler[list[int]]):
-    """Batches of one rank's share of an order, each of as many items as fit.
+    """Batches of one rank's share of the items, each with as many items as fit.
 
-    Every world_size-th item is this rank's: the shares are disjoint, complete and never padded. A batch is a run of a
-    share's items whose number times the longest of them, in tokens, stays within ``most_tokens``; one item always fits.
+    Every world_size-th item belongs to this rank: the shares are disjoint, complete and never padded. A batch is a run
+    of consecutive items whose number times the longest, in tokens, is at most ``most_tokens``; one item always fits.
 
     Args:
-        order: Items, those of like length side by side.
+        order: Items, with items of similar length next to each other.
         lengths: Tokens of each item, by item.
-        most_tokens: Of a batch, padding included.
-        most_items: Of a batch; None sets no limit.
+        most_tokens: Maximum tokens of a batch, including padding.
+        most_items: Maximum items of a batch; None sets no limit.
         rank: This rank.
-        world_size: All ranks.
+        world_size: Number of ranks.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Training rows in tokens, in an Arrow file of the datasets library: memory-mapped, and made once.
+"""Tokenised training rows in an Arrow file of the datasets library: memory-mapped, and created once.
 
-The file lies in that library's cache (``HF_DATASETS_CACHE``), named by all that decides what it holds, so that a second
-run, the other ranks and the other jobs of a sweep find it there.
+The file is in that library's cache (``HF_DATASETS_CACHE``). Its name is a hash of everything its content depends on, so
+a second run, the other ranks and the other jobs of a sweep find it there.
 """
 
 import hashlib
@@ -30,19 +30,19 @@ from neuroada.tasks.protocol import Example, Protocol
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
-"""Raise it when the checks of ``rows.py`` or the way texts become tokens change: older files are not read then."""
+"""Increase it when the checks of ``rows.py`` or the tokenising change: older files are then ignored."""
 
 _FEATURES = datasets.Features(input_ids=datasets.List(datasets.Value("int32")), labels_from=datasets.Value("int32"))
 
 _QUICK_ROWS = 20_000
-"""Up to so many rows (some seconds) no progress bar is shown."""
+"""Up to this many rows (a few seconds) no progress bar is shown."""
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""What closes an Arrow stream; a file cut off between two record batches reads like a shorter one without it."""
+"""End marker of an Arrow stream; without it, a file cut off between two record batches reads like a shorter one."""
 
 
 class TokenisedRows:
-    """The rows of all training sets of a task, in order; what is read of them is copied, the rest stays on disk."""
+    """The rows of all training sets of a task, in order; rows that are read are copied, the rest stays on disk."""
 
     def __init__(self, parts: Sequence[datasets.Dataset]) -> None:
         self._rows = datasets.concatenate_datasets(list(parts)).with_format("arrow")
@@ -67,7 +67,7 @@ class TokenisedRows:
 
 
 def report_lost_completions(rows: TokenisedRows, max_length: int) -> None:
-    """Warn of training rows without a label; raises UserError where none has one."""
+    """Warn about training rows without a label; raises UserError if no row has one."""
     num_lost = int((rows.num_labels == 0).sum())
     if num_lost == len(rows):
         raise UserError(
@@ -91,10 +91,10 @@ class Recipe:
     max_length: int
     loss_on: str
     cleaned_of: tuple[str, ...] = ()
-    """SHA-256 of the files whose questions are dropped before; order and repeats make no difference."""
+    """SHA-256 of the files whose questions are dropped first; order and repeats do not matter."""
 
     def fingerprint(self, file_sha256: str) -> str:
-        """Names the outcome for one file; equal fingerprints mean equal tokens."""
+        """Identifies the result for one file; equal fingerprints mean equal tokens."""
         example = Example(0, "instruction", "output", "answer")
         decisive = {
             "format": _FORMAT,
@@ -110,13 +110,13 @@ class Recipe:
 
 
 def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], list[Example]]) -> datasets.Dataset:
-    """The tokens of one training file, from the cache or made now.
+    """The tokens of one training file, from the cache or created now.
 
     Args:
-        name: Of the data set; opens the name of the cache file.
-        file_sha256: Of the training file.
+        name: The data set; the name of the cache file starts with it.
+        file_sha256: Hash of the training file.
         recipe: How it becomes tokens.
-        read: Reads and checks the training file; called only if its tokens are not there.
+        read: Reads and checks the training file; called only if its tokens are not cached.
 
     Raises:
         UserError: The cache cannot be written, or ``read`` raised it.
@@ -128,17 +128,17 @@ def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], li
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            rows = _opened(path)  # another process may have been faster
+            rows = _opened(path)  # another process may have created it
             return rows if rows is not None else _made(path, name, recipe, read())
     except OSError as error:
         raise UserError(
-            f"{path.parent}: tokens cannot be kept there ({error.strerror or error}); "
-            "set HF_DATASETS_CACHE to a folder that can be written"
+            f"{path.parent}: tokens cannot be stored there ({error.strerror or error}); "
+            "set HF_DATASETS_CACHE to a writable folder"
         ) from error
 
 
 def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 over the files the tokenizer would be saved as: wherever it was loaded from, the same content."""
+    """SHA-256 of the files that the tokenizer would be saved as, which does not depend on where it was loaded from."""
     digest = hashlib.sha256()
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
@@ -149,7 +149,7 @@ def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _code_hash(protocol: Protocol) -> str:
-    """SHA-256 of the file that defines a protocol, and of its arguments: one sample does not show all that it does."""
+    """SHA-256 of the file that defines a protocol and of its arguments: a sample would not show everything it does."""
     path = getattr(sys.modules.get(type(protocol).__module__), "__file__", None)
     code = Path(path).read_bytes() if path else b""
     arguments = json.dumps(vars(protocol), default=lambda value: type(value).__name__, sort_keys=True)
@@ -161,7 +161,7 @@ def _cache_folder() -> Path:
 
 
 def _opened(path: Path) -> datasets.Dataset | None:
-    """The rows of a cache file; None if it is not there or not whole."""
+    """The rows of a cache file; None if it is missing or incomplete."""
     try:
         if not path.exists() or not _is_closed(path):
             return None
@@ -178,9 +178,9 @@ def _is_closed(path: Path) -> bool:
 
 
 def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
-    """Tokenise into a file beside ``path`` that takes its place when it is whole."""
+    """Tokenise into a temporary file next to ``path``, and rename it when it is complete."""
     if path.exists():
-        logger.warning("%s: is damaged and made again", path)
+        logger.warning("%s: is damaged; creating it again", path)
 
     def encode(prompts: list[str], completions: list[str]) -> dict[str, list[object]]:
         encoded = encode_texts(prompts, completions, recipe.tokenizer, recipe.max_length, recipe.loss_on)
@@ -212,7 +212,7 @@ def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> dat
 
 @contextmanager
 def _progress_from(num_rows: int) -> Iterator[None]:
-    """The library's progress bars, silenced for a quick set and left as they were."""
+    """The library's progress bars, silenced for a small set; restored afterwards."""
     hides = num_rows <= _QUICK_ROWS and not are_progress_bars_disabled()
     if hides:
         disable_progress_bars()

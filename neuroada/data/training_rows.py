@@ -1,4 +1,4 @@
-"""The rows that a run trains and validates on, in tokens, and this rank's micro-batches of them."""
+"""The tokenised rows that a run trains and validates on, and this rank's micro-batches of them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ class TrainingRows:
 
     Args:
         sets: The training files.
-        held_out_sets: What is held out of them.
-        config: Sizes and kind of a batch.
+        held_out_sets: Chooses the rows held out of them.
+        config: Size and kind of a batch.
         loss_on: See ``TaskConfig``.
-        tokenizer: Makes the tokens.
-        seed: Decides the order of the rows.
+        tokenizer: Tokenises the rows.
+        seed: Determines the order of the rows.
     """
 
     def __init__(
@@ -58,30 +58,30 @@ class TrainingRows:
 
     @property
     def rows(self) -> TokenisedRows:
-        """What is trained on; read by ``read``."""
+        """The rows to train on; available after ``read``."""
         if self._rows is None:
             raise RuntimeError("no training rows: call setup() first, with a task that has training sets")
         return self._rows
 
     @property
     def held_out(self) -> HeldOut:
-        """What validation reads; read by ``read``."""
+        """The rows for validation; available after ``read``."""
         if self._held_out is None:
             raise RuntimeError("no held-out rows: set validation.every_n_steps and call setup() first")
         return self._held_out
 
     @property
     def packs_examples(self) -> bool:
-        """Whether a row of a batch holds several examples, which the model then has to keep apart."""
+        """Whether a row of a batch holds several examples, which the model must then separate."""
         return self._config.batching == "packed" and self._config.chosen_micro_batch_size > 1
 
     @property
     def num_steps_per_epoch(self) -> int:
-        """Optimizer steps; the same for any number of ranks."""
+        """Optimizer steps per epoch; the same for any number of ranks."""
         return -(-len(self.rows) // self._config.batch_size)
 
     def accumulation(self, world_size: int) -> int:
-        """Micro-batches of one rank in an optimizer step; raises UserError where the sizes do not divide."""
+        """Micro-batches of one rank in an optimizer step; raises UserError if the sizes do not divide."""
         return accumulation(self._config.batch_size, self._config.chosen_micro_batch_size, world_size)
 
     def read(self) -> None:
@@ -110,7 +110,7 @@ class TrainingRows:
         return ResumableLoader(TrainingSet(self.rows, self._collate()), sampler)
 
     def held_out_loader(self, rank: int, world_size: int) -> DataLoader[TrainingBatch]:
-        """This rank's micro-batches of the held-out rows: as many on each, no row on two, always in one order."""
+        """This rank's micro-batches of the held-out rows: the same number per rank, disjoint, in a fixed order."""
         rows = self.held_out.rows
         sampler = self._sampler(rows, HELD_OUT_SEED, rank, world_size, tuple)
         return DataLoader(TrainingSet(rows, self._collate()), sampler=sampler, batch_size=None)
@@ -132,7 +132,7 @@ class TrainingRows:
         return functools.partial(batches.collate_padded, pad_id=batches.pad_token_id(self._tokenizer))
 
     def _longest_first(self, examples: Sequence[int]) -> list[int]:
-        """Examples of a step, so that those of a micro-batch are about equally long."""
+        """The examples of a step, longest first, so that a micro-batch has examples of similar length."""
         return sorted(examples, key=lambda index: -self.rows.lengths[index])
 
     def _questions(self, part: HeldOutPart) -> BenchmarkItems:

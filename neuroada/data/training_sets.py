@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingSets:
-    """Files and rows of what a task trains on.
+    """Files and rows that a task trains on.
 
     Args:
         task: Names the training sets, and the benchmarks whose test questions are dropped from them.
-        data_dir: Where the files lie.
+        data_dir: The folder with the files.
         known: Every data set that may be named.
 
     Attributes:
@@ -42,7 +42,7 @@ class TrainingSets:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Rows that go from each training set; empty where nothing is to be dropped. Reads what was not read yet."""
+        """Number of rows dropped from each training set; empty without ``clean_of``. Reads files not read yet."""
         if not self.clean_of:
             return {}
         for file in self.files:
@@ -51,10 +51,10 @@ class TrainingSets:
         return dict(self._dropped)
 
     def examples(self, file: DataFile) -> list[Example]:
-        """Every row of one training set, checked, less those that ask a dropped question.
+        """Every row of one training set, checked, without the rows that contain a dropped question.
 
         Raises:
-            UserError: The file is malformed, or nothing of it is left.
+            UserError: The file is malformed, or no row is left.
         """
         path = file.path(self._dir)
         examples = read_rows(path, file.dataset)
@@ -64,8 +64,8 @@ class TrainingSets:
         kept = without(examples, self._questions)
         num_dropped = len(examples) - len(kept)
         if not kept:
-            raise UserError(f"task.clean_of: every row of {path} asks a test question; leave out a benchmark")
-        if file not in self.files:  # a validation file, whose rows are not trained on
+            raise UserError(f"task.clean_of: every row of {path} contains a test question; leave out a benchmark")
+        if file not in self.files:  # a validation file, which is not trained on
             return kept
         if file.dataset.name not in self._dropped:
             names = ", ".join(test.dataset.name for test in self.clean_of)
@@ -74,7 +74,7 @@ class TrainingSets:
         return kept
 
     def leaked_items(self, benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, frozenset[int]] | None:
-        """Which items (``Example.index``) of each benchmark were trained on; None where the files are not all here."""
+        """Which items (``Example.index``) of each benchmark were trained on; None if a training file is missing."""
         if not self.files or not all(file.path(self._dir).is_file() for file in self.files_needed):
             return None
         return trained_on((example for file in self.files for example in self.examples(file)), benchmarks)

@@ -1,1 +1,1 @@
-"""How benchmark prompts are answered: exactly greedy's tokens from checked drafts, or by engines of other libraries."""
+"""Decoding of benchmark prompts: greedy decoding with verified drafts, or engines of other libraries."""

@@ -1,4 +1,4 @@
-"""The key-value caches that verified decoding goes on from: made once, cut, widened and joined.
+"""The key-value caches of verified decoding: creating, cropping, padding and joining them.
 
 Shapes: B rows, H key-value heads, S slots, D head size.
 """
@@ -14,9 +14,9 @@ from transformers.cache_utils import DynamicLayer
 
 
 def can_verify(model: PreTrainedModel) -> bool:
-    """Whether a model can go on from a cache with masked slots, and leave out logits that are not needed.
+    """Whether a model can continue from a cache with masked slots, and skip logits that are not needed.
 
-    A sliding window counts masked slots, and a recurrent state cannot forget a wrong draft.
+    A sliding window would count masked slots, and a recurrent state cannot undo a wrong draft.
     """
     keywords = inspect.signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
@@ -25,7 +25,7 @@ def can_verify(model: PreTrainedModel) -> bool:
 
 
 class SharedStart:
-    """The tokens that all prompts so far begin with: read once, and fewer as other prompts come."""
+    """The longest common prefix of all prompts so far: read once, and shortened as other prompts come."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
@@ -33,21 +33,21 @@ class SharedStart:
         self._cache = DynamicCache(config=model.config)
 
     def shared_with(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Tokens at the start of these prompts, and of all before, that are the same; one of each is left over."""
+        """Length of the common prefix of these prompts and all earlier ones; leaves at least one token per prompt."""
         if self._tokens is None and len(prompts) == 1:
             return 0
         known = [] if self._tokens is None else [self._tokens]
         shared = _common_start([*known, *(prompt[:-1] for prompt in prompts)])
         if self._tokens is None and shared:
             ids = torch.tensor([shared], device=self._model.device)
-            cache = DynamicCache(config=self._model.config)  # a pass that runs out of memory leaves half a cache behind
+            cache = DynamicCache(config=self._model.config)  # a pass that runs out of memory leaves a partial cache
             self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             self._cache = cache
         self._tokens = shared
         return len(shared)
 
     def cache_of(self, num_rows: int) -> DynamicCache:
-        """A cache that holds them for each row."""
+        """A cache that holds the common prefix for each row."""
         cache = DynamicCache(config=self._model.config)
         length = len(self._tokens or ())
         for index in range(len(self._cache.layers) if length else 0):
@@ -64,7 +64,7 @@ def joined(parts: Sequence[DynamicCache], model: PreTrainedModel) -> DynamicCach
     for index in range(len(parts[0].layers)):
         keys, values = zip(*(_keys_and_values(part, index) for part in parts), strict=True)
         cache.update(_padded(keys, width), _padded(values, width), index)
-        for part in parts:  # layer by layer, for memory may not hold everything twice
+        for part in parts:  # layer by layer, because memory may not hold everything twice
             part.layers[index] = DynamicLayer()
     return cache
 

@@ -1,6 +1,6 @@
-"""transformers' continuous batching: a row that ends makes room for the next prompt at once.
+"""transformers' continuous batching: a finished row makes room for the next prompt at once.
 
-Faster than batches that wait for their longest row where generations are long and memory is plenty: on GPUs. On a CPU
+Batches do not wait for their longest row, which is faster with long generations and enough memory, as on GPUs. On a CPU
 it takes more than twice the plain loop's time (docs/performance.md).
 """
 
@@ -20,10 +20,10 @@ class ContinuousDecoder:
         self._config = config
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it.
+        """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached.
 
         Raises:
-            UserError: The library's scheduler gave an item up; it logs why.
+            UserError: The library's scheduler dropped an item; it logs why.
         """
         written: list[list[int]] = [[] for _ in prompts]
         for limit, rows in of_one_limit(limits):

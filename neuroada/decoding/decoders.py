@@ -1,4 +1,4 @@
-"""Which decoder answers a benchmark: the one that the configuration names, as far as the model allows it."""
+"""Choose the decoder of a benchmark: the configured one, if the model supports it."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,14 +18,14 @@ class Decoder(Protocol):
     """Answers the prompts of one benchmark."""
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached."""
 
 
 def decoders(model: PreTrainedModel, decoding: Decoding) -> list[Decoder]:
-    """One for each benchmark.
+    """One decoder per benchmark.
 
     Raises:
-        UserError: The engine that is asked for is not installed.
+        UserError: The requested engine is not installed.
     """
     match decoding.engine:
         case "continuous":

@@ -1,10 +1,10 @@
-"""What a model is likely to write next, learnt from what it wrote before on the same benchmark."""
+"""Draft the tokens that a model is likely to write next, from its earlier completions on the same benchmark."""
 
 from collections.abc import Iterable, Sequence
 
 LEAST_CHANCE = 0.5
-"""A draft goes on as long as it is, all in all, more likely right than not. A token drafted wrongly costs as much
-computing as one generated, so on a CPU nothing is won by guessing among four answers."""
+"""A draft continues as long as the whole draft is more likely right than wrong. A wrongly drafted token costs as much
+compute as a generated one, so on a CPU guessing among four answers gains nothing."""
 _DEEPEST = 64
 
 
@@ -20,8 +20,8 @@ class Drafts:
     """A tree of the completions so far.
 
     Args:
-        opening: How a completion is expected to begin; one among those that are seen, so that a model that never writes
-            it is soon no longer offered it.
+        opening: How a completion is expected to begin. It counts as one seen completion, so it is soon dropped if the
+            model never writes it.
         end: Token that ends a completion.
     """
 
@@ -31,7 +31,7 @@ class Drafts:
         self.learn(opening)
 
     def learn(self, completion: Iterable[int]) -> None:
-        """Remember what the model wrote, its end token included."""
+        """Add a completion, including its end token."""
         node = self._root
         node.count += 1
         for depth, token in enumerate(completion):

@@ -1,4 +1,4 @@
-"""Prompts of a test loop in, new tokens out: contexts and memory are kept within their limits here."""
+"""From the prompts of a test loop to new tokens, within the limits of context and memory."""
 
 import logging
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def context_length(model: PreTrainedModel) -> int | None:
-    """Most tokens a sequence may have, prompt and completion together; None where the model sets no limit."""
+    """Maximum tokens of a sequence, prompt and completion together; None if the model sets no limit."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return length if isinstance(length, int) else None
 
@@ -23,7 +23,7 @@ class Generator:
     """Generates the completions of a test loop's batches.
 
     Args:
-        model: The backbone, adapted in place; its weights must stay as they are.
+        model: The backbone, adapted in place; its weights must not change.
         decoding: How each benchmark is generated.
     """
 
@@ -35,9 +35,9 @@ class Generator:
         self._decoders = decoders(model, decoding)
 
     def __call__(self, batch: PromptBatch, benchmark: int) -> list[list[int]]:
-        """The new tokens of each prompt, the end token included where there is one.
+        """The new tokens of each prompt, including the end token if there is one.
 
-        A completion stops where the model's context ends; a prompt that fills the context gets none.
+        A completion stops at the end of the model's context; a prompt that fills the context gets none.
         """
         prompts = batch["prompts"]
         config = self._decoding.configs[benchmark]
@@ -70,6 +70,6 @@ class Generator:
                         f"{self._model.device} by itself; lower evaluation.max_new_tokens, or use model.dtype=bfloat16"
                     ) from None
                 self._most_rows = most = -(-min(most, len(prompts)) // 2)
-                torch.cuda.empty_cache()  # does nothing where there is no GPU
-                logger.warning("out of memory: generating at most %d prompts together from here on", most)
+                torch.cuda.empty_cache()  # does nothing without a GPU
+                logger.warning("out of memory: generating at most %d prompts at a time from now on", most)
         return written

@@ -1,4 +1,4 @@
-"""transformers' own generation loop, for any decoding strategy it knows.
+"""transformers' own generation loop, for any decoding strategy it supports.
 
 Shapes: B prompts, T tokens of the longest one, N new tokens.
 """
@@ -21,7 +21,7 @@ class PlainDecoder:
         self._config = config
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached."""
         written: list[list[int]] = [[] for _ in prompts]
         for limit, rows in of_one_limit(limits):
             new = generate(self._model, [prompts[row] for row in rows], with_limit(self._config, limit))
@@ -31,13 +31,13 @@ class PlainDecoder:
 
 
 def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
-    """The new tokens of each prompt of one batch, up to the end token and with it."""
+    """The new tokens of each prompt of one batch, up to and including the end token."""
     pad, end = config.pad_token_id, config.eos_token_id
     assert isinstance(pad, int), "pad_token_id always finds one"
     assert end is None or isinstance(end, int), "a tokenizer has one end token"
     ids_BT, mask_BT = padded_left(prompts, pad)
     shipped = model.generation_config
-    # transformers fills what a configuration leaves open from the checkpoint's own, which may ask for sampling.
+    # transformers fills open settings from the checkpoint's own configuration, which may enable sampling.
     model.generation_config = GenerationConfig()
     try:
         sequences: Any = model.generate(  # type: ignore[operator]  # typed as a module attribute
@@ -65,7 +65,7 @@ def padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, 
 
 
 def of_one_limit(limits: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Each limit and the rows that have it: transformers takes one limit a call."""
+    """Each limit and the rows that have it: transformers takes one limit per call."""
     rows_of: dict[int, list[int]] = defaultdict(list)
     for row, limit in enumerate(limits):
         rows_of[limit].append(row)
@@ -73,12 +73,12 @@ def of_one_limit(limits: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
 
 
 def with_limit(config: GenerationConfig, max_new_tokens: int) -> GenerationConfig:
-    """A copy that ends earlier."""
+    """A copy with this limit."""
     limited = copy.deepcopy(config)
     limited.max_new_tokens = max_new_tokens
     return limited
 
 
 def _up_to(ids: list[int], end: int | None) -> list[int]:
-    """Without the padding that follows the end token, which may be that token again."""
+    """The ids without padding after the end token; the padding may repeat that token."""
     return ids[: ids.index(end) + 1] if end is not None and end in ids else ids

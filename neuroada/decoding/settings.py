@@ -1,4 +1,4 @@
-"""How completions are decoded: the configuration's words made into generation configs, and refused where they clash."""
+"""Turn the configuration of decoding into generation configs, and reject settings that conflict."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.decoding.vllm_engine import library
 
 _KEYWORDS = frozenset(vars(GenerationConfig()))
-# What leaves greedy decoding greedy, whatever its value is.
+# Settings that keep greedy decoding greedy, whatever their value.
 _GREEDY_KEYWORDS = {"do_sample", "num_beams", "use_cache"}
 _GREEDY_ENGINES = {"verified", "vllm"}
 _SET_ELSEWHERE = {
     **dict.fromkeys(("max_new_tokens", "max_length"), "use evaluation.max_new_tokens"),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the tokenizer's is used; leave it out"),
     **dict.fromkeys(("stop_strings", "max_time"), "a completion ends at its end token or its limit; leave it out"),
-    **dict.fromkeys(("num_return_sequences", "return_dict_in_generate"), "one text is scored a prompt; leave it out"),
+    **dict.fromkeys(("num_return_sequences", "return_dict_in_generate"), "one text is scored per prompt; leave it out"),
 }
 
 
@@ -42,10 +42,10 @@ class Decoding:
         benchmarks: Iterable[BenchmarkItems],
         evaluation: EvaluationConfig,
     ) -> "Decoding":
-        """As the configuration wants it.
+        """From the configuration.
 
         Raises:
-            UserError: A keyword is unknown, set elsewhere, refused with its value, or too much for a decoder.
+            UserError: A keyword is unknown, set elsewhere, has an invalid value, or is not supported by the decoder.
         """
         keywords = evaluation.generation
         for key in sorted(keywords.keys() & _SET_ELSEWHERE.keys()):
@@ -68,14 +68,14 @@ def _engine(evaluation: EvaluationConfig) -> str:
         return "verified" if _is_greedy(keywords) else "plain"
     if asked in _GREEDY_ENGINES and not _is_greedy(keywords):
         raise UserError(
-            f"evaluation.decoding={asked}: only plain greedy decoding can be done so; use evaluation=greedy, or "
+            f"evaluation.decoding={asked}: supports only plain greedy decoding; use evaluation=greedy, or "
             "evaluation.decoding=auto"
         )
     if asked == "vllm":
-        library()  # told before the backbone is read
+        library()  # raises before the backbone is read
     if asked == "continuous" and _num_beams(keywords) > 1:
         raise UserError(
-            "evaluation.decoding=continuous: has no beams; use evaluation=greedy, or evaluation.decoding=auto"
+            "evaluation.decoding=continuous: does not support beams; use evaluation=greedy, or evaluation.decoding=auto"
         )
     return asked
 
@@ -100,5 +100,5 @@ def _num_beams(keywords: Mapping[str, Any]) -> int:
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, opening: str) -> list[int]:
-    # Most tokenizers put a space at the end into the token of the word that follows.
+    # Most tokenizers merge a trailing space into the token of the next word.
     return tokenizer.encode(opening.rstrip(), add_special_tokens=False)

@@ -1,10 +1,10 @@
-"""Greedy decoding that checks guesses: one forward pass settles every token that was guessed right.
+"""Greedy decoding with verified drafts: one forward pass accepts every token that was drafted correctly.
 
-A pass reads what a row has so far and a draft of what may follow. Where the draft is what the model would have chosen
-itself, it stands; the first other choice of the model replaces the rest. So the result is that of greedy decoding, in
-fewer passes; with no draft it is greedy decoding. Rows leave the batch as they end.
+A pass reads a row's new tokens and a draft of what may follow. Drafted tokens that the model would have chosen itself
+are accepted; at the first difference the model's own choice replaces the rest. So the result is that of greedy
+decoding in fewer passes; without a draft it is greedy decoding. Rows leave the batch when they end.
 
-Shapes: B rows that go on, S slots of the cache, W tokens read in a pass, K last places of a pass that have logits.
+Shapes: B active rows, S slots of the cache, W tokens read in a pass, K last positions of a pass that have logits.
 """
 
 from collections.abc import Sequence
@@ -20,28 +20,28 @@ from neuroada.decoding.cache import SharedStart, joined
 from neuroada.decoding.drafts import Drafts
 
 CPU_TOKENS_PER_PASS = 1024
-"""Prompts read together: enough to keep the arithmetic units busy; more only adds padding."""
+"""Prompt tokens read together: enough to keep the arithmetic units busy; more only adds padding."""
 GPU_TOKENS_PER_PASS = 16_384
 
 
 @dataclass
 class _Row:
-    """One prompt and what was decided so far."""
+    """One prompt and its new tokens so far."""
 
     limit: int
-    """Most new tokens."""
+    """Maximum number of new tokens."""
     unread: list[int]
-    """Tokens that are decided but not yet in the cache."""
+    """Accepted tokens that are not yet in the cache."""
     num_read: int
-    """Decided tokens in the cache; the position of the next one."""
+    """Accepted tokens in the cache; also the position of the next one."""
     draft: list[int] = field(default_factory=list)
     written: list[int] = field(default_factory=list)
 
     def settle(self, choices: Sequence[int]) -> int:
-        """Take over the model's choices after the last unread token and after each drafted one.
+        """Apply the model's choices after the last unread token and after each drafted one.
 
         Returns:
-            Drafted tokens that were wrong, at the end of what was read.
+            Number of wrong drafted tokens, at the end of what was read.
         """
         num_right = 0
         while num_right < len(self.draft) and self.draft[num_right] == choices[num_right]:
@@ -58,8 +58,8 @@ class VerifiedDecoder:
     Args:
         model: In evaluation mode; ``can_verify`` holds for it.
         end: Token that ends a completion.
-        drafts: Guesses, which learn from what is written; None never guesses.
-        tokens_per_pass: Most tokens of prompts that are read together, padding included; one prompt always is.
+        drafts: Drafts, which learn from what is written; None disables drafting.
+        tokens_per_pass: Maximum prompt tokens read together, including padding; one prompt always fits.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VerifiedDecoder:
         self._start = SharedStart(model)
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached."""
         if not prompts:
             return []
         num_shared = self._start.shared_with(prompts)
@@ -93,7 +93,7 @@ class VerifiedDecoder:
         return [row.written for row in rows]
 
     def _read_prompts(self, rows: Sequence[_Row]) -> "_Batch":
-        """The first pass, over a few rows of like length at a time, for padding costs what tokens cost."""
+        """The first pass, over a few rows of similar length at a time, because padding costs as much as tokens."""
         for row in rows:
             row.draft = self._draft(row)
         lengths = [len(row.unread) + len(row.draft) for row in rows]
@@ -107,7 +107,7 @@ class VerifiedDecoder:
         return _Batch.joined(parts)
 
     def _lasting(self, rows: list[_Row], batch: "_Batch") -> list[_Row]:
-        """The rows that go on; the others leave the batch."""
+        """The rows that are not finished; the others leave the batch."""
         lasting = [index for index, row in enumerate(rows) if not self._has_ended(row)]
         if len(lasting) < len(rows):
             batch.keep(lasting)
@@ -123,7 +123,7 @@ class VerifiedDecoder:
 
 
 class _Batch:
-    """The rows that go on. Slots of padding and of wrong drafts stay in the cache, masked."""
+    """The active rows. Slots of padding and of wrong drafts stay in the cache, masked."""
 
     def __init__(self, model: PreTrainedModel, cache: DynamicCache, mask_BS: Tensor) -> None:
         self._model = model
@@ -132,7 +132,7 @@ class _Batch:
 
     @classmethod
     def joined(cls, parts: Sequence["_Batch"]) -> "_Batch":
-        """One batch of all rows, padded on the left; takes the parts' caches away."""
+        """One batch of all rows, padded on the left; the parts' caches are empty afterwards."""
         if len(parts) == 1:
             return parts[0]
         width = max(part._mask_BS.shape[1] for part in parts)
@@ -141,7 +141,7 @@ class _Batch:
         return cls(model, joined([part._cache for part in parts], model), torch.cat(masks))
 
     def read(self, rows: Sequence[_Row]) -> None:
-        """One forward pass over what each row has not read and its draft."""
+        """One forward pass over each row's unread tokens and its draft."""
         num_kept = 1 + max(len(row.draft) for row in rows)
         choices_BK = self._choices(rows, num_kept).tolist()
         for index, (row, choices) in enumerate(zip(rows, choices_BK, strict=True)):
@@ -150,17 +150,17 @@ class _Batch:
                 self._mask_BS[index, -num_wrong:] = 0
 
     def keep(self, indices: list[int]) -> None:
-        """Only these rows go on."""
+        """Keep only these rows."""
         kept_B = torch.tensor(indices, dtype=torch.int64)
         self._mask_BS = self._mask_BS[kept_B]
         if indices:
             self._cache.batch_select_indices(kept_B.to(self._model.device))
 
     def _choices(self, rows: Sequence[_Row], num_kept: int) -> Tensor:
-        """(B, K) most likely token after each of the last places."""
+        """(B, K) most likely token after each of the last positions."""
         tokens = [row.unread + row.draft for row in rows]
         width = max(map(len, tokens))
-        ids_BW = torch.zeros((len(rows), width), dtype=torch.int64)  # any id does where the mask is 0
+        ids_BW = torch.zeros((len(rows), width), dtype=torch.int64)  # any id works where the mask is 0
         mask_BW = torch.zeros_like(ids_BW)
         positions_BW = torch.zeros_like(ids_BW)
         for index, (row, ids) in enumerate(zip(rows, tokens, strict=True)):

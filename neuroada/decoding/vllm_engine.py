@@ -1,6 +1,6 @@
-"""vLLM on the checkpoint that a model was loaded from; it reads the weights itself, so what is scored must be merged.
+"""vLLM on the checkpoint that a model was loaded from; it reads the weights itself, so adapters must be merged first.
 
-vLLM brings its own torch and transformers and is best installed into an environment of its own.
+vLLM requires its own versions of torch and transformers and is best installed into a separate environment.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
 
 SHARE_OF_FREE_MEMORY = 0.85
-"""Of a GPU, for vLLM's weights and cache; the rest is room for what it does not count."""
+"""Share of free GPU memory for vLLM's weights and cache; the rest is for what it does not count."""
 
 
 def library() -> Any:
     """The vllm package.
 
     Raises:
-        UserError: It is not installed, or not for this environment.
+        UserError: It is not installed, or does not work in this environment.
     """
     try:
         import vllm
     except ImportError as error:
         raise UserError(
-            f"evaluation.decoding=vllm: {error}; install vllm into an environment of its own, or use "
+            f"evaluation.decoding=vllm: {error}; install vllm into a separate environment, or use "
             "evaluation.decoding=auto"
         ) from error
     return vllm
@@ -50,7 +50,7 @@ def start_engine(model: PreTrainedModel) -> Any:
 
 
 def _memory(device: torch.device) -> dict[str, float]:
-    """What is free is the engine's: the backbone that Lightning holds lies on the same GPU."""
+    """The engine gets a share of the free memory: the backbone that Lightning holds is on the same GPU."""
     if device.type != "cuda":
         return {}
     free, total = torch.cuda.mem_get_info(device)
@@ -65,7 +65,7 @@ class VllmDecoder:
         self._end = config.eos_token_id
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
-        """The new tokens of each prompt: at most ``limits`` of them, or up to the end token and with it."""
+        """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached."""
         parameters = library().SamplingParams
         ends = [] if self._end is None else [self._end]
         settings = [

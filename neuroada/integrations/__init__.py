@@ -1,1 +1,1 @@
-"""Other libraries' front ends for adapted models."""
+"""Integrations with other libraries."""

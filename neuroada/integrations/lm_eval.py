@@ -1,8 +1,8 @@
-"""lm-evaluation-harness with adapted models: its own command line, and ``neuroada`` as one more model type.
+"""lm-evaluation-harness with adapted models: its command line with ``neuroada`` as an additional model type.
 
 ``python -m neuroada.integrations.lm_eval run --model neuroada --model_args adapter=<run folder> --tasks <tasks>``; in
-Python, ``register()`` and then ``lm_eval.simple_evaluate(model="neuroada", ...)``. The harness finds no models by entry
-points (0.4.13), so a plain ``lm_eval`` command runs the merged checkpoint of ``job=merge`` instead.
+Python, ``register()`` and then ``lm_eval.simple_evaluate(model="neuroada", ...)``. The harness does not support entry
+points (0.4.13), so the plain ``lm_eval`` command needs the merged checkpoint of ``job=merge`` instead.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ MODEL_TYPE = "neuroada"
 
 
 def register() -> None:
-    """Make the model type known to the harness; safe to call again.
+    """Register the model type with the harness; safe to call again.
 
     Raises:
         UserError: The harness is not installed.

@@ -1,4 +1,4 @@
-"""An adapted model as a model type of lm-evaluation-harness; made known to it by ``neuroada.integrations.lm_eval``."""
+"""An adapted model as a model type of lm-evaluation-harness; ``neuroada.integrations.lm_eval`` registers it."""
 
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from neuroada.runs.adapter_origin import AdapterOrigin
 
 
 class NeuroAdaLM(HFLM):
-    """The harness's Hugging Face model with an adapter in place, so that it is exactly as fast.
+    """The harness's Hugging Face model with an adapter attached in place, at the same speed.
 
     Args:
         adapter: A run folder or adapter folder.
-        pretrained: The base; the one that the adapter names by default.
-        revision: Of the base, likewise.
+        pretrained: The base model; by default the one that the adapter names.
+        revision: Its revision; by default the one that the adapter names.
         dtype: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU).
-        device: Such as ``cuda:0``; a GPU if there is one by default.
-        settings: Further keywords of ``HFLM``, such as ``batch_size``.
+        device: For example ``cuda:0``; by default a GPU if there is one.
+        settings: Other keywords of ``HFLM``, such as ``batch_size``.
 
     Raises:
         UserError, AdapterError: The adapter or its base cannot be read, or do not belong together.

@@ -1,1 +1,1 @@
-"""What a run is on disk: its files, its identity and folder, its record, and how earlier runs are read."""
+"""Runs on disk: their files, identity and folder, their record, and reading earlier runs."""

@@ -1,7 +1,7 @@
-"""What the folder given as ``adapter=`` says of itself: its method, its base, and the task it was trained on.
+"""Read from the folder given as ``adapter=`` its method, its base model, and the task it was trained on.
 
-Such a folder may come from anybody. Only plain values are read from it: nothing in it is instantiated or interpolated,
-and what becomes part of a path is checked first.
+The folder is untrusted. Only plain values are read from it: nothing is instantiated or interpolated, and whatever
+becomes part of a path is checked first.
 """
 
 import json
@@ -26,27 +26,27 @@ _FACTS = {
     "method.selection": "selection",
     "method.selection_seed": "seed",
 }
-"""Key of the configuration -> key of the header that decides it: an adapter is loaded as it was saved."""
+"""Configuration key -> header key that sets it: an adapter is loaded as it was saved."""
 
 
 def adapter_directory(path: Path) -> Path:
     """The adapter folder that ``adapter=`` names: itself, or the one inside a run folder.
 
     Raises:
-        UserError: Neither.
+        UserError: It is neither.
     """
     for candidate in (path / ADAPTER_FOLDER, path):
         if (candidate / HEADER_FILE).is_file():
             return candidate
     raise UserError(
         f"adapter={path}: neither a run folder with {ADAPTER_FOLDER}/ nor a folder with {HEADER_FILE}; "
-        "give one that a finished fine-tune wrote"
+        "give a folder that a finished fine-tune wrote"
     )
 
 
 @dataclass(frozen=True)
 class AdapterOrigin:
-    """An adapter folder and, where it lies in one, the run folder around it.
+    """An adapter folder and, if it is inside one, its run folder.
 
     Attributes:
         directory: The adapter folder.
@@ -58,7 +58,7 @@ class AdapterOrigin:
 
     @classmethod
     def read(cls, path: Path) -> "AdapterOrigin":
-        """Raises UserError where there is no adapter, or its header is damaged."""
+        """Raises UserError if there is no adapter, or its header is damaged."""
         directory = adapter_directory(path)
         file = directory / HEADER_FILE
         try:
@@ -71,7 +71,7 @@ class AdapterOrigin:
 
     @cached_property
     def method(self) -> dict[str, Any]:
-        """The ``method`` section of a run that loads the adapter: its name, label and facts, and no class."""
+        """The ``method`` section of a run that loads the adapter: its name, label and facts, but no class."""
         stored = _mapping(self._config.get("method"))
         name = str(stored.get("name") or self.header.get("method") or self.header["peft_type"].lower())
         label = str(stored.get("label") or self._label_of(name))
@@ -82,12 +82,12 @@ class AdapterOrigin:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """Dotted keys of the configuration whose values the adapter decides."""
+        """Dotted configuration keys that the adapter sets, with their values."""
         return {key: self.header[name] for key, name in _FACTS.items() if self.header.get(name) is not None}
 
     @cached_property
     def sections(self) -> dict[str, dict[str, Any]]:
-        """Groups of a configuration, as far as the adapter or its run knows them."""
+        """Configuration groups, as far as the adapter or its run records them."""
         budget = {"top_k": self.header.get("top_k"), "trainable": None, "percent": None, "match": None}
         if not self._config:
             return {"model": self._base, "budget": budget}
@@ -101,7 +101,7 @@ class AdapterOrigin:
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        """The configuration of the run around the adapter; empty outside a run folder."""
+        """The configuration of the adapter's run; empty outside a run folder."""
         file = self.directory.parent / CONFIG_FILE
         if self.directory.name != ADAPTER_FOLDER or not file.is_file():
             return {}
@@ -115,7 +115,7 @@ class AdapterOrigin:
 
     @cached_property
     def _model(self) -> dict[str, Any]:
-        """The backbone of the run; ``auto`` means the precision that it had on its machine."""
+        """The backbone of the run; ``auto`` becomes the precision that the run used."""
         model = _fields_of(ModelConfig, self._config.get("model"))
         content = _mapping((read_outcome(self.directory.parent) or {}).get("content"))
         if model.get("dtype") == "auto" and content.get("dtype") is not None:
@@ -133,7 +133,7 @@ def read_plain_config(folder: Path) -> dict[str, Any]:
     """The ``config.yaml`` of a run folder as plain values; interpolations in it are left as text.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: The file is missing or damaged.
     """
     file = folder / CONFIG_FILE
     if not file.is_file():
@@ -154,7 +154,7 @@ def short_name(name_or_path: str) -> str:
 
 
 def _fields_of(schema: type, section: Any) -> dict[str, Any]:
-    """The keys of a section that the schema knows; what a newer version added is left out."""
+    """The keys of a section that the schema knows; keys added by newer versions are dropped."""
     known = {field.name for field in fields(schema)}
     return {key: value for key, value in _mapping(section).items() if key in known}
 
@@ -164,10 +164,10 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _plain(values: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The same values; raises UserError where one would be interpolated (a run writes resolved values)."""
+    """The same values; raises UserError if one contains an interpolation (a run writes resolved values)."""
     for text in _texts(values):
         if "${" in text:
-            raise UserError(f"{file} holds the interpolation {text!r}; give a folder whose values are resolved")
+            raise UserError(f"{file} contains the interpolation {text!r}; give a folder with resolved values")
     return values
 
 

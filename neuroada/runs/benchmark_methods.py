@@ -1,4 +1,4 @@
-"""``benchmark.methods``: names of ``conf/method`` files, made into the sections that those files compose to."""
+"""``benchmark.methods``: compose the ``method`` sections that its entries name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def method_sections(entries: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _section(entry: Any) -> dict[str, Any]:
     if isinstance(entry, Mapping) and "_target_" in entry:
-        return dict(entry)  # composed before, as in a stored configuration
+        return dict(entry)  # composed already, as in a stored configuration
     name, settings = _name_and_settings(entry)
     known = GlobalHydra.instance().config_loader().get_group_options("method", ObjectType.CONFIG)
     if name not in known:
@@ -51,4 +51,4 @@ def _name_and_settings(entry: Any) -> tuple[str, Mapping[str, Any]]:
         [(name, settings)] = entry.items()
         if isinstance(settings, Mapping):
             return str(name), settings
-    raise UserError(f"benchmark.methods: {entry}: give a method's name, or {{lora: {{settings.r: 8}}}}")
+    raise UserError(f"benchmark.methods: {entry}: give the name of a method, or {{lora: {{settings.r: 8}}}}")

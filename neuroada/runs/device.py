@@ -4,7 +4,7 @@ import torch
 
 
 def run_device(accelerator: str) -> str:
-    """``cpu``, or the name of the first GPU; an accelerator that this machine lacks is called as in the configuration.
+    """``cpu``, or the name of the first GPU; for an accelerator that this machine lacks, its configured name.
 
     Args:
         accelerator: ``trainer.accelerator``; ``auto`` is the GPU if there is one.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the names of its files, and how one is written and read again."""
+"""The files of a run: their names, and how they are written and read."""
 
 import json
 import os
@@ -10,18 +10,18 @@ ADAPTER_FOLDER = "adapter"
 CHECKPOINTS_FOLDER = "checkpoints"
 PREDICTIONS_FOLDER = "predictions"
 CHOSEN_FILE = "chosen.json"
-"""What the run chose where its configuration leaves it open."""
+"""Values that the run chose for settings left open."""
 METRICS_FILE = "metrics.json"
 RESULT_FILE = "result.json"
 """Written last: a run folder that holds it is finished."""
 FAILURE_FILE = "failed.json"
-"""What a sweep writes about a job that failed or was rejected."""
+"""Written by a sweep for a job that failed or was rejected."""
 LOG_FILE = "job.log"
-"""The output of a sweep's job that had a process of its own."""
+"""The output of a sweep's job that ran in its own process."""
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Whole or not at all: a killed run leaves no half file behind. Folders on the way are made."""
+    """Write a file atomically: a killed run leaves no partial file. Parent folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
@@ -29,7 +29,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
-    """The ``result.json`` of a run folder, None if it holds no whole one."""
+    """The ``result.json`` of a run folder; None if it is missing or damaged."""
     try:
         result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

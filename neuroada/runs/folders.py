@@ -1,4 +1,4 @@
-"""What Hydra must know before it composes: the schema, and the resolvers that name run folders."""
+"""What Hydra needs before it composes: the schema, and the resolvers that name run folders."""
 
 import copy
 
@@ -13,7 +13,7 @@ from neuroada.runs.settling import settle
 
 OUTPUTS = "outputs"
 REJECTED = "rejected"
-"""Names the folder of a run that cannot start; Hydra makes it, and it is removed with the refusal."""
+"""Folder of a run that cannot start; Hydra makes it, and it is removed when the run is rejected."""
 
 
 def register() -> None:
@@ -25,10 +25,10 @@ def register() -> None:
 
 
 def _budget_label(letter: str, setting: str | None = None, *, _root_: DictConfig, _parent_: DictConfig) -> str:
-    """A method's size for its label: what the budget asks for, else ``letter`` and the setting that decides it.
+    """A method's size for its label: the budget if one is set, else ``letter`` and the setting for the size.
 
     Args:
-        letter: Of the size, such as ``k`` or ``r``.
+        letter: Symbol of the size, such as ``k`` or ``r``.
         setting: Key of the size below the method; None for a method whose size is ``budget.top_k`` itself.
     """
     budget = _root_.budget
@@ -44,15 +44,15 @@ def _budget_label(letter: str, setting: str | None = None, *, _root_: DictConfig
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """The composed configuration without Hydra's own node, as a run gets it."""
+    """The composed configuration without Hydra's own node."""
     own = copy.deepcopy(config)
     with read_write(own), open_dict(own):
         own.pop("hydra", None)
     return own
 
 
-# Hydra resolves both before the run's own check. Whatever is wrong is reported there, in better words, so here every
-# failure becomes a folder name.
+# Hydra resolves both before the configuration is checked. The check reports mistakes better, so here every failure
+# becomes a folder name.
 
 
 def _run_folder(*, _root_: DictConfig) -> str:

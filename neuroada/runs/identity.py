@@ -1,7 +1,7 @@
-"""Which values of a configuration decide the outcome of a run, and the run folder they name.
+"""Which configuration values determine the outcome of a run, and the run folder named after them.
 
-Each job declares both in ``conf/job``: ``depends_on`` and ``but_not_on`` list what counts and what does not, ``folder``
-says how runs are named.
+Each job declares both in ``conf/job``: ``depends_on`` and ``but_not_on`` list what counts and what does not, and
+``folder`` says how runs are named.
 """
 
 import hashlib
@@ -18,15 +18,15 @@ _SEED = "{seed}"
 
 
 def identity(values: Mapping[str, Any], job: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What decides the outcome, for one seed or another: dotted path -> value; a null counts as absent.
+    """The values that determine the outcome, except the seed: dotted path -> value; null counts as absent.
 
     Args:
         values: A resolved configuration.
-        job: The ``job`` section that declares what counts; the configuration's own by default. To compare two
-            configurations, use one declaration for both.
+        job: The ``job`` section that declares what counts; by default that of ``values``. To compare two
+            configurations, use the same section for both.
 
     Raises:
-        KeyError: The section declares nothing, as those that earlier versions stored.
+        KeyError: The section declares nothing, like those stored by earlier versions.
     """
     declared = values["job"] if job is None else job
     depends_on, but_not_on = set(declared["depends_on"]), set(declared["but_not_on"])
@@ -37,12 +37,12 @@ def identity(values: Mapping[str, Any], job: Mapping[str, Any] | None = None) ->
 
 
 def run_folder(values: Mapping[str, Any]) -> str:
-    """``<job>/`` and what the job's ``folder`` makes of a resolved configuration.
+    """``<job>/`` followed by the job's ``folder`` pattern, filled from a resolved configuration.
 
-    It is ``.`` for several adapters, each of which has a run folder of its own.
+    It is ``.`` for several adapters, each of which has its own run folder.
 
     Raises:
-        UserError: A value cannot be the name of a folder.
+        UserError: A value cannot be used as a folder name.
     """
     if isinstance(values.get("adapter"), list):
         return "."
@@ -56,9 +56,9 @@ def run_folder(values: Mapping[str, Any]) -> str:
 
 
 def differences(stored: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
-    """What makes a stored configuration another run than the present one, as ``changed_keys`` puts it.
+    """The differences that make a stored configuration a different run, in the format of ``changed_keys``.
 
-    What counts is what the present one's job declares. The seed counts where run folders have its name.
+    The job of the present configuration declares what counts. The seed counts if run folders contain it.
     """
     job = present["job"]
     before, now = identity(stored, job), identity(present, job)
@@ -88,7 +88,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _counts(path: str, depends_on: set[str], but_not_on: set[str]) -> bool:
-    """Whether the most specific of the declared paths that hold this one is in ``depends_on``."""
+    """Whether the most specific declared path that contains this one is in ``depends_on``."""
     while path:
         if path in but_not_on:
             return False

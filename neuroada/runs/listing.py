@@ -1,4 +1,4 @@
-"""The runs below a folder: finished, unfinished and failed ones, each with what its files say."""
+"""List the runs below a folder: finished, unfinished and failed ones, with what their files record."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from neuroada.runs.files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, R
 from neuroada.runs.record import read_result
 
 BASE = "base"
-"""What a run that trained nothing is called."""
+"""Name of a run that trained nothing."""
 
 
 class Status(Enum):
-    """How far a run came."""
+    """Whether a run is finished, unfinished or failed."""
 
     FINISHED = "finished"
     UNFINISHED = "unfinished"
@@ -33,9 +33,9 @@ class Run:
     """One run folder.
 
     Attributes:
-        folder: Where it lies.
-        name: The same below the folder that was searched.
-        config: Its resolved configuration; empty where none was stored.
+        folder: Its path.
+        name: Its path relative to the folder that was searched.
+        config: Its resolved configuration; empty if none was stored.
         result: Its ``result.json``; empty unless it is finished.
         error: Why it is not finished.
     """
@@ -53,11 +53,11 @@ class Run:
         return cls(folder, name, Status.FINISHED, result.get("config", {}), result)
 
     def setting(self, key: str) -> Any:
-        """The value of a dotted key of the configuration; None where it has none."""
+        """The value of a dotted key of the configuration; None if absent."""
         return _at(self.config, key)
 
     def outcome(self, key: str) -> Any:
-        """The value of a dotted key of the result; None where it has none."""
+        """The value of a dotted key of the result; None if absent."""
         return _at(self.result, key)
 
     @property
@@ -79,14 +79,14 @@ class Run:
 
     @property
     def method(self) -> str:
-        """Name of the method; ``base`` of a run that trained nothing."""
+        """Name of the method; ``base`` for a run that trained nothing."""
         if self.is_base:
             return BASE
         return str(self.outcome("method.name") or self.setting("method.name") or "unknown method")
 
     @property
     def label(self) -> str:
-        """The method with its size, as recorded: ``lora-r8``. Of a result without a label, the method and its k."""
+        """The method with its size, as recorded: ``lora-r8``. For a result without a label, the method and its k."""
         if self.is_base:
             return BASE
         recorded = self.outcome("method.label")
@@ -96,7 +96,7 @@ class Run:
 
     @property
     def top_k(self) -> int | None:
-        """Trained inputs per neuron; None for a method that has no such number, and for a run that trained nothing."""
+        """Trained inputs per neuron; None if the method has no such number or the run trained nothing."""
         if self.is_base:
             return None
         recorded = self.outcome("budget") or {}
@@ -104,13 +104,13 @@ class Run:
         return top_k if isinstance(top_k, int) else None
 
     def _configured_top_k(self) -> Any:
-        """What earlier versions did not record; their configuration had a k even where PEFT's adapter had none."""
+        """For results of earlier versions, which did not record k; some of their PEFT runs had a meaningless k."""
         has_k = self.outcome("budget.trainable") and self.setting("method.peft_type") is None
         return self.setting("budget.top_k") if has_k else None
 
     @property
     def learning_rate(self) -> float | None:
-        """What it trained with; None of a run that only scores, whose configuration has one that nothing uses."""
+        """The learning rate of training; None for a run that only scores, which does not use the configured one."""
         rate = self.setting("optimizer.lr")
         trains = not self.is_base and self.job == "finetune"
         return float(rate) if trains and isinstance(rate, int | float) else None
@@ -123,10 +123,10 @@ class Run:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """What can be averaged over seeds, as far as it was recorded.
+        """Recorded numbers that can be averaged over seeds.
 
-        Accuracies are in percent; ``step ms`` is the mean of an optimizer step; ``forgetting`` is how much the loss on
-        general text rose, in nats per token.
+        Accuracies are in percent; ``step ms`` is the mean time of an optimizer step; ``forgetting`` is the rise of the
+        loss on general text, in nats per token.
         """
         found = {
             **{name: _percent(score.get("protocol")) for name, score in self.scores.items()},
@@ -145,7 +145,7 @@ class Run:
 
     @property
     def _strict_macro(self) -> float | None:
-        """As recorded; results of earlier versions have it only by benchmark."""
+        """As recorded; results of earlier versions have it only per benchmark."""
         recorded: float | None = self.outcome("metrics.strict_macro")
         strict = [score["strict"] for score in self.scores.values() if "strict" in score]
         return recorded if recorded is not None or not strict else sum(strict) / len(strict)
@@ -157,7 +157,7 @@ class Run:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Folders below ``root`` that hold a run, in order; what loggers write inside a run is not searched."""
+    """Run folders below ``root``, in order; loggers' folders inside a run are not searched."""
     for directory, subdirectories, files in os.walk(root):
         subdirectories.sort(key=_numbers_by_size)
         if not {CONFIG_FILE, RESULT_FILE, FAILURE_FILE}.isdisjoint(files):
@@ -171,7 +171,7 @@ def _numbers_by_size(name: str) -> list[str | int]:
 
 
 def read_runs(root: Path) -> list[Run]:
-    """All runs below a folder, in the order of their folders; one with a damaged result has failed."""
+    """All runs below a folder, in the order of their folders; a run with a damaged result counts as failed."""
     return [_read_run(folder, str(folder.relative_to(root))) for folder in run_folders(root)]
 
 
@@ -187,7 +187,7 @@ def _read_run(folder: Path, name: str) -> Run:
         failure = _read_failure(folder / FAILURE_FILE)
         status = Status.REJECTED if failure.get("state") == Status.REJECTED.value else Status.FAILED
         overrides = " ".join(map(str, failure.get("overrides", [])))
-        # A rejected run shares its folder with no other, so only its overrides tell which it is.
+        # The folder of a rejected run does not identify it, only its overrides do.
         what = f"{overrides}: " if status is Status.REJECTED and overrides else ""
         return Run(folder, name, status, config, error=f"{what}{failure.get('message', 'no message')}")
     return Run(folder, name, Status.UNFINISHED, config, error=_how_far(folder))
@@ -195,12 +195,12 @@ def _read_run(folder: Path, name: str) -> Run:
 
 def _how_far(folder: Path) -> str:
     checkpoints = sorted((folder / CHECKPOINTS_FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-    came = f"last checkpoint {checkpoints[-1].name}" if checkpoints else "no checkpoint yet"
-    return f"running, or stopped; {came}; the same command continues it"
+    reached = f"last checkpoint {checkpoints[-1].name}" if checkpoints else "no checkpoint yet"
+    return f"running, or stopped; {reached}; the same command continues it"
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
-    """A stored configuration; nothing where it is missing or damaged: the run is listed all the same."""
+    """A stored configuration; empty if it is missing or damaged, so that the run is still listed."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

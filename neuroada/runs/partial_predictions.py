@@ -1,7 +1,7 @@
-"""Predictions as they come, so that a run that is stopped goes on where it was.
+"""Predictions written while a run generates, so that an interrupted run can resume.
 
-``<benchmark>.rank<r>.partial.jsonl`` holds what rank r has generated so far. Its first line says of which run: that of
-another model, adapter, prompt or decoding is refused. Each further line is a prediction.
+``<benchmark>.rank<r>.partial.jsonl`` holds what rank r has generated so far. Its first line identifies the run: a file
+from another model, adapter, prompt or decoding is rejected. Each further line is a prediction.
 """
 
 import json
@@ -19,9 +19,9 @@ class PartialPredictions:
     """The partial files of one benchmark.
 
     Args:
-        folder: Holds those of all ranks.
+        folder: The folder with the files of all ranks.
         benchmark: Its name.
-        run: What the predictions depend on, as JSON can hold it.
+        run: What the predictions depend on, as JSON values.
         rank: The rank that appends.
     """
 
@@ -33,15 +33,15 @@ class PartialPredictions:
         self._is_begun = False
 
     def read(self) -> list[Prediction]:
-        """What all ranks have left behind; a last line that was cut off by the end of its process does not count.
+        """The stored predictions of all ranks; an incomplete last line of a killed process is ignored.
 
         Raises:
-            UserError: A file is of another run, or damaged.
+            UserError: A file belongs to another run, or is damaged.
         """
         return [row for path in self._paths() for row in self._rows(path)]
 
     def append(self, predictions: Iterable[Prediction]) -> None:
-        """Write predictions of this rank; they are in the file when this returns."""
+        """Write predictions of this rank; they are flushed to the file when this returns."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
         if not self._is_begun:
             text = self._beginning() + text
@@ -50,7 +50,7 @@ class PartialPredictions:
             file.write(text)
 
     def remove(self) -> None:
-        """Those of all ranks."""
+        """Delete the files of all ranks."""
         for path in self._paths():
             path.unlink(missing_ok=True)
 
@@ -58,20 +58,20 @@ class PartialPredictions:
         return sorted(self._folder.glob(f"{self._benchmark}.rank*.partial.jsonl"))
 
     def _beginning(self) -> str:
-        """The first line if the file lacks it; takes away what is left of a line that was cut off."""
+        """The first line if the file lacks it; removes an incomplete last line."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = _whole_lines(self._path)
         write_whole(self._path, whole)
         return "" if whole else json.dumps({"run": self._run}) + "\n"
 
     def _rows(self, path: Path) -> Iterator[Prediction]:
-        # Not splitlines(): a generation may hold other line separators, which JSON leaves as they are.
+        # Not splitlines(): a generation may contain other line separators, which JSON does not escape.
         lines = _whole_lines(path).split("\n")[:-1]
         try:
             values = [json.loads(line) for line in lines]
             stored = values[0]["run"] if values else self._run
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}); delete it, and its items are generated again") from error
+            raise UserError(f"{path} is damaged ({error}); delete it to generate its items again") from error
         other = changed_keys(stored, self._run)
         if other:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Stored predictions of a finished run: read whole and checked, a file is taken as it is or refused."""
+"""Stored predictions of a finished run: a file is read and checked in full, and rejected if any row is wrong."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "strict_correct": bool,
     "missing_trigger": bool,
 }
-# Fields that files of earlier versions lack, and what their rows were.
+# Fields that files of earlier versions lack, and their values there.
 _LATER: dict[str, Any] = {"strict_extracted": None, "too_long": False}
 
 
 def predictions_path(folder: Path, benchmark: str) -> Path:
-    """Where a run keeps the predictions of a benchmark."""
+    """The file with a run's predictions for a benchmark."""
     return folder / PREDICTIONS_FOLDER / f"{benchmark}.jsonl"
 
 
@@ -31,7 +31,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     """Every row of the file.
 
     Raises:
-        UserError: There is no such file or no row in it, or a row is damaged, lacks a field or repeats an index.
+        UserError: The file is missing or empty, or a row is damaged, lacks a field or repeats an index.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         raise UserError(f"{path} is missing; score the run again") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}); score the run again") from error
-    # Not splitlines(): a generation may hold other line separators, which JSON leaves as they are.
+    # Not splitlines(): a generation may contain other line separators, which JSON does not escape.
     lines = text.removesuffix("\n").split("\n") if text else []
     rows = [_row(path, number, line) for number, line in enumerate(lines, start=1)]
     if not rows:
@@ -58,17 +58,15 @@ def _row(path: Path, number: int, line: str) -> Prediction:
     except ValueError as error:
         refuse_row(path, number, f"is damaged ({error})")
     if not isinstance(row, dict):
-        refuse_row(path, number, "is no JSON object")
+        refuse_row(path, number, "is not a JSON object")
     for field, types in _TYPES.items():
         if field not in row:
             refuse_row(path, number, f"lacks the field '{field}'")
         if not isinstance(row[field], types):
-            refuse_row(
-                path, number, f"field '{field}' is {json.dumps(row[field])[:40]}, another type than a run writes"
-            )
+            refuse_row(path, number, f"field '{field}' is {json.dumps(row[field])[:40]}, which has the wrong type")
     return cast(Prediction, {**_LATER, **row})
 
 
 def refuse_row(path: Path, number: int, problem: str) -> NoReturn:
     """Raise the UserError for a row, counted from 1."""
-    raise UserError(f"{path}: row {number}: {problem}; mend it, or score the run again")
+    raise UserError(f"{path}: row {number}: {problem}; fix it, or score the run again")

@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them."""
+"""End a process when its parent ends."""
 
 import ctypes
 import signal
@@ -9,9 +9,9 @@ _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent is gone, however that ended; elsewhere than on Linux nothing.
+    """Have the kernel kill this process when its parent ends, for whatever reason; does nothing except on Linux.
 
-    A rank or a job left behind would go on writing into a run folder that the next start of the run takes.
+    An orphaned rank or job would keep writing into a run folder that the next start of the run uses.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

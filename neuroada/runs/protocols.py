@@ -1,4 +1,4 @@
-"""The protocols of a run: those that come with the package, and a user's own."""
+"""The protocols of a run: those of the package, and the user's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from neuroada.tasks.protocols import PROTOCOLS
 
 
 def protocols_of(data: DataConfig) -> Mapping[str, Protocol]:
-    """Every protocol that a data set of the run may name; those of ``data.protocols`` are made here.
+    """Every protocol that a data set of the run may name; those of ``data.protocols`` are created here.
 
     Raises:
-        UserError: One of them cannot be made, or is not a protocol of that name.
+        UserError: One of them cannot be created, or is not a protocol of that name.
     """
     return {**PROTOCOLS, **{name: _made(name, node) for name, node in data.protocols.items()}}
 
@@ -29,11 +29,11 @@ def _made(name: str, node: Mapping[str, Any]) -> Protocol:
     except HydraException as error:
         raise UserError(f"{key}: {first_line(error.__cause__ or error)}") from error  # type: ignore[arg-type]
     if not isinstance(protocol, Protocol):
-        raise UserError(f"{key}: {node['_target_']} makes no protocol; derive it from {Protocol.__module__}.Protocol")
+        raise UserError(f"{key}: {node['_target_']} is not a protocol; derive it from {Protocol.__module__}.Protocol")
     if getattr(protocol, "name", None) != name:
         own_name = getattr(protocol, "name", "nothing")
-        raise UserError(f"{key}: the protocol calls itself {own_name}; give both the same name")
+        raise UserError(f"{key}: the protocol's own name is {own_name}; give both the same name")
     max_new_tokens = getattr(protocol, "max_new_tokens", None)
     if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise UserError(f"{key}: its max_new_tokens is {max_new_tokens}; make it a whole number of at least 1")
+        raise UserError(f"{key}: its max_new_tokens is {max_new_tokens}; it must be a whole number of at least 1")
     return protocol

@@ -1,7 +1,7 @@
-"""What a run folder holds of its run: ``config.yaml`` from the start, ``result.json`` when all is done.
+"""The record of a run in its folder: ``config.yaml`` from the start, ``result.json`` at the end.
 
-``result.json`` is written last, so that its presence means a finished run; it counts only if its configuration and
-content hashes are those of the run at hand.
+``result.json`` is written last, so its presence means that the run is finished. It counts only if its configuration
+and content hashes match the current run.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from neuroada.runs.identity import changed_keys, differences
 logger = logging.getLogger(__name__)
 
 _NUM_SHOWN = 4
-"""Differences named of the run that a folder holds: another job differs in nearly every key."""
+"""Maximum number of differences shown in an error: another job differs in nearly every key."""
 _PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
 
 
@@ -45,7 +45,7 @@ class RunRecord:
     Args:
         folder: The run folder.
         run: Its configuration.
-        content: Hashes of what it reads: data, base, and an adapter if it is given one.
+        content: Hashes of what it reads: data, base model, and the adapter if there is one.
     """
 
     def __init__(self, folder: Path, run: RunConfig, content: dict[str, Any]) -> None:
@@ -55,10 +55,10 @@ class RunRecord:
         self._starts_over = run.resume == "never"
 
     def finished(self) -> dict[str, Any] | None:
-        """The result of this very run if the folder holds it whole, else None.
+        """The result of this run if the folder contains it, else None.
 
         Raises:
-            UserError: The folder holds another run: one of another configuration, or of other data.
+            UserError: The folder contains another run, with another configuration or other data.
         """
         if self._starts_over:
             return None
@@ -70,17 +70,17 @@ class RunRecord:
         other = changed_keys(result.get("content", {}), self.content)
         if other:
             raise UserError(
-                f"{self.folder} holds a run on other content ({other[0]}); "
+                f"{self.folder} contains a run on other data or another base model ({other[0]}); "
                 "use resume=never to replace it, or another hydra.run.dir"
             )
-        logger.info("finished on %s, not done again: %s", result["finished_at"], self.folder)
+        logger.info("finished on %s, not repeated: %s", result["finished_at"], self.folder)
         return result
 
     def begin(self, chosen: dict[str, Any] | None = None) -> Path | None:
-        """Take the folder for this run; returns the checkpoint to continue from, if there is one.
+        """Claim the folder for this run; returns the checkpoint to continue from, if there is one.
 
         Args:
-            chosen: What the configuration left open, which a later start of the run must not choose anew.
+            chosen: Values chosen for open settings, which a resumed run must reuse.
         """
         checkpoint = None if self._starts_over else self._last_checkpoint()
         self._claim()
@@ -92,7 +92,7 @@ class RunRecord:
 
     @rank_zero_only
     def finish(self, outcome: dict[str, Any]) -> None:
-        """Write ``result.json``: what happened, beside the configuration, versions and content hashes."""
+        """Write ``result.json``: the outcome, with the configuration, versions and content hashes."""
         result = {
             "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "config": self._values,
@@ -113,7 +113,7 @@ class RunRecord:
             num_more = len(changes) - _NUM_SHOWN
             shown = [*changes[:_NUM_SHOWN], *([f"and {num_more} more"] if num_more > 0 else [])]
             raise UserError(
-                f"{self.folder} holds another run ({'; '.join(shown)}); "
+                f"{self.folder} contains another run ({'; '.join(shown)}); "
                 "use resume=never to replace it, or another hydra.run.dir"
             )
 
@@ -137,7 +137,7 @@ class RunRecord:
 
 
 def read_chosen(folder: Path) -> dict[str, Any]:
-    """What an earlier start of a run chose where its configuration leaves it open; empty where there was none.
+    """Values that an earlier start of the run chose for open settings; empty if there was none.
 
     Raises:
         UserError: The file is damaged.
@@ -150,11 +150,11 @@ def read_result(folder: Path) -> dict[str, Any]:
     """The ``result.json`` of a finished run.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: The file is missing or damaged.
     """
     path = folder / RESULT_FILE
     if not path.is_file():
-        raise UserError(f"{path} is missing; {folder} holds no finished run")
+        raise UserError(f"{path} is missing; {folder} contains no finished run")
     return _read_json(path)
 
 

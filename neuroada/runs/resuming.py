@@ -1,4 +1,4 @@
-"""``resume=<run folder>``: a run that goes on with the configuration it was started with."""
+"""``resume=<run folder>``: continue a run with the configuration it was started with."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ _ABSENT = object()
 
 
 def resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConfig:
-    """The stored configuration of the run to continue; what is typed must not change it.
+    """The stored configuration of the run to continue; command-line overrides must not change it.
 
     Raises:
-        UserError: The folder holds no run, or another one than is typed.
+        UserError: The folder contains no run, or the overrides describe another run.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
@@ -32,11 +32,11 @@ def resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConf
     before, now = (_values_of(keys, config) for config in (stored, settled))
     if {*before, *now} == set(keys):
         changes = changed_keys(before, now)
-    else:  # an experiment, or another choice that spreads over groups: compare all that counts
+    else:  # an experiment, or another choice that sets several groups: compare everything that counts
         changes = differences(resolved(stored), resolved(settled))
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
-    stored.resume = "auto"  # a run that once started over is continued now
+    stored.resume = "auto"  # even if the run was started with resume=never
     return stored
 
 
@@ -44,7 +44,7 @@ def read_config(folder: Path) -> DictConfig:
     """The resolved configuration stored in a run folder.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: The file is missing or damaged.
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
@@ -59,7 +59,7 @@ def read_config(folder: Path) -> DictConfig:
 
 
 def value_at(config: DictConfig, key: str) -> Any:
-    """The plain value of a dotted key; ``absent`` tells that there is none."""
+    """The plain value of a dotted key; check it with ``is_absent``."""
     value = OmegaConf.select(config, key, default=_ABSENT)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 

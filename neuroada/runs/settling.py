@@ -1,7 +1,7 @@
-"""The configuration of a run as it is meant: what Hydra composed, with what earlier runs and adapters bring in.
+"""Settle the configuration of a run: combine what Hydra composed with values from earlier runs and adapters.
 
-What was typed on the command line wins over an adapter's own values, and may not change those of a resumed run.
-``adapter=[<folder>,<folder>]`` stands for a run for each.
+Command-line overrides take precedence over an adapter's values, and must not change those of a resumed run.
+``adapter=[<folder>,<folder>]`` makes one run per adapter.
 """
 
 import copy
@@ -21,19 +21,19 @@ from neuroada.runs.identity import changed_keys, run_folder
 from neuroada.runs.resuming import RESUME_MODES, is_absent, resumed, value_at
 
 _BASE = {"name": "none", "label": "none"}
-"""The method of a run that scores the base; it has no class, for nothing trains."""
+"""The method of a run that scores the base model; it has no class, because nothing trains."""
 _DECIDED_BY_THE_ADAPTER = ("method", "budget")
 
 
 def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration with what ``resume`` and ``adapter`` bring in.
+    """The configuration after applying ``resume`` and ``adapter``.
 
     Args:
         config: As composed, without the ``hydra`` node.
-        overrides: What was typed, as in ``HydraConfig.overrides.task``.
+        overrides: Command-line overrides, as in ``HydraConfig.overrides.task``.
 
     Raises:
-        UserError: A folder is not what it is said to be, or a resumed run would be changed.
+        UserError: A folder is not a run or adapter, or a resumed run would be changed.
     """
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     # Plain nodes from here on: Hydra has checked the types, and a stored section may now replace a composed one.
@@ -54,11 +54,11 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
 
 def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
-    """A run and its folder; of several adapters one for each, as it would be with that adapter alone.
+    """A run and its folder; for several adapters one run each, the same as with that adapter alone.
 
     Args:
         run: A settled and checked run.
-        folder: Its folder, below which those of several adapters lie.
+        folder: Its folder, which contains the folders of several adapters.
     """
     if not isinstance(run.adapter, list):
         return [(run, folder)]
@@ -75,7 +75,7 @@ def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
 
 
 def _settle_model(settled: DictConfig, typed: list[str]) -> None:
-    """Of a backbone that is given by its path alone, neither name nor layers of the default model are right."""
+    """Reset name and layers of a backbone that is given by its path alone: those of the default model are wrong."""
     if "model.name_or_path" not in typed:
         return
     if "model.name" not in typed:
@@ -86,7 +86,7 @@ def _settle_model(settled: DictConfig, typed: list[str]) -> None:
 
 
 def _settle_budget(settled: DictConfig, typed: Sequence[str]) -> None:
-    """A typed number or share of parameters replaces the ``top_k`` of the group, which nobody asked for."""
+    """A number or share of parameters given on the command line replaces the group's default ``top_k``."""
     if {"budget.trainable", "budget.percent"} & set(typed) and "budget.top_k" not in typed:
         settled.budget.top_k = None
 
@@ -101,7 +101,7 @@ def _score_base(settled: DictConfig, typed: Sequence[str]) -> None:
 
 
 def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str]) -> DictConfig:
-    """The configuration that the runs of all the adapters share; what each has of its own is in ``runs_of``."""
+    """The configuration that the runs of all adapters share; ``runs_of`` adds what differs."""
     if settled.job.name != "evaluate":
         raise UserError(f"adapter=[{','.join(paths)}]: job={settled.job.name} takes one adapter; give one at a time")
     if not paths:
@@ -113,7 +113,7 @@ def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str])
         differences = changed_keys(_shared(configs[0]), _shared(configs[-1]))
         if differences:
             raise UserError(
-                f"adapter={paths[0]} and {path} cannot be scored on one loaded model ({differences[0]}); give that key "
+                f"adapter={paths[0]} and {path} cannot be scored on one loaded model ({differences[0]}); set that key "
                 "for both, or score them one at a time"
             )
     configs[0].adapter = list(dict.fromkeys(paths))
@@ -121,7 +121,7 @@ def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str])
 
 
 def _shared(config: DictConfig) -> dict[str, Any]:
-    """What runs on one loaded model have in common: all but the method, its size and the layers it adapts."""
+    """What runs on one loaded model must share: everything except the method, its size and the layers it adapts."""
     values = resolved(config)
     values["model"] = {key: value for key, value in values["model"].items() if key != "target_modules"}
     return {
@@ -136,7 +136,7 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
     wanted = copy.deepcopy(settled)
     for group, section in origin.sections.items():
         if group not in typed and "experiment" not in typed:
-            # An adapter alone does not know all of a backbone's settings.
+            # An adapter alone does not record all settings of a backbone.
             settled[group] = OmegaConf.merge(settled[group], section)
     for key in typed:
         if "." in key and not is_absent(value_at(wanted, key)):
@@ -144,12 +144,12 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
     settled.method = origin.method
     for key, stored in origin.facts.items():
         OmegaConf.update(settled, key, stored)
-    # Without a slash at its end, which would name another run folder.
+    # Without a trailing slash, which would give another run folder.
     settled.adapter = str(Path(str(settled.adapter))) if not OmegaConf.is_list(settled.adapter) else None
 
 
 def _refuse_other_wishes(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
-    """An adapter is loaded as it was saved: another method, size or layer than its own is refused."""
+    """An adapter is loaded as it was saved: another method, size or layer is rejected."""
     if "method" in typed and settled.method.name != origin.method["name"]:
         raise UserError(
             f"method={settled.method.name}: the adapter in {origin.directory} was trained with "

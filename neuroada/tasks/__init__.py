@@ -1,1 +1,1 @@
-"""What is trained and tested on: data sets, prompts, answers, batches and the Lightning data module."""
+"""Protocols: prompts, completions, reading answers, and scoring."""

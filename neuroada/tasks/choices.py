@@ -1,4 +1,4 @@
-"""Which of the letters A to E a text settles on, read carefully: the strict parser of multiple-choice answers."""
+"""The strict parser of multiple-choice answers: which of the letters A to E a text gives as its answer."""
 
 import re
 
@@ -14,20 +14,20 @@ _ALONE = re.compile(r"[\s(\[*\"'.]*(?P<letter>[A-E])[\s)\]*\"'.:]*")
 # and "D =" is a variable.
 _BARE = re.compile(r"(?<![\w'’(.\-])(?P<letter>A(?!\s+[a-z]|:)|[B-E])(?![\w'’\-(]|\.\w|\s?=)")
 _LISTED = re.compile(r"\b[A-E][)\]*\"'.]*\s*(?:\b(?:or|and|nor)\b|/|,|&)\s*(?:(?:or|and|nor)\s+)?[(\[]?\Z")
-"""What stands before the last letter of "A or B"."""
+"""The text before the last letter of "A or B"."""
 _DENIED_BEFORE = re.compile(r"\b(?i:not|neither|nor|instead\s+of|rather\s+than)\s+(?:(?i:option|choice)\s+)?\Z")
 _DENIED_BEHIND = re.compile(
     r"[)\]*\"']*\s+(?:is|was|can|could|would|does)\s*(?:not\b|n['’]t\b|incorrect|wrong|false)|[)\]*\"']*\s+cannot\b"
 )
 _NEARBY = 30
-"""Characters that are read in front of a letter, and behind it."""
+"""Characters that are read before and after a letter."""
 
 
 def stated_letter(text: str) -> str | None:
-    """The letter the text settles on, None when it settles on none.
+    """The letter that the text gives as its answer; None if there is none.
 
     An explicit statement ("the answer is (C)", "Answer: C", "option C") beats a bracketed letter, which beats a bare
-    one; within a kind the last wins. A statement that names two letters ("A or B") is unclear.
+    one; within a kind the last wins. A statement with two letters ("A or B") is ambiguous.
     """
     alone = _ALONE.fullmatch(text)
     if alone:
@@ -43,7 +43,7 @@ def stated_letter(text: str) -> str | None:
 
 
 def _not_denied(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
-    """Matches but for those that the text rejects: "not (A)", "option B is wrong"."""
+    """Matches without those that the text rejects: "not (A)", "option B is wrong"."""
     return [
         match
         for match in pattern.finditer(text)

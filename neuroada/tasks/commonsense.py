@@ -1,6 +1,6 @@
 """The commonsense protocol of LLM-Adapters, as LoReFT and NeuroAda use it: a question, and a phrase that answers it.
 
-The published scoring compares all that follows the first trigger with the answer. A changed character in these texts
+The published scoring compares everything after the first trigger with the answer. Changing a character in these texts
 makes scores incomparable.
 """
 
@@ -9,7 +9,7 @@ import re
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 
 TRIGGER = "the correct answer is "
-"""Announces the answer in a completion."""
+"""Precedes the answer in a completion."""
 
 
 class Commonsense(Protocol):

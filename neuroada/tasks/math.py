@@ -1,7 +1,7 @@
 """The math protocol of LLM-Adapters, as LoReFT and NeuroAda use it: a worked solution and its number or letter.
 
 The published scoring takes the last digits of the text with every comma deleted ("1,2,3" reads 123), or the first
-capital A to E anywhere ("Answer: C" reads A). A changed character in these texts makes scores incomparable.
+capital A to E anywhere ("Answer: C" reads A). Changing a character in these texts makes scores incomparable.
 """
 
 import re
@@ -11,7 +11,7 @@ from neuroada.tasks.numbers import Number, stated_number
 from neuroada.tasks.protocol import Example, Protocol, Verdict
 
 NUMBER_TOLERANCE = 1e-3
-"""Largest distance at which a number counts as right (LLM-Adapters)."""
+"""Largest difference at which a number counts as correct (LLM-Adapters)."""
 
 _PUBLISHED_NUMBER = re.compile(r"-?\d+\.?\d*")
 _PUBLISHED_LETTER = re.compile(r"[A-E]")
@@ -19,7 +19,7 @@ _LETTERS = frozenset("ABCDE")
 
 
 class Math(Protocol):
-    """The Alpaca prompt without an input. The answer A to E of a row asks for a letter, any other for a number."""
+    """The Alpaca prompt without an input. If the answer of a row is A to E, a letter is expected, else a number."""
 
     name = "math"
     max_new_tokens = 512
@@ -47,7 +47,7 @@ class Math(Protocol):
 
 
 def gold_number(answer: str) -> float | None:
-    """The answer as a finite number, commas removed; None when it is none."""
+    """The answer as a finite number, commas removed; None if it is not one."""
     try:
         value = float(answer.replace(",", ""))
     except ValueError:
@@ -84,7 +84,7 @@ def _number_verdict(gold: float, generation: str) -> Verdict:
 def _equals(number: Number | None, gold: float) -> bool:
     if number is None:
         return False
-    # "50 %" answers a question whose gold is 50 as well as one whose gold is 0.5.
+    # "50 %" is correct both for the gold answer 50 and for 0.5.
     readings = (number.value, number.value / 100) if number.is_percent else (number.value,)
     return any(abs(gold - reading) <= NUMBER_TOLERANCE for reading in readings)
 

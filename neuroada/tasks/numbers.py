@@ -1,17 +1,17 @@
-"""Which number a text settles on, read carefully: the strict parser of arithmetic answers."""
+"""The strict parser of arithmetic answers: which number a text gives as its answer."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# 1,200 or, as in Indian word problems, 2,12,500; no list such as 1,2,3.
+# 1,200 or, as in Indian word problems, 2,12,500; not a list such as 1,2,3.
 _GROUPED = r"\d{1,3}(?:,\d{3})+(?!,?\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!,?\d)"
 _DIGITS = rf"(?:{_GROUPED}|\d+)(?:\.\d+)?|\.\d+"
 _CURRENCY = r"(?:[$€£¥₹]|(?:[Rr]s\.?|USD|US\$)\s?)?"
-# A minus between two operands subtracts, and one with a space behind it opens an item of a list.
+# A minus between two operands subtracts, and one followed by a space starts a list item.
 _SIGN = r"(?<![\w)\]%$]\s)(?<![\w)\]%$])-|(?<=[=:(])-\s|(?<=[=:(]\s)-\s"
 _NUMBER = re.compile(
-    # A digit inside a word ("answer1") and an exponent ("cm^2") are no numbers.
+    # A digit inside a word ("answer1") and an exponent ("cm^2") are not numbers.
     rf"(?<![\w./^])(?<!\^\{{)(?P<sign>{_SIGN})?{_CURRENCY}(?P<inner_sign>-)?"
     rf"(?:(?P<whole>\d+)\s+(?=\d+/\d))?(?P<number>(?>{_DIGITS}))(?!\s?\^)"
     r"(?:(?P<exponent>[eE][+-]?\d+\b)|\s?(?:[x×*]|\\times|\\cdot)\s?10\s?\^\s?\{?(?P<power>[+-]?\d+)\}?)?"
@@ -20,7 +20,7 @@ _NUMBER = re.compile(
 )
 _REJECTED = re.compile(r"\b(?i:not|instead\s+of|rather\s+than)\s+\Z")
 _REJECTED_SPAN = 20
-"""Characters that are searched for a rejection in front of a number."""
+"""Characters before a number that are searched for a rejection."""
 _STATEMENT = re.compile(r"####|\\boxed\s*\{|\b(?i:answer)\b[^.\n\d=:]{0,40}?(?:\b(?i:is|are|equals)\b\s*:?|[:=])")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", re.ASCII)
 _IN_BRACES = re.compile(r"(?:[^{}]|\{[^{}]*\})*+")
@@ -69,12 +69,12 @@ def _parsed(matches: Iterable[re.Match[str]]) -> list[Number]:
 
 
 def _is_rejected(text: str, start: int) -> bool:
-    """Whether "not", "instead of" or "rather than" stands before a number."""
+    """Whether "not", "instead of" or "rather than" precedes a number."""
     return _REJECTED.search(text[max(0, start - _REJECTED_SPAN) : start]) is not None
 
 
 def _plain(text: str) -> str:
-    """Typographic minus signs and fractions, and LaTeX, written in plain characters."""
+    """The text with typographic minus signs and fractions, and LaTeX, written in plain characters."""
     text = text.translate(_MINUS_SIGNS | _VULGAR_FRACTIONS)
     for written, plain in _LATEX.items():
         text = text.replace(written, plain)
@@ -82,7 +82,7 @@ def _plain(text: str) -> str:
 
 
 def _stated_in(text: str) -> Number | None:
-    """The number right behind a statement, None where the text goes on in words or with a list."""
+    """The number right after a statement; None if the text continues with words or a list."""
     line, _, below = text.partition("\n")
     if not line.strip(_MARKUP):
         return _only_number(below.lstrip().partition("\n")[0])
@@ -94,19 +94,19 @@ def _stated_in(text: str) -> Number | None:
 
 
 def _boxed_in(text: str) -> Number | None:
-    """The number of a box whose content the text begins with."""
+    """The number in a box; the text begins with the content of the box."""
     content = _IN_BRACES.match(text)
     return _result(content.group()) if content else None
 
 
 def _result(text: str) -> Number | None:
-    """The first number, of the right side in an equation: "5 + 3 = 8" arrives at 8."""
+    """The first number, or in an equation the one on the right side: "5 + 3 = 8" gives 8."""
     numbers = find_numbers(text.rsplit("=", maxsplit=1)[-1]) or find_numbers(text)
     return numbers[0] if numbers else None
 
 
 def _only_number(line: str) -> Number | None:
-    """The number of a line that holds one number and at most a unit."""
+    """The number of a line that contains one number and at most a unit."""
     numbers = find_numbers(line)
     num_words = len(re.findall(r"[^\W\d]+", line))
     return numbers[0] if len(numbers) == 1 and num_words <= 2 else None

@@ -1,4 +1,4 @@
-"""What a family of data sets agrees on: the prompt, the completion to train on, and who judges a generation."""
+"""The protocol of a family of data sets: the prompt, the completion to train on, and how a generation is judged."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ class Example:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one generation was judged, twice: as the papers score it, and carefully.
+    """How one generation was judged, by the published scoring and by a strict one.
 
-    The published scoring has its quirks, which are kept so that numbers compare. The strict one reads what the text
-    states; where that is unclear it finds no answer, which counts as wrong.
+    The published scoring has quirks, which are kept so that numbers are comparable. The strict scoring reads what the
+    text states; if that is ambiguous it finds no answer, which counts as wrong.
     """
 
     extracted: str | None
-    """What the published scoring took for the answer; None when it found nothing."""
+    """The answer found by the published scoring; None if it found nothing."""
     strict_extracted: str | None
-    """What the strict scoring took for it."""
+    """The answer found by the strict scoring; None if it found nothing."""
     correct: bool
     """By the published scoring."""
     strict_correct: bool
     missing_trigger: bool
-    """The protocol announces its answer with a fixed text, and the generation does not contain it."""
+    """Whether the generation lacks the fixed text with which the protocol introduces the answer."""
 
 
 def unanswered(*, missing_trigger: bool = False) -> Verdict:
@@ -45,10 +45,10 @@ class Protocol(ABC):
     """Prompts, completions and judge of a family of data sets. Its methods are pure: equal arguments, equal results.
 
     Attributes:
-        name: What configurations and records call it.
+        name: Its name in configurations and records.
         max_new_tokens: Longest generation, in tokens.
-        opening: Text that a completion is expected to begin with; may be empty. It speeds decoding up where it is
-            right and changes no token where it is wrong.
+        opening: Text that a completion is expected to begin with; may be empty. It speeds up decoding if it is right
+            and changes no token if it is wrong.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def prompt(self, instruction: str) -> str:
-        """All that the model reads of an example; it never sees the answer."""
+        """Everything the model reads of an example, without the answer."""
 
     @abstractmethod
     def completion(self, example: Example) -> str:
@@ -68,5 +68,5 @@ class Protocol(ABC):
         """Judge one generation: the new tokens as text, special tokens removed."""
 
     def gold_problem(self, answer: str) -> str | None:
-        """What is wrong with the answer of a row, to follow "the answer ..."; None where it can be judged against."""
+        """What is wrong with the answer of a row, to complete "the answer ..."; None if it is valid."""
         return None if answer.strip() else "is empty; fill it or drop the row"

@@ -1,4 +1,4 @@
-"""The protocols that come with the package, by name; a new one is a file beside this one and a line here."""
+"""The protocols of the package, by name; to add one, add a file next to this one and a line here."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,6 @@
-"""Judged generations, and the scores they add up to: what ``predictions/`` and ``metrics.json`` hold.
+"""Judge generations and compute scores: the content of ``predictions/`` and ``metrics.json``.
 
-Pure functions: no model and no Lightning, so that stored generations can be scored again anywhere.
+Pure functions without a model or Lightning, so that stored generations can be scored again anywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Prediction(TypedDict):
     missing_trigger: bool
     too_long: bool
     leaked: NotRequired[bool]
-    """Whether the training set holds the question, where that was looked into."""
+    """Whether the training set contains the question; absent if that was not checked."""
 
 
 def judge(example: Example, generation: str, protocol: Protocol, too_long: bool = False) -> Prediction:
@@ -56,7 +56,7 @@ def differs(prediction: Prediction) -> bool:
 
 
 def benchmark_score(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """One benchmark's entry in ``metrics.json``; shares and the interval of ``protocol`` lie between 0 and 1."""
+    """One benchmark's entry in ``metrics.json``; shares and the interval of ``protocol`` are between 0 and 1."""
     num_items = len(predictions)
     num_correct = sum(row["correct"] for row in predictions)
     num_strict = sum(row["strict_correct"] for row in predictions)

@@ -157,13 +157,13 @@ def test_what_a_part_itself_lacks_is_said(checked: Checked, tmp_path: Path, monk
 @pytest.mark.parametrize("job", ["finetune", "budget"])
 def test_an_adapter_for_a_job_that_reads_none(checked: Checked, store_adapter: Callable[..., object], job: str) -> None:
     (line,) = mistakes_of(checked, f"job={job}", f"adapter={store_adapter()}")
-    assert line.endswith(f"job={job} reads no adapter; use job=evaluate or job=merge")
+    assert line.endswith(f"job={job} takes no adapter; use job=evaluate or job=merge")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("benchmark.scope=model", "benchmark.scope=model reads no adapter; use scope evaluation"),
+        ("benchmark.scope=model", "benchmark.scope=model takes no adapter; use scope evaluation"),
         (
             "benchmark.scope=evaluation",
             "needs the base it was trained on; add benchmark.random_weights=false",
@@ -197,7 +197,7 @@ def test_a_benchmark_that_is_listed_twice(checked: Checked, key: str) -> None:
     ("overrides", "message"),
     [
         (("evaluation.decoding=continuous", "trainer=fsdp"), "cannot run on a sharded model; use"),
-        (("evaluation.decoding=vllm",), "scores a checkpoint as it lies there; use job=merge"),
+        (("evaluation.decoding=vllm",), "scores only saved checkpoints; use job=merge"),
         (("job=evaluate", "evaluation.decoding=vllm", "trainer.devices=2"), "runs in one process, not on"),
     ],
 )
@@ -233,7 +233,7 @@ def test_a_method_needs_a_name_and_a_label(checked: Checked) -> None:
         ("job.depends_on=[modle.dtype]", "job.depends_on: no group or key modle; did you mean model?"),
         ("job.but_not_on=[modle]", "job.but_not_on: no group or key modle; did you mean model?"),
         ("job.depends_on=???", "job.depends_on: has no value; give one with job.depends_on=..."),
-        ("job.folder=same", "job.folder=same: has no {digest}, which tells runs apart; add it"),
+        ("job.folder=same", "job.folder=same: has no {digest}, which distinguishes runs; add it"),
         ("job.folder='{model.nmae}-{digest}'", "model.nmae: has no value; it names the run folder"),
         (
             "job.folder='{model.name_or_path}-{digest}' model.name_or_path=a/b",

@@ -137,7 +137,7 @@ def test_server_without_ranges_starts_over(upstream: Upstream, tmp_path: Path) -
 
 def test_line_that_brings_nothing_is_given_up_but_kept_for_later(upstream: Upstream, tmp_path: Path) -> None:
     upstream.breaks_after = [1000, 0, 0, 0, 0, 0, 0]
-    with pytest.raises(UserError, match=r"boolq/test\.json: missing, and http.*can not be read.*data\.dir"):
+    with pytest.raises(UserError, match=r"boolq/test\.json: missing, and http.*cannot be read.*data\.dir"):
         ensure([BOOLQ], tmp_path, upstream.url)
     assert leftovers(tmp_path) == ["test.json.incomplete"]
     upstream.breaks_after = []
@@ -154,8 +154,8 @@ def with_remote(num_rows: int | None = None, sha256: str | None = None) -> DataF
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (with_remote(sha256="0" * 64), r"dataset/boolq/test\.json: is not the file this version knows.*data\.url"),
-        (with_remote(num_rows=5), r"holds 3000 rows, expected 5; correct data\.url"),
+        (with_remote(sha256="0" * 64), r"dataset/boolq/test\.json: is not the expected file.*data\.url"),
+        (with_remote(num_rows=5), r"contains 3000 rows, expected 5; correct data\.url"),
     ],
 )
 def test_file_that_is_not_the_original_is_refused(
@@ -177,7 +177,7 @@ def test_known_sum_holds_for_either_kind_of_line_ends(upstream: Upstream, tmp_pa
 @pytest.mark.parametrize("page", [b"<html>Not here</html>", b'{"message": "x"}'])
 def test_page_that_is_no_list_of_rows_is_refused(upstream: Upstream, tmp_path: Path, page: bytes) -> None:
     upstream.files = {"/dataset/boolq/test.json": page}
-    with pytest.raises(UserError, match="holds no list of rows, expected 3000"):
+    with pytest.raises(UserError, match="contains no list of rows, expected 3000"):
         ensure([BOOLQ], tmp_path, upstream.url)
 
 
@@ -192,7 +192,7 @@ def test_absent_page_says_where_it_looked_and_what_to_do(upstream: Upstream, tmp
 
 
 def test_unreachable_server_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"can not be read \(ConnectError\); get on line") as caught:
+    with pytest.raises(UserError, match=r"cannot be read \(ConnectError\); try again with a connection") as caught:
         ensure([BOOLQ], tmp_path, "http://127.0.0.1:1")
     assert "\n" not in str(caught.value)
 

@@ -232,9 +232,7 @@ def test_tokens_are_named_by_what_was_dropped(tokenizer: Any) -> None:
 
 
 def test_a_missing_benchmark_stops_before_training(make_clean: Callable[..., InstructionDataModule]) -> None:
-    with pytest.raises(
-        UserError, match=r"^\S+mawps/test\.json: missing, and http\S+ can not be read .*put the file th"
-    ):
+    with pytest.raises(UserError, match=r"^\S+mawps/test\.json: missing, and http\S+ cannot be read .*put the file th"):
         make_clean(["AddSub", "mawps"]).prepare_data()
     with pytest.raises(UserError, match=r"unknown data set 'AdSub': did you mean AddSub"):
         make_clean(["AdSub"])
@@ -244,7 +242,7 @@ def test_a_training_set_of_test_questions_alone_is_refused(
     make_clean: Callable[..., InstructionDataModule], write_rows: Any, sum_row: Row
 ) -> None:
     write_rows("AddSub/test.json", [sum_row(number) for number in range(10)])
-    with pytest.raises(UserError, match=r"^task\.clean_of: every row of \S+train\.json asks a test question"):
+    with pytest.raises(UserError, match=r"^task\.clean_of: every row of \S+train\.json contains a test question"):
         prepared(make_clean(["AddSub"]))
 
 

@@ -50,7 +50,7 @@ def test_foreign_part_is_never_overwritten(tmp_path: Path, held_out: HeldOutSpli
     source = tmp_path / "source.json"
     source.write_text(json.dumps([{"answer": "1"}] * 10))
     (tmp_path / "train.json").write_text("mine")
-    with pytest.raises(UserError, match=r"train\.json: is not that part of the reference's split"):
+    with pytest.raises(UserError, match=r"train\.json: is not from the reference's split"):
         split_source(source, held_out)
     assert (tmp_path / "train.json").read_text() == "mine"
     assert not (tmp_path / "validation.json").exists()

@@ -170,7 +170,7 @@ def test_damaged_file_is_made_again(
     path.write_bytes(damaged[damage])
     with caplog.at_level(logging.WARNING):
         assert rows_of(recipe).lengths.tolist() == expected
-    assert [record.message for record in caplog.records] == [f"{path}: is damaged and made again"]
+    assert [record.message for record in caplog.records] == [f"{path}: is damaged; creating it again"]
     assert path.read_bytes() == content
 
 
@@ -204,7 +204,7 @@ def test_of_two_processes_at_once_one_makes_the_rows_for_both(recipe: Recipe, to
 
 def test_cache_that_cannot_be_written_says_what_to_set(recipe: Recipe, token_cache: Path) -> None:
     token_cache.write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"datasets_cache/neuroada: tokens cannot be kept there .*HF_DATASETS_CACHE"):
+    with pytest.raises(UserError, match=r"datasets_cache/neuroada: tokens cannot be stored there .*HF_DATASETS_CACHE"):
         rows_of(recipe)
 
 

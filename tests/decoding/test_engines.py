@@ -79,8 +79,8 @@ def test_a_prompt_that_is_given_up_is_an_error(
         ("max_new_tokens", 5, "use evaluation.max_new_tokens"),
         ("eos_token_id", 2, "the tokenizer's is used; leave it out"),
         ("stop_strings", ["a"], "a completion ends at its end token or its limit; leave it out"),
-        ("num_return_sequences", 2, "one text is scored a prompt; leave it out"),
-        ("return_dict_in_generate", True, "one text is scored a prompt; leave it out"),
+        ("num_return_sequences", 2, "one text is scored per prompt; leave it out"),
+        ("return_dict_in_generate", True, "one text is scored per prompt; leave it out"),
     ],
 )
 def test_keywords_that_are_set_elsewhere_are_refused(
@@ -94,8 +94,8 @@ def test_keywords_that_are_set_elsewhere_are_refused(
 @pytest.mark.parametrize(
     ("engine", "generation", "message"),
     [
-        ("continuous", {"num_beams": 4}, "evaluation.decoding=continuous: has no beams"),
-        ("vllm", {"do_sample": True}, "evaluation.decoding=vllm: only plain greedy decoding"),
+        ("continuous", {"num_beams": 4}, "evaluation.decoding=continuous: does not support beams"),
+        ("vllm", {"do_sample": True}, "evaluation.decoding=vllm: supports only plain greedy decoding"),
     ],
 )
 def test_strategies_that_an_engine_lacks_are_refused(
@@ -110,6 +110,6 @@ def test_an_engine_that_is_not_installed_is_named_before_a_model_is_read(
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(
-        UserError, match=r"evaluation\.decoding=vllm: .*vllm.*; install vllm into an environment of its own"
+        UserError, match=r"evaluation\.decoding=vllm: .*vllm.*; install vllm into a separate environment"
     ):
         make(small_tokenizer, "vllm")

@@ -92,8 +92,8 @@ def test_batches_shrink_until_they_fit_and_stay_so(
     seen = passes(model, monkeypatch, most_rows=2)
     assert generator(batch([9, 8, 7, 6, 5]), 0) == expected
     assert [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()] == [
-        "out of memory: generating at most 3 prompts together from here on",
-        "out of memory: generating at most 2 prompts together from here on",
+        "out of memory: generating at most 3 prompts at a time from now on",
+        "out of memory: generating at most 2 prompts at a time from now on",
     ]
     seen.clear()
     generator(batch([9, 8, 7, 6, 5]), 0)

@@ -197,7 +197,7 @@ def test_the_report_shows_what_was_recorded_without_the_code_that_recorded_it() 
 
 
 def test_a_missing_result_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"result\.json is missing; .* holds no finished run"):
+    with pytest.raises(UserError, match=r"result\.json is missing; .* contains no finished run"):
         read_result(tmp_path)
 
 

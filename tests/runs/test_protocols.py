@@ -33,12 +33,12 @@ def test_own_protocols_stand_beside_those_of_the_package() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (own("builtins.dict"), "builtins.dict makes no protocol; derive it from neuroada.tasks.protocol.Protocol"),
+        (own("builtins.dict"), "builtins.dict is not a protocol; derive it from neuroada.tasks.protocol.Protocol"),
         (own("neuroada.tasks.protocol.Protocol"), "Can't instantiate abstract class Protocol"),
-        (own(name="other"), "the protocol calls itself other; give both the same name"),
+        (own(name="other"), "the protocol's own name is other; give both the same name"),
         (own(name="broken"), "no template there"),
-        (own(max_new_tokens=0), "its max_new_tokens is 0; make it a whole number of at least 1"),
-        (own(max_new_tokens="5"), "its max_new_tokens is 5; make it a whole number of at least 1"),
+        (own(max_new_tokens=0), "its max_new_tokens is 0; it must be a whole number of at least 1"),
+        (own(max_new_tokens="5"), "its max_new_tokens is 5; it must be a whole number of at least 1"),
     ],
 )
 def test_what_is_no_protocol_of_that_name_is_refused(data: DataConfig, message: str) -> None:

@@ -288,7 +288,7 @@ class TestFolderOfSomebodyElse:
         self.changed(received, old, f"{old.partition(':')[0]}: ${{oc.env:SECRET_TOKEN}}")
         with pytest.raises(UserError) as caught:
             checked(f"job={job}", f"adapter={received}")
-        assert "holds the interpolation" in str(caught.value)
+        assert "contains the interpolation" in str(caught.value)
         assert "hunter2" not in str(caught.value)
 
     @pytest.mark.parametrize("job", ["evaluate", "merge"])
@@ -337,7 +337,7 @@ class TestBudget:
             (["budget.trainable=1000", "budget.percent=1"], "budget: trainable=1000 and percent=1.0 were both given"),
             (["budget.match=lora"], "budget.match=lora: choose one of neuroada, masked"),
             (["budget.match=neuroada", "budget.trainable=9"], "budget.match=neuroada: needs budget.top_k"),
-            (["budget.percent=0"], "budget.percent=0.0: must lie above 0"),
+            (["budget.percent=0"], "budget.percent=0.0: must be above 0"),
             (["budget.trainable=0"], "budget.trainable=0: must be at least 1"),
         ],
     )

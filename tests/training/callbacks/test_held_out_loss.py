@@ -165,7 +165,7 @@ def test_two_ranks_measure_the_loss_of_one(make_run: MakeRun, tmp_path: Path) ->
 
 @pytest.mark.parametrize("num_rows", ["22", "null"])
 def test_holding_out_everything_is_refused(make_run: MakeRun, tmp_path: Path, num_rows: str) -> None:
-    message = rf"validation\.num_rows={num_rows}: boolq has no validation\.json and 22 rows in all; hold out fewer"
+    message = rf"validation\.num_rows={num_rows}: boolq has no validation\.json and only 22 rows; hold out fewer"
     with pytest.raises(UserError, match=message):
         finetune(make_run(*EVERY_STEP, f"validation.num_rows={num_rows}"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -175,10 +175,10 @@ def test_an_adapter_is_not_chosen_by_what_it_is_scored_on(
     make_run: MakeRun, write_rows: Callable[[str, Any], Path], choice_row: Any, tmp_path: Path
 ) -> None:
     write_rows("data/boolq/validation.json", [choice_row(number) for number in range(6)])
-    with pytest.raises(UserError, match="boolq/validation would choose the adapter and score it"):
+    with pytest.raises(UserError, match="boolq/validation would both select the adapter and score it"):
         finetune(make_run(*KEEP_BEST, "data.split=validation", "task.benchmarks=[boolq]"), tmp_path / "run")
 
 
 def test_keeping_the_best_needs_a_loss(make_run: MakeRun) -> None:
-    with pytest.raises(UserError, match=r"validation\.keep_best=true: needs a loss to go by"):
+    with pytest.raises(UserError, match=r"validation\.keep_best=true: needs a held-out loss"):
         make_run("validation.keep_best=true")
