@@ -44,7 +44,7 @@ class SizedRun:
         """Log what a user did not type: the layers that were taken, and what the budget comes to."""
         if self.taken:
             logger.info("model.target_modules: %s", self.taken)
-        settings, counted, count = self.sized.size, self.sized.budget, self.wanted.trainable
+        settings, counted = self.sized.size, self.sized.budget
         trained = f"{counted.trainable:,} parameters ({counted.percent:.3f} %)"
         if self.wanted.trainable is not None:
             logger.info(
