@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from neuroada.config.errors import UserError
 from neuroada.methods.contract import refuse_foreign_state
+from neuroada.sparse.adapter_files import TENSORS_FILE
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -44,19 +47,25 @@ class AttachedPeft:
 
         requires_grad = flags(model)
         originals = linear_weights(model) if rewrites_base(config) else {}
-        with quiet_peft():
+        with quiet_peft(), undone_on_failure(model, originals):
             return cls(peft.get_peft_model(model, config), model, requires_grad, originals)
 
     @classmethod
     def loaded(cls, model: nn.Module, directory: Path) -> Self:
-        """Put the adapter layers in that a directory holds; they do not train."""
+        """Put the adapter layers in that a directory holds; they do not train.
+
+        Raises:
+            UserError: They belong to other layers. Peft raises errors of its own where shapes differ.
+        """
         import peft
 
         requires_grad = flags(model)
         with quiet_peft():
             config = peft.PeftConfig.from_pretrained(str(directory))
             originals = linear_weights(model) if rewrites_base(config) else {}
-            wrapped = peft.PeftModel.from_pretrained(model, str(directory))
+            with undone_on_failure(model, originals):
+                wrapped = peft.PeftModel.from_pretrained(model, str(directory))
+                refuse_other_layers(wrapped, model, directory)
         model.requires_grad_(False)
         return cls(wrapped, model, requires_grad, originals)
 
@@ -122,6 +131,46 @@ def linear_weights(model: nn.Module) -> dict[str, Tensor]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     }
+
+
+def refuse_other_layers(wrapped: Any, model: nn.Module, directory: Path) -> None:
+    """Raises UserError unless the saved tensors are those of the adapter layers; peft loads what fits and goes on."""
+    import peft
+
+    with safe_open(directory / TENSORS_FILE, framework="pt") as tensors:
+        stored = set(tensors.keys())
+    expected = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    # Others may have stored weights of the base beside the adapter's.
+    base = {f"base_model.model.{name}" for name, _ in model.named_parameters()}
+    missing, unknown = sorted(expected - stored), sorted(stored - expected - base)
+    if missing or unknown:
+        raise UserError(
+            f"adapter={directory}: made for other layers than this base has: {len(missing)} tensors are missing and "
+            f"{len(unknown)} unknown (first: {[*missing, *unknown][0]}); give the base it was trained on"
+        )
+
+
+@contextmanager
+def undone_on_failure(model: nn.Module, originals: Mapping[str, Tensor]) -> Iterator[None]:
+    """Leave the model as it was where peft gives up halfway."""
+    attributes = set(vars(model))
+    children = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
+    requires_grad = flags(model)
+    try:
+        yield
+    except Exception:
+        for parent, name, child in children:
+            setattr(parent, name, child)
+        for name in vars(model).keys() - attributes:
+            delattr(model, name)
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, original in originals.items():
+                if name in parameters:
+                    parameters[name].copy_(original)
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(requires_grad[name])
+        raise
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """PiSSA: LoRA that starts from the strongest singular directions, which it takes out of the base's weights.
 
-What peft leaves open is done here. The base gets its original weights back when the method is taken off. A
-decomposition is made once: its factors go into checkpoints, and a resumed run uses those. What is saved is plain LoRA
-on the original
-base: the trained factors beside the negated first ones, of twice the rank (Meng et al., 2024, PiSSA, appendix C).
+Peft leaves three things open. The base gets its original weights back when the method is taken off. A decomposition is
+made once: its factors go into checkpoints, and a resumed run uses those. What is saved is plain LoRA of twice the rank
+on the original base: the trained factors beside the negated first ones (Meng et al., 2024, PiSSA, appendix C).
 
 Shapes: O outputs, I inputs, R rank.
 """

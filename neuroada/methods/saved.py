@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 import neuroada
 from neuroada.config.errors import UserError
@@ -25,8 +25,6 @@ from neuroada.methods.trained_weights import TrainedWeights
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
 from neuroada.sparse.budget import Budget
-
-_NEUROADA = "NEUROADA"
 
 
 class Saved(Protocol):
@@ -58,7 +56,7 @@ def open_saved(directory: Path) -> Saved:
         UserError, AdapterError: A file is missing or damaged, or of an unknown kind.
     """
     kind = _kind(directory / CONFIG_FILE)
-    if kind == _NEUROADA:
+    if kind == adapter_files.KIND:
         return SavedNeuroAda(adapter_files.read(directory), directory)
     if kind == weight_files.KIND:
         return SavedWeights(weight_files.read(directory), directory)
@@ -100,19 +98,32 @@ class SavedWeights:
     def attach(self, model: nn.Module) -> Trained:
         columns = stored_columns(self.stored.tensors)
         trained = self._masked(model, columns) if columns else self._whole(model)
-        self.stored.check_base(trained.originals, self.directory)
         trained.load_state(self.stored.tensors)
         return trained
 
-    def _masked(self, model: nn.Module, columns: Mapping[str, Any]) -> MaskedWeights:
-        self._refuse_missing(columns.keys() - dict(model.named_modules()).keys())
+    def _masked(self, model: nn.Module, columns: Mapping[str, Tensor]) -> MaskedWeights:
+        weights = _parameters(model)
+        self._refuse_missing({f"{name}.weight" for name in columns} - weights.keys())
+        for name, columns_OK in columns.items():
+            weight = weights[f"{name}.weight"]
+            fits = weight.dim() == 2 and len(weight) == len(columns_OK) and int(columns_OK.max()) < weight.shape[1]
+            self._refuse_unless(fits, f"{name}.weight", weight)
+        self.stored.check_base(
+            {name: weights[f"{name}.weight"].detach().cpu().gather(1, part.long()) for name, part in columns.items()},
+            self.directory,
+        )
         return MaskedWeights(self.stored.method, model, columns)
 
     def _whole(self, model: nn.Module) -> TrainedWeights:
-        # A head that was given a weight of its own is not among the parameters of a tied backbone.
-        is_untied = bool(self.stored.tensors.keys() - dict(model.named_parameters()).keys()) and untie(model)
-        self._refuse_missing(self.stored.tensors.keys() - dict(model.named_parameters()).keys())
-        trained = TrainedWeights(self.stored.method, model, list(self.stored.tensors))
+        names = self.stored.tensors.keys()
+        weights = _parameters(model)
+        self._refuse_missing(names - weights.keys())
+        for name, tensor in self.stored.tensors.items():
+            self._refuse_unless(weights[name].shape == tensor.shape, name, weights[name])
+        self.stored.check_base({name: weights[name].detach().cpu() for name in names}, self.directory)
+        # A head that was given a weight of its own shares that of a tied backbone's embeddings.
+        is_untied = not names <= dict(model.named_parameters()).keys() and untie(model)
+        trained = TrainedWeights(self.stored.method, model, list(names))
         if is_untied:
             trained.on_detach = lambda: tie_again(model)
         return trained
@@ -121,8 +132,18 @@ class SavedWeights:
         if missing:
             raise UserError(
                 f"{self.directory}: this model has no {min(missing)} ({len(missing)} of {len(self.stored.tensors)} are "
-                f"missing); the weights were trained on {self.stored.base_model_name_or_path or 'another model'}"
+                f"missing); the weights were trained on {self._base()}"
             )
+
+    def _refuse_unless(self, fits: bool, name: str, weight: Tensor) -> None:
+        if not fits:
+            raise UserError(
+                f"{self.directory}: {name} has another shape than this model's {tuple(weight.shape)}; the weights were "
+                f"trained on {self._base()}"
+            )
+
+    def _base(self) -> str:
+        return self.stored.base_model_name_or_path or "another model"
 
 
 @dataclass(frozen=True)
@@ -154,6 +175,11 @@ class SavedPeft:
                 f"adapter={self.directory}: the {self.kind} adapter cannot be put on this base ({first_line(error)}); "
                 "give the base it was trained on"
             ) from error
+
+
+def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """By name; a shared one under each of its names."""
+    return dict(model.named_parameters(remove_duplicate=False))
 
 
 def _kind(path: Path) -> str:

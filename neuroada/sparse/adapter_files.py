@@ -19,6 +19,8 @@ from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 
 FORMAT_VERSION = 1
+KIND = "NEUROADA"
+"""``peft_type`` of these files: peft refuses them by this name instead of misreading them."""
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
 
@@ -97,7 +99,7 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
     header = {
         "format_version": FORMAT_VERSION,
-        "peft_type": "NEUROADA",
+        "peft_type": KIND,
         "base_model_name_or_path": stored.base_model_name_or_path,
         "revision": stored.revision,
         "fingerprint": stored.fingerprint,
@@ -149,7 +151,7 @@ def read_header(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{path} is missing; {directory} is not an adapter folder") from error
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
-    if not isinstance(header, dict) or header.get("peft_type") != "NEUROADA":
+    if not isinstance(header, dict) or header.get("peft_type") != KIND:
         raise AdapterError(f"{path} is not a NeuroAda adapter's; give a folder that Adapter.save wrote")
     if header.get("format_version") != FORMAT_VERSION:
         raise AdapterError(

@@ -22,7 +22,6 @@ from neuroada.jobs.sizing import SizedRun, size
 from neuroada.methods.contract import Trained
 from neuroada.methods.saved import open_saved
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.targets import match_targets
 
 from ..tiny_runs import MakeRun, StopAt
 from .rows import ROWS, Row
@@ -164,7 +163,9 @@ def test_everything_that_trains_gets_a_gradient(study: Study) -> None:
 
 def test_nothing_else_asks_for_a_gradient(study: Study) -> None:
     declared = {id(parameter) for parameter in study.trained.parameters()}
-    assert [name for name, part in study.model.named_parameters() if part.requires_grad and id(part) not in declared] == []
+    assert [
+        name for name, part in study.model.named_parameters() if part.requires_grad and id(part) not in declared
+    ] == []
 
 
 def test_the_budget_is_what_trains(subject: Subject, study: Study) -> None:
@@ -270,7 +271,9 @@ def test_a_checkpoint_holds_what_trains_and_no_backbone(subject: Subject, straig
     if subject.row.holds_backbone:
         return
     base = subject.base.state_dict()
-    trained = {f"model.{name}" for name in subject.sized.sized.budget.layers} if not subject.row.trains_entries else set()
+    trained = (
+        {f"model.{name}" for name in subject.sized.sized.budget.layers} if not subject.row.trains_entries else set()
+    )
     whole = [key for key in checkpoint.keys() - trained if key.removeprefix("model.") in base]
     assert whole == []
     assert sum(tensor.numel() for tensor in checkpoint.values()) <= 3 * subject.sized.sized.budget.trainable
@@ -292,9 +295,7 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(
     assert metrics_of(tmp_path / "run") == metrics_of(straight)
 
 
-def test_evaluating_a_run_gives_its_own_metrics(
-    straight: Path, tmp_path: Path, compose_method: MakeRun
-) -> None:
+def test_evaluating_a_run_gives_its_own_metrics(straight: Path, tmp_path: Path, compose_method: MakeRun) -> None:
     evaluate(compose_method("job=evaluate", f"adapter={straight}"), tmp_path / "evaluation")
     assert metrics_of(tmp_path / "evaluation") == metrics_of(straight)
 

@@ -1,0 +1,144 @@
+"""Saved adapters: opened by what their files are, refused where they are damaged or belong to another base."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from neuroada.backbones import loading
+from neuroada.config.errors import UserError
+from neuroada.jobs.sizing import size
+from neuroada.methods.saved import open_saved
+from neuroada.sparse.errors import AdapterError
+
+from ..tiny_runs import MakeRun, save_llama
+
+CPU = torch.device("cpu")
+PEFT = ("lora", "rslora", "dora", "pissa", "ia3", "shira", "supertuning", "miss", "vera", "road", "oft")
+KINDS = ("neuroada", "masked", "lora", "layernorm", "head")
+"""A method of each kind of files."""
+Save = Callable[[str], Path]
+
+
+@pytest.fixture
+def save(compose_method: MakeRun, tmp_path: Path) -> Save:
+    """Trains a method for a step and saves it; returns the folder."""
+
+    def saved(method: str) -> Path:
+        run = size(compose_method(f"method={method}"))
+        model = loading.load_model(run.run.model, CPU)
+        trained = run.sized.attach(model)
+        train(model, list(trained.parameters()))
+        trained.save(tmp_path / method)
+        torch.save(logits(model), tmp_path / f"{method}.pt")
+        return tmp_path / method
+
+    return saved
+
+
+def train(model: PreTrainedModel, parameters: list[torch.nn.Parameter]) -> None:
+    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.0)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(tokens(), labels=tokens()).loss.backward()
+        optimizer.step()
+
+
+def tokens() -> torch.Tensor:
+    return torch.arange(2, 50).view(2, 24)
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    return model.eval()(tokens()).logits
+
+
+def change_header(folder: Path, **changes: object) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("method", PEFT)
+def test_peft_alone_opens_what_its_methods_saved(method: str, save: Save, backbone: Path) -> None:
+    folder = save(method)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(backbone), str(folder))
+    torch.testing.assert_close(logits(model), torch.load(f"{folder}.pt"), rtol=0, atol=1e-4 if method == "pissa" else 0)
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_cut_off_tensors_are_refused(method: str, save: Save) -> None:
+    folder = save(method)
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert_refused(lambda: open_saved(folder), "damaged")
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_missing_tensors_are_refused(method: str, save: Save) -> None:
+    folder = save(method)
+    (folder / "adapter_model.safetensors").unlink()
+    assert_refused(lambda: open_saved(folder), "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is damaged"), ("[]", "lacks peft_type"), ("{}", "lacks peft_type")]
+)
+def test_a_damaged_header_is_refused(content: str, message: str, save: Save) -> None:
+    folder = save("lora")
+    (folder / "adapter_config.json").write_text(content)
+    assert_refused(lambda: open_saved(folder), message)
+
+
+def test_a_type_that_peft_does_not_know_is_refused(save: Save, backbone: Path) -> None:
+    folder = save("lora")
+    change_header(folder, peft_type="MAGIC")
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    before = logits(model)
+    assert_refused(lambda: open_saved(folder).attach(model), "the MAGIC adapter cannot be put on this base")
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("method", ["neuroada", "masked", "layernorm", "head"])
+def test_another_base_of_the_same_shapes_is_refused(method: str, save: Save, tmp_path: Path) -> None:
+    folder = save(method)
+    save_llama(tmp_path / "other", seed=1)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "other")
+    if method == "layernorm":  # ones in every new model
+        model.model.norm.weight.data.mul_(2)
+    assert_left_alone(model, lambda: open_saved(folder).attach(model))
+
+
+@pytest.mark.parametrize("method", ["neuroada", "masked", "layernorm", "lora", "dora", "shira"])
+def test_a_base_of_other_layers_is_refused(method: str, save: Save, backbone: Path) -> None:
+    folder = save(method)
+    config = LlamaConfig.from_pretrained(backbone, num_hidden_layers=1)
+    model = LlamaForCausalLM(config)
+    assert_left_alone(model, lambda: open_saved(folder).attach(model))
+
+
+@pytest.mark.parametrize("method", ["neuroada", "masked", "layernorm", "lora", "ia3", "full"])
+def test_a_base_of_other_widths_is_refused(method: str, save: Save, backbone: Path) -> None:
+    folder = save(method)
+    config = LlamaConfig.from_pretrained(backbone, hidden_size=32, head_dim=16, intermediate_size=64)
+    model = LlamaForCausalLM(config)
+    assert_left_alone(model, lambda: open_saved(folder).attach(model))
+
+
+def assert_left_alone(model: PreTrainedModel, attach: Callable[[], object]) -> None:
+    """Refused, and the model is as it was."""
+    before, kinds = logits(model), [type(module) for module in model.modules()]
+    flags = [part.requires_grad for part in model.parameters()]
+    assert_refused(attach, ".")
+    assert [type(module) for module in model.modules()] == kinds
+    assert torch.equal(logits(model), before)
+    assert [part.requires_grad for part in model.parameters()] == flags
+
+
+def assert_refused(action: Callable[[], object], message: str) -> None:
+    with pytest.raises((UserError, AdapterError), match=message) as refused:
+        action()
+    assert len(str(refused.value).splitlines()) == 1
