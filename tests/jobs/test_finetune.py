@@ -38,7 +38,8 @@ def test_run_folder_holds_the_documented_files(make_run: MakeRun, tmp_path: Path
     folder = tmp_path / "run"
     finetune(make_run(), folder)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "adapter", "checkpoints", "predictions", "metrics.json", "result.json", "logs"}
+    files = {"config.yaml", "chosen.json", "metrics.json", "result.json"}
+    assert names == {*files, "adapter", "checkpoints", "predictions", "logs"}
     assert {path.name for path in (folder / "predictions").iterdir()} == {"boolq.jsonl", "AddSub.jsonl"}
     assert not list(folder.rglob("*.partial"))
 
@@ -66,7 +67,18 @@ def test_result_records_what_a_reader_needs_to_repeat_the_run(make_run: MakeRun,
     assert set(result["content"]) == {"data", "base", "dtype"}
     assert set(result["content"]["data"]) == {"boolq/train", "boolq/test", "AddSub/test"}
     assert result["budget"]["trainable"] == sum(v.numel() for k, v in adapter_of(folder).items() if "values" in k)
-    assert result["rounded_away"] == 0.0
+    assert result["budget"]["top_k"] == 1
+    assert result["budget"]["wanted"] is None
+    assert result["method"] == {
+        "name": "neuroada",
+        "label": "neuroada-k1",
+        "selection": "magnitude",
+        "rounded_away": 0.0,
+    }
+    layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    assert result["chosen"] == {"micro_batch_size": 2, "target_modules": layers}
+    assert result["evaluation"] == {"max_tokens_per_batch": 8192}
+    assert "forgetting" not in result
     assert result["versions"]["torch"] == torch.__version__
     assert result["timings"]["optimizer_steps"] == 12
 
@@ -105,7 +117,8 @@ def test_interrupted_run_ends_as_if_it_never_stopped(
     broken = tmp_path / "broken"
     # Where a configuration can name it.
     monkeypatch.setattr("neuroada.training.callbacks.watch.StopAt", StopAt, raising=False)
-    stop = f"+callbacks.stop={{_target_: neuroada.training.callbacks.watch.StopAt, step: {crash_at}}}"
+    # Under a name that counts for nothing in a run's identity.
+    stop = f"+callbacks.watch={{_target_: neuroada.training.callbacks.watch.StopAt, step: {crash_at}}}"
     with pytest.raises(RuntimeError, match="crash"):
         finetune(make_run(often, stop), broken)
     assert not (broken / "result.json").exists()
@@ -122,7 +135,7 @@ def test_folder_of_another_run_is_refused_and_kept(make_run: MakeRun, tmp_path: 
     before = (folder / "result.json").read_bytes()
     with pytest.raises(UserError, match=r"optimizer\.lr: 0\.01 there, 0\.02 here"):
         finetune(make_run("optimizer.lr=0.02"), folder)
-    with pytest.raises(UserError, match=r"\(job: finetune there, evaluate here; (?:[^;]+; ){3}and \d+ more\); use"):
+    with pytest.raises(UserError, match=r"\(job\.name: finetune there, evaluate here.*\); use resume=never"):
         evaluate(make_run("job=evaluate"), folder)
     assert (folder / "result.json").read_bytes() == before
 
@@ -178,4 +191,4 @@ def test_bf16_backbone_trains_and_counts_values_lost_to_rounding(make_run: MakeR
     finetune(make_run("model.dtype=bfloat16", "optimizer.lr=1e-5"), folder)
     result = json.loads((folder / "result.json").read_text())
     assert result["content"]["dtype"] == "bfloat16"
-    assert 0 < result["rounded_away"] <= 1
+    assert 0 < result["method"]["rounded_away"] <= 1

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.preparation import prepare, prepare_evaluation
+from neuroada.jobs.sizing import size
 
 MakeRun = Callable[..., RunConfig]
 
@@ -63,13 +64,13 @@ def test_what_is_not_known_is_not_checked(make_run: MakeRun, leaky: Path, tmp_pa
 
 
 def test_dropped_rows_are_part_of_a_run_s_content(make_run: MakeRun, leaky: Path, tmp_path: Path) -> None:
-    content = prepare(make_run("task.clean_of=[boolq]"), tmp_path / "clean").content
+    content = prepare(size(make_run("task.clean_of=[boolq]")), tmp_path / "clean").content
     assert content["dropped_rows"] == {"boolq": 1}
-    assert "dropped_rows" not in prepare(make_run(), tmp_path / "published").content
+    assert "dropped_rows" not in prepare(size(make_run()), tmp_path / "published").content
 
 
 def test_only_training_batches_are_divided_over_the_ranks(make_run: MakeRun, leaky: Path, tmp_path: Path) -> None:
     sizes = ("data.batch_size=4", "data.micro_batch_size=4", "trainer.devices=2", "trainer.accelerator=cpu")
     assert prepare_evaluation(make_run("job=evaluate", *sizes), tmp_path).trainer.world_size == 2
     with pytest.raises(UserError, match=r"data\.batch_size=4: must be a multiple of .*4 x 2 processes"):
-        prepare(make_run(*sizes), tmp_path)
+        prepare(size(make_run(*sizes)), tmp_path)

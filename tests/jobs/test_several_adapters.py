@@ -130,10 +130,10 @@ class TestPeft:
             for found in (scored, expected, base)
         )
         assert scored_texts == expected_texts != base_texts
-        assert scored["result.json"]["config"]["method"]["name"] == "peft-lora"
+        assert scored["result.json"]["config"]["method"]["name"] == "lora"
         assert scored["result.json"]["budget"]["trainable"] == 2 * 2 * (64 + 64)  # layers x rank x (inputs + outputs)
         assert scored["result.json"]["content"]["adapter"].startswith("sha256:")
-        assert "/peft-lora-" in run_folder(dataclasses.asdict(run))
+        assert "/lora-" in run_folder(dataclasses.asdict(run))
 
     def test_without_the_library_it_says_what_to_install(
         self, make_run: MakeRun, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
