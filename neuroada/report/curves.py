@@ -1,4 +1,4 @@
-"""Training curves of runs as a figure and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
+"""Curves of runs as a figure and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
 
 import argparse
 import csv
