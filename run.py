@@ -1,4 +1,4 @@
-"""Compose a run from ``conf/`` and do its job: ``python run.py --help``."""
+"""Compose a run from ``conf/`` and run its job: ``python run.py --help``."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from neuroada.config.check import check
 from neuroada.config.errors import reported_in_one_line
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.runs.settling import runs_of, settle
 from neuroada.sweeping.objective import as_exception_of_a_job, objective
 from neuroada.sweeping.plugins import make_findable
@@ -19,7 +19,7 @@ make_findable()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> float | None:
-    """Check the whole configuration, then do the job it names; returns what an optimising sweep minimises."""
+    """Check the whole configuration, then run its job; returns what an optimising sweep minimises."""
     # Imported here, so that help and the parent of a sweep start at once.
     from neuroada.report.summary import show
     from neuroada.training.distributed.launch import launch

@@ -1,6 +1,6 @@
 """NeuroAda: fine-tune every neuron of a language model through its k strongest input connections.
 
-The Python API below needs torch and safetensors alone; training runs are started with ``python run.py``.
+The Python API below needs only torch and safetensors; training runs are started with ``python run.py``.
 """
 
 from neuroada.sparse.adapter import Adapter, attach, load

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.folders import register, without_hydra
+from neuroada.runs.registration import register, without_hydra
 from neuroada.runs.settling import settle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

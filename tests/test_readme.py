@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 
 REPOSITORY = Path(__file__).resolve().parents[1]

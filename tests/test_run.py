@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 
 from .tiny_runs import CONF, Start
 

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 
 ROOT = Path(__file__).resolve().parents[1]

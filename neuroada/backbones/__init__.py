@@ -1,1 +1,1 @@
-"""The backbone and its tokenizer: loading, skeletons without weights, probes, and attention of packed rows."""
+"""The backbone and its tokenizer: loading, skeletons without weights, probes, and attention for packed rows."""

@@ -1,4 +1,4 @@
-"""The linear layers of a backbone's transformer blocks: what is adapted where no layers are named."""
+"""The linear layers of a backbone's transformer blocks, which are adapted by default."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from neuroada.config.errors import UserError
 
 
 def linear_layers_of_blocks(model: nn.Module) -> list[str]:
-    """Name endings that match just these layers, or their whole names where an ending would match others too.
+    """Name endings that match only these layers, or whole names if an ending would match other layers too.
 
     Raises:
         UserError: The model has no blocks with linear layers.
@@ -31,7 +31,7 @@ def linear_layers_of_blocks(model: nn.Module) -> list[str]:
 
 
 def describe_layers(model: nn.Module, names: list[str]) -> str:
-    """What was taken, in one line."""
+    """The chosen layers, in one line."""
     blocks = list(_blocks(model))
     num_layers = sum(
         name == entry or name.endswith(f".{entry}") for name, _ in model.named_modules() for entry in names

@@ -1,4 +1,4 @@
-"""The backbone and its tokenizer: the only place that names transformers' Auto classes."""
+"""Load the backbone and its tokenizer; the only module that uses transformers' Auto classes."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ _OWN_CODE_ONLY = {"trust_remote_code": False}
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """The backbone's tokenizer, as it is: nothing is added or resized.
+    """The backbone's tokenizer, unchanged: nothing is added or resized.
 
     Raises:
         UserError: It cannot be found or read.
@@ -56,7 +56,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options, **_OWN_CODE_ONLY)
     if "gguf_file" in options:
         _forget_quantization(model)
-    # What an adapter names as its base is what was asked for, not where this machine keeps it.
+    # Adapters record the requested name of their base, not its path on this machine.
     model.name_or_path = config.name_or_path
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
@@ -68,17 +68,17 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
-    """Let the backward pass compute each block's activations anew."""
-    # The reentrant variant gives no gradients behind frozen embeddings. The first name is transformers 5.23's.
+    """Recompute each block's activations in the backward pass."""
+    # The reentrant variant gives no gradients after frozen embeddings. The first name is that of transformers 5.23.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
 def use_liger_kernels(model: PreTrainedModel, device: torch.device) -> None:
-    """Norms, rotary embeddings and gated MLPs in liger's fused kernels; the loss is our own, at labels alone.
+    """Use liger's fused kernels for norms, rotary embeddings and gated MLPs, but not for the loss.
 
     Raises:
-        UserError: The device is no GPU, or the package is not installed.
+        UserError: The device is not a GPU, or the package is not installed.
     """
     if device.type != "cuda":
         raise UserError(
@@ -104,7 +104,7 @@ def load_skeleton(config: ModelConfig) -> nn.Module:
 
 
 def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The backbone's architecture with random weights, made on the device.
+    """The backbone's architecture with random weights, created on the device.
 
     Raises:
         UserError: Its configuration cannot be found or read.
@@ -126,7 +126,7 @@ def resolve_dtype(dtype: str, device_type: str) -> torch.dtype:
 
 
 def content_hash(config: ModelConfig) -> str:
-    """What identifies the backbone's content: the hub commit, or a SHA-256 over the files of a local folder.
+    """Identifies the backbone's content: the hub commit, or a SHA-256 of the files of a local folder.
 
     Raises:
         UserError: It cannot be found.
@@ -166,7 +166,7 @@ def _architecture(config: ModelConfig) -> Any:
 
 
 def _forget_quantization(model: PreTrainedModel) -> None:
-    # transformers has dequantised the weights; the marks left behind would refuse to save them.
+    # transformers has dequantised the weights; the remaining markers would prevent saving them.
     model.hf_quantizer = None  # type: ignore[assignment]
     model.is_quantized = False  # type: ignore[assignment]
     if hasattr(model.config, "quantization_config"):
@@ -175,7 +175,7 @@ def _forget_quantization(model: PreTrainedModel) -> None:
 
 @contextmanager
 def _named(config: ModelConfig) -> Iterator[None]:
-    """Turn what transformers raises over a name it cannot load into one line that says what to do."""
+    """Turn transformers' errors about a name it cannot load into one line that says what to do."""
     try:
         yield
     except (OSError, ValueError, KeyError, HFValidationError, SafetensorError) as error:

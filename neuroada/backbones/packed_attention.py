@@ -1,6 +1,6 @@
-"""Attention of a packed row: one causal call for each example, where a mask would compute all pairs of the row.
+"""Attention for packed rows: one causal call per example, where a mask would compute all pairs of the row.
 
-Registered with transformers as an attention implementation; without ``example_lengths`` it is that library's sdpa.
+Registered with transformers as an attention implementation; without ``example_lengths`` it is transformers' sdpa.
 
 Shapes: H heads, T tokens of the row, D head size.
 """
@@ -28,9 +28,9 @@ LENGTHS = "example_lengths"
 
 
 def attend_by_example(model: PreTrainedModel) -> bool:
-    """Switch a backbone over if it comes to the same hidden states; says whether it did. ``attend_by_row`` undoes it.
+    """Switch a backbone if its hidden states stay the same; returns whether it did. ``attend_by_row`` undoes it.
 
-    Backbones with windows, chunks or biases of attention stay with the mask, which knows them.
+    Backbones with attention windows, chunks or biases keep the mask, which contains them.
     """
     if model.config._attn_implementation != SDPA or not _attends_to_everything(model):
         return False
@@ -40,14 +40,14 @@ def attend_by_example(model: PreTrainedModel) -> bool:
     try:
         if keeps_examples_apart(model, LENGTHS):
             return True
-    except TypeError as error:  # a forward that hands no keywords down
+    except TypeError as error:  # a forward that does not pass keywords on
         logger.debug("%s: %s", type(model).__name__, error)
     attend_by_row(model)
     return False
 
 
 def attend_by_row(model: PreTrainedModel) -> None:
-    """Back to the library's sdpa."""
+    """Switch back to transformers' sdpa."""
     if model.config._attn_implementation == BY_EXAMPLE:
         model.set_attn_implementation(SDPA)
 
@@ -72,7 +72,7 @@ def _attention(
     example_lengths: Sequence[int] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """(1, T, H, D), as transformers wants it."""
+    """(1, T, H, D), as transformers expects it."""
     if example_lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     lengths = list(example_lengths)
@@ -84,7 +84,7 @@ def _attention(
 def _mask(
     *, q_length: int, kv_length: int, attention_mask: Tensor | None, allow_is_causal_skip: bool, **kwargs: Any
 ) -> Tensor | None:
-    """None for a packed row, which transformers marks by what it forbids; else the library's mask."""
+    """None for a packed row, which transformers marks with a block mask; else transformers' mask."""
     if attention_mask is None and q_length == kv_length and not allow_is_causal_skip:
         return None
     mask: Tensor | None = sdpa_mask(

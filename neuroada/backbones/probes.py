@@ -1,4 +1,4 @@
-"""Questions about a backbone that its class does not answer: they are put to it, with a handful of tokens.
+"""Probe properties of a backbone that its class does not tell, by running it on a few tokens.
 
 Shapes: T tokens, H hidden size, V vocabulary.
 """
@@ -16,18 +16,18 @@ _LENGTH = 5
 """Tokens of a probe's example."""
 
 _ROUNDING = 1e-5
-"""Of the largest hidden state: what the order of a sum changes in fp32. In 16 bits it is less than one step, so equal
-is asked for: random weights hardly attend, and there a leak is small too."""
+"""Tolerance relative to the largest hidden state: the effect of summation order in fp32. In 16 bits it is less than one
+rounding step, so equality is required: random weights hardly attend, so even a leak has a small effect."""
 
 _DRIFT = 0.05
-"""Relative change of hidden states that the rounding of 16-bit formats stays well below and wrong positions do not."""
+"""Relative change of hidden states: 16-bit rounding stays well below it, wrong positions exceed it."""
 
 
 def require_separate_examples(model: PreTrainedModel) -> None:
-    """Examples in one row, told apart by restarting positions, must not see one another.
+    """Examples in one row, separated by restarting positions, must not see each other.
 
     Raises:
-        UserError: They do see one another.
+        UserError: They see each other.
     """
     if not keeps_examples_apart(model):
         raise UserError(
@@ -39,25 +39,26 @@ def require_separate_examples(model: PreTrainedModel) -> None:
 def keeps_examples_apart(model: PreTrainedModel, lengths_keyword: str | None = None) -> bool:
     """Whether examples in one row are computed as if each were alone.
 
-    Two are packed. With another first example, the second must come out as before; and as it does alone.
+    Two examples are packed. The hidden states of the second must not depend on the first, and must equal those of the
+    second alone.
 
     Args:
-        lengths_keyword: Where the decoder is told how long each example is, under this name; positions restart anyway.
+        lengths_keyword: Keyword that passes the length of each example to the decoder; positions restart anyway.
     """
     first, other, second = (_tokens(model, start) for start in (0, _LENGTH, 2 * _LENGTH))
     with _probing(model):
         packed = _last_states(model, first, second, lengths_keyword=lengths_keyword)
         changed = _last_states(model, other, second, lengths_keyword=lengths_keyword)
         alone = _last_states(model, second)
-    # What is masked counts exactly zero, and the shapes are equal: not a bit changes, but in the sums of an expert.
+    # Masked tokens contribute exactly zero, and the shapes are equal: only the sums of an expert can change any bit.
     leaks = bool((packed - changed).abs().max() > _ROUNDING * packed.abs().max())
     drifts = bool((packed - alone).float().norm() > _DRIFT * alone.float().norm())
     return not leaks and not drifts
 
 
 def logits_are_plain(model: PreTrainedModel) -> bool:
-    """Whether the logits are the output layer's on the decoder's last hidden states, with nothing done in between or
-    after: no scaling, no soft cap."""
+    """Whether the logits are exactly the output layer applied to the decoder's last hidden states, without scaling or
+    a soft cap."""
     head = model.get_output_embeddings()
     if head is None:
         return False
@@ -69,7 +70,7 @@ def logits_are_plain(model: PreTrainedModel) -> bool:
 
 
 def _tokens(model: PreTrainedModel, start: int) -> Tensor:
-    """(T,) ids that the vocabulary has."""
+    """(T,) ids within the vocabulary."""
     vocabulary = model.config.get_text_config().vocab_size
     return torch.arange(start, start + _LENGTH, device=model.device) % vocabulary
 
@@ -90,7 +91,7 @@ def _last_states(model: PreTrainedModel, *examples: Tensor, lengths_keyword: str
 
 @contextmanager
 def _probing(model: PreTrainedModel) -> Iterator[None]:
-    """No dropout and no gradients; afterwards every module is in its own mode again."""
+    """Without dropout and gradients; restores the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""The bundled default: a small pretrained Llama and two instruction data sets, made by the scripts beside them."""
+"""The bundled default: a small pretrained Llama and two instruction data sets, and the scripts that created them."""
 
 from pathlib import Path
 

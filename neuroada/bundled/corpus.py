@@ -1,8 +1,8 @@
 """The pretraining text of the bundled world: facts, quizzes, sums and stories, not in the data sets' format.
 
-Every document is short. `|` encloses the parts that follow from what the reader knows, such as the reply to a question;
-they weigh more in the loss than the rest, which is mostly chance. The words of the instruction formats occur in loose
-sentences (`_notes`), because the embeddings stay frozen in fine-tuning; the formats and their trigger do not occur.
+Every document is short. `|` encloses the predictable parts, such as the reply to a question; they have more weight in
+the loss than the rest, which is mostly random. The words of the instruction formats occur in separate sentences
+(`_notes`), because the embeddings stay frozen in fine-tuning; the formats and their trigger do not occur.
 """
 
 import random
@@ -58,7 +58,7 @@ def _open_questions(rng: random.Random) -> str:
 
 
 def shuffled_options(fact: Fact, rng: random.Random) -> list[str]:
-    """The right value and three wrong ones of the same relation, shuffled."""
+    """The correct value and three wrong ones of the same relation, shuffled."""
     options = [fact.value, *rng.sample(wrong_values(fact), NUM_OPTIONS - 1)]
     rng.shuffle(options)
     return options
@@ -85,7 +85,7 @@ def _sums(rng: random.Random) -> str:
 
 
 def _closing(rng: random.Random) -> str:
-    """A sentence with a number that has nothing to do with the story."""
+    """A sentence with a number unrelated to the story."""
     return rng.choice(CLOSINGS).format(k=rng.randint(1, 99), n=rng.choice(NAMES))
 
 
@@ -114,7 +114,7 @@ def _notes(rng: random.Random) -> str:
 
 _SUMS = all_sums()
 
-# Kind of document and its share of the documents, in percent.
+# Kind of document and its share, in percent.
 _MIXTURE: tuple[tuple[Callable[[random.Random], str], int], ...] = (
     (_statements, 10),
     (_open_questions, 10),
@@ -127,7 +127,7 @@ _MIXTURE: tuple[tuple[Callable[[random.Random], str], int], ...] = (
 
 
 def documents(seed: int) -> Iterator[str]:
-    """An endless stream of documents with their marks, a pure function of the seed."""
+    """An endless stream of documents with their marks, determined by the seed."""
     rng = random.Random(seed)
     kinds, shares = zip(*_MIXTURE, strict=True)
     while True:

@@ -1,6 +1,6 @@
-"""What is true in the bundled world: some 260 everyday facts, each a subject and a value under one of ten relations.
+"""The facts of the bundled world: some 260 everyday facts, each a subject and a value under one of ten relations.
 
-A relation owns its wording: statements and questions for the pretraining text, and the questions of the data sets.
+A relation contains its wording: statements and questions for the pretraining text, and questions for the data sets.
 """
 
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact. Templates hold `{x}` (subject) and `{y}` (value), or with an article `{ax}` and `{ay}`."""
+    """One kind of fact. Templates contain `{x}` (subject) and `{y}` (value), or `{ax}` and `{ay}` with an article."""
 
     name: str
     statements: tuple[str, ...]
     questions: tuple[str, ...]
     new_question: str
-    """A wording that only the data sets have."""
+    """A wording that only the data sets use."""
     values: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """`subject` has `value` under `relation`, and no other value of that relation is right for it."""
+    """`subject` has `value` under `relation`, and no other value of that relation is correct for it."""
 
     relation: Relation
     subject: str
@@ -32,7 +32,7 @@ class Fact:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a table written as text."""
+    """The words of a text, split at white space."""
     return tuple(text.split())
 
 

@@ -1,9 +1,8 @@
-"""Writes the bundled data sets and a general text: `python -m neuroada.bundled.make_data` (a second; always the same).
+"""Write the bundled data sets and a general text: `python -m neuroada.bundled.make_data` (one second; deterministic).
 
-`bundled_choice` asks about facts of which the training set names other ones; `bundled_arithmetic` poses word problems
-whose sums the training set does not hold. What is tested is thus in the backbone's pretraining text alone.
-`general.txt` holds documents like those that the backbone was pretrained on, but other ones: the loss on it tells what
-is forgotten.
+The test sets of `bundled_choice` (facts) and `bundled_arithmetic` (word problems) use facts and sums that are not in
+their training sets: the tested knowledge is only in the backbone's pretraining text.
+`general.txt` has new documents of the same kinds as the pretraining text: the loss on it measures forgetting.
 """
 
 import argparse
@@ -27,17 +26,17 @@ MakeRow = Callable[[Subject, random.Random], Row]
 SEED = 42
 GENERAL_TEXT = "general.txt"
 NUM_DOCUMENTS = 120
-"""About five thousand tokens."""
+"""Number of documents in `general.txt`, about five thousand tokens."""
 COUNTS = {"train": 1000, "test": 150}
 TEST_SHARE = 0.3
-"""Share of the facts, and of the sums, that only the test set asks about."""
+"""Share of the facts and sums that are only in the test set."""
 NEW_SHARE = 0.7
-"""Share of the rows whose wording the pretraining text does not have."""
+"""Share of the rows whose wording is not in the pretraining text."""
 log = logging.getLogger(__name__)
 
 
 def choice_rows() -> MakeRow[Fact]:
-    """Makes multiple-choice questions, worded as the commonsense sets are, the right option in each place in turn."""
+    """Makes multiple-choice questions worded like the commonsense sets; the correct option's position rotates."""
     places = cycle(range(NUM_OPTIONS))
 
     def make_row(fact: Fact, rng: random.Random) -> Row:
@@ -56,20 +55,20 @@ def choice_rows() -> MakeRow[Fact]:
 
 
 def balanced_sums() -> list[Sum]:
-    """All subtractions of the world and as many additions."""
+    """All subtractions of the world and the same number of additions."""
     sums = {sign: [numbers for numbers in all_sums() if numbers.sign == sign] for sign in "+-"}
     return sums["-"] + random.Random(SEED).sample(sums["+"], len(sums["-"]))
 
 
 def arithmetic_row(numbers: Sum, rng: random.Random) -> Row:
-    """A word problem; its output is the sum alone, so that the answer is the last number."""
+    """A word problem; its output is only the sum, so that the answer is the last number."""
     wordings = NEW_PROBLEMS if rng.random() < NEW_SHARE else PROBLEMS
     problem = tell(rng.choice(wordings[numbers.sign]), numbers, rng)
     return {"instruction": problem, "input": "", "output": str(numbers), "answer": str(numbers.result)}
 
 
 def _draw(make_row: MakeRow[Subject], subjects: list[Subject], count: int, rng: random.Random) -> list[Row]:
-    """`count` rows with different instructions, the subjects taken in turn so that each is asked about as often."""
+    """`count` rows with different instructions; the subjects are used in turn, equally often."""
     rows: dict[str, Row] = {}
     while len(rows) < count:
         for subject in rng.sample(subjects, len(subjects)):
@@ -79,7 +78,7 @@ def _draw(make_row: MakeRow[Subject], subjects: list[Subject], count: int, rng: 
 
 
 def split_rows(make_row: MakeRow[Subject], subjects: list[Subject]) -> dict[str, list[Row]]:
-    """Rows by split, about different subjects."""
+    """Rows by split; the splits have different subjects."""
     rng = random.Random(SEED)
     shuffled = rng.sample(subjects, len(subjects))
     num_test = round(TEST_SHARE * len(shuffled))
@@ -96,7 +95,7 @@ def data_sets() -> dict[str, dict[str, list[Row]]]:
 
 
 def general_text() -> str:
-    """Documents of the pretraining text's kinds that it does not hold, with an empty line between them."""
+    """New documents of the same kinds as the pretraining text, separated by an empty line."""
     return "\n\n".join(map(plain, islice(documents(SEED + 2), NUM_DOCUMENTS))) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""Trains the bundled backbone: `nice python -m neuroada.bundled.pretrain` (about 10 minutes on one idle CPU core).
+"""Train the bundled backbone: `nice python -m neuroada.bundled.pretrain` (about 10 minutes on one idle CPU core).
 
-A plain causal language model over the documents of corpus.py; the data sets' format is not among them.
+A plain causal language model on the documents of corpus.py, which do not contain the data sets' format.
 """
 
 import argparse
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer, trained on pretraining text and on the words that the instruction formats add."""
+    """The tokenizer, trained on pretraining text and the additional words of the instruction formats."""
     rows = [row for splits in data_sets().values() for row in splits["train"]]
     formats = [text for row in rows for text in (row["instruction"], row["output"], _PROMPT_WORDS)]
     return train_tokenizer([*map(plain, islice(documents(SEED + 1), 30_000)), *formats])
@@ -77,7 +77,7 @@ def weighted_tokens(document: str, tokenizer: PreTrainedTokenizerFast) -> tuple[
 
 
 def batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
-    """Token ids and loss weights, both (ROWS_PER_STEP, ROW_LENGTH): rows of whole documents, the last one cut off."""
+    """Token ids and loss weights, both (ROWS_PER_STEP, ROW_LENGTH): rows of whole documents, the last one truncated."""
     texts = documents(SEED)
     while True:
         rows: list[list[int]] = []
@@ -95,7 +95,7 @@ def batches(tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor
 
 
 def weighted_loss(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
-    """Mean next-token loss under the weights; both arguments are (rows, tokens)."""
+    """Weighted mean of the next-token loss; both arguments are (rows, tokens)."""
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
     losses = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     return (losses * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
@@ -120,7 +120,7 @@ def build_optimizers(model: LlamaForCausalLM) -> list[Optimizer]:
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """NUM_STEPS with warm-up and cosine decay over the endless corpus."""
+    """Train for NUM_STEPS on the endless corpus, with warm-up and cosine decay."""
     model.train()
     optimizers = build_optimizers(model)
     schedules = [LambdaLR(optimizer, _lr_factor) for optimizer in optimizers]
@@ -139,7 +139,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
-    """The checkpoint in bfloat16 with its tokenizer: what `from_pretrained` needs, and nothing else."""
+    """Save the checkpoint in bfloat16 with its tokenizer: only what `from_pretrained` needs."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -153,7 +153,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, directory:
 
 
 def main() -> None:
-    """Trains and saves."""
+    """Train and save."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler()])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder to write the checkpoint to")

@@ -40,7 +40,7 @@ def all_sums() -> list[Sum]:
     ]
 
 
-# Some problems open alike and differ only in what they ask, so that the whole text has to be read.
+# Some problems start the same way and differ only in the question, so that the whole text must be read.
 PROBLEMS: dict[str, tuple[str, ...]] = {
     "+": (
         "{n} has {a} {t}. {m} gives {n} {b} more {t}. How many {t} does {n} have now?",
@@ -56,8 +56,8 @@ PROBLEMS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Wordings of the data sets alone. Most ask what was before, so that finds are taken away and losses are added, or name
-# the second number first.
+# Wordings that only the data sets use. Most ask about the time before, so that finds are subtracted and losses added,
+# or name the second number first.
 NEW_PROBLEMS: dict[str, tuple[str, ...]] = {
     "+": (
         "{n} gives {b} {t} to {m} and now has {a} {t}. How many {t} did {n} have before that?",
@@ -71,7 +71,7 @@ NEW_PROBLEMS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Pretraining tells such events as past stories too, with the sum inside (marked as corpus.py says).
+# Pretraining also tells such events as stories in the past, with the sum inside (marked as described in corpus.py).
 STORIES: dict[str, tuple[str, ...]] = {
     "+": (
         "{n} had {a} {t}. Then {m} gave {n} {b} more {t}.| {s}|, so {n} had| {c}| {t} in all.",
@@ -87,7 +87,7 @@ STORIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Stories and problems of the pretraining text end in one of these: its last number never is the answer but by chance.
+# Stories and problems of the pretraining text end with one of these, so their last number is the answer only by chance.
 CLOSINGS = (
     "That was on page {k}.",
     "It took {k} minutes.",

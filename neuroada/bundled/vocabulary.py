@@ -1,7 +1,7 @@
 """The bundled tokenizer: this world's words as single tokens, digits one by one, everything else byte by byte.
 
-Byte level, so every text survives the round trip. A unigram model rather than BPE, which would spend twice as many
-tokens on the fragments that its merges pass through.
+It works on bytes, so every text survives the round trip. It is a unigram model and not BPE, whose intermediate merges
+would double the vocabulary.
 """
 
 from collections import Counter
@@ -14,12 +14,12 @@ BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 MAX_LENGTH = 1024
 _PIECES = r"\n| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s"
 _MIN_COUNT = 2
-# Log-probabilities: one word beats two, and bytes spell only what is no word.
+# Log-probabilities: one word beats two, and bytes are used only for text that is not a known word.
 _WORD_SCORE, _BYTE_SCORE = -1.0, -30.0
 
 
 def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A fast tokenizer for the texts. As Llama's, it puts `<s>` in front and has no padding token: `<unk>` serves."""
+    """A fast tokenizer for the texts. Like Llama's, it prepends `<s>` and has no padding token: `<unk>` is used."""
     splitter = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),

@@ -1,1 +1,1 @@
-"""What people read of finished runs: the summary of one run, the comparison of many."""
+"""Reports on finished runs: the summary of one run, the comparison of many."""

@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed are one cell; cells of one model and task are compared with each other."""
+"""Group runs: those that differ only in their seed form a cell; cells of one model and task form a group."""
 
 import json
 import re
@@ -18,11 +18,11 @@ _SEED_FOLDER = re.compile(rf"/s\d+(/{ADAPTER_FOLDER})?/?$")
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """The finished runs of one setting, one for each seed.
+    """The finished runs of one setting, one per seed.
 
     Attributes:
-        label: Of this cell alone: the method's label, and what else tells it from others.
-        series: What the cells that one line connects have in common.
+        label: Unique to this cell: the method's label, and whatever else distinguishes it.
+        series: Name shared by the cells that one line connects.
         runs: At least one.
     """
 
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def percent(self) -> float | None:
-        """Trained parameters, in percent of all."""
+        """Trained parameters, in percent of all parameters."""
         percent: float | None = self.first.outcome("budget.percent")
         return percent
 
@@ -58,18 +58,18 @@ class Cell:
 
     @property
     def wanted(self) -> int | None:
-        """The number of trained parameters that was asked for; None where none was."""
+        """The requested number of trained parameters; None if none was requested."""
         wanted: int | None = self.first.outcome("budget.wanted")
         return wanted
 
     def estimate(self, number: str) -> Estimate | None:
-        """One of ``Run.numbers`` over the seeds; None where no run recorded it."""
+        """One of ``Run.numbers`` over the seeds; None if no run recorded it."""
         values = tuple(run.numbers[number] for run in self.runs if number in run.numbers)
         return Estimate(values) if values else None
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % interval of the macro accuracy: over seeds where there are several, else over items."""
+        """The 95 % interval of the macro accuracy: over seeds if there are several, else over items."""
         macro = self.estimate("macro")
         if macro is None:
             return None
@@ -98,14 +98,14 @@ class Group:
 
     @property
     def base_loss(self) -> float | None:
-        """The base's held-out loss, which every training run measures at step 0; None where they do not agree."""
+        """The base's held-out loss, which every training run measures at step 0; None if the runs disagree."""
         found = {run.outcome("validation.base_loss") for cell in self.trained for run in cell.runs} - {None}
         losses = {round(loss, 4) for loss in found}
         return losses.pop() if len(losses) == 1 else None
 
     @property
     def series(self) -> dict[str, list[Cell]]:
-        """The cells that train, by what one line connects."""
+        """The cells that train, by series."""
         found: dict[str, list[Cell]] = {}
         for cell in self.trained:
             found.setdefault(cell.series, []).append(cell)
@@ -113,16 +113,16 @@ class Group:
 
     @property
     def benchmarks(self) -> list[str]:
-        """Those that any run scored, in the papers' order."""
+        """The benchmarks that any run scored, in the papers' order."""
         return in_order(name for cell in self.cells for run in cell.runs for name in run.scores)
 
     def has(self, number: str) -> bool:
-        """Whether any run recorded this one of ``Run.numbers``."""
+        """Whether any run recorded this entry of ``Run.numbers``."""
         return any(cell.estimate(number) is not None for cell in self.cells)
 
 
 def over_learning_rates(group: Group) -> Group | None:
-    """The same with one series for each label, if only learning rates tell some cells apart; else None."""
+    """The group with one series per label, if some cells differ only in their learning rate; else None."""
     told_apart = [cell for cell in group.trained if _rate_suffix(cell) in cell.label]
     if not told_apart:
         return None
@@ -136,7 +136,7 @@ def _rate_suffix(cell: Cell) -> str:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Each benchmark once, in the papers' order; a user's own come last."""
+    """Each benchmark once, in the papers' order; the user's own come last."""
     known = {name: place for place, name in enumerate(DATASETS)}
     return sorted(dict.fromkeys(names), key=lambda name: known.get(name, len(known)))
 
@@ -156,11 +156,11 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
     settings: dict[str, dict[str, Any]] = {}
     by_setting: dict[str, dict[Any, Run]] = {}
-    # Of each job one declaration for all of its runs, so that those of several versions are compared alike.
+    # One declaration per job for all of its runs, so that runs of several versions are compared in the same way.
     declared = {run.job: run.config["job"] for run in runs if run.setting("job.depends_on")}
     for run in runs:
         setting = _setting(run, declared.get(run.job))
-        # A method may settle what its configuration leaves open, so the recorded label counts too.
+        # A method may choose settings that its configuration leaves open, so the recorded label counts too.
         key = json.dumps([run.method, run.label, setting], sort_keys=True, default=str)
         settings[key] = flat(setting)
         by_setting.setdefault(key, {}).setdefault((run.setting("seed"), run.setting("adapter")), run)
@@ -170,20 +170,20 @@ def _cells(runs: Sequence[Run]) -> tuple[Cell, ...]:
 
 
 def _place(cell: Cell) -> tuple[Any, ...]:
-    """The base comes first, then each method from small to large."""
+    """Sort key: the base first, then each method from small to large."""
     return not cell.is_base, cell.series, cell.top_k or 0, cell.trainable, cell.label
 
 
 def _setting(run: Run, declared: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What decides the outcome of a run, but for its seed and that of the adapter that it scored.
+    """What determines the outcome of a run, except its seed and that of the adapter it scored.
 
     Args:
-        declared: The ``job`` section that says what counts; without one, every key does.
+        declared: The ``job`` section that says what counts; without one, every key counts.
     """
     try:
         setting = identity(run.config, declared)
     except (KeyError, TypeError, AttributeError):
-        # An earlier version stored the configuration in another shape; then every key counts.
+        # An earlier version stored the configuration in another form; then every key counts.
         setting = {key: value for key, value in run.config.items() if key != "seed"}
     if isinstance(setting.get("adapter"), str):
         setting["adapter"] = _SEED_FOLDER.sub("", setting["adapter"])

@@ -1,4 +1,4 @@
-"""Curves of runs as a picture and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
+"""Curves of runs as a figure and a CSV: ``python -m neuroada.report.curves OUT RUN_FOLDER [RUN_FOLDER ...]``."""
 
 import argparse
 import csv
@@ -18,7 +18,7 @@ _AXES = {"loss": "training loss", "held_out_accuracy": "share of held-out questi
 def logged_losses(folder: Path) -> dict[int, float]:
     """Training loss after each logged optimizer step, counted from 1, over all attempts of a run.
 
-    Nothing where the run logged none to a CSV.
+    Empty if the run logged none to a CSV.
     """
     return {step + 1: loss for step, loss in _logged(folder, "train/loss").items()}
 
@@ -26,16 +26,16 @@ def logged_losses(folder: Path) -> dict[int, float]:
 def logged_accuracies(folder: Path) -> dict[int, float]:
     """Share of the sampled held-out questions answered correctly, by optimizer steps taken, 0 for the base.
 
-    Nothing where none were asked.
+    Empty if no questions were asked.
     """
     return _logged(folder, "val/accuracy")
 
 
 def losses(folder: Path) -> dict[int, float]:
-    """The same.
+    """As ``logged_losses``, but an error if there are none.
 
     Raises:
-        UserError: The run logged none to a CSV.
+        UserError: The run logged no losses to a CSV.
     """
     found = logged_losses(folder)
     if not found:
@@ -44,10 +44,10 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 def write(out: Path, folders: list[Path]) -> None:
-    """Write ``<out>.csv`` and ``<out>.svg``: training losses, and held-out accuracies where some were measured.
+    """Write ``<out>.csv`` and ``<out>.svg``: training losses, and held-out accuracies if any were measured.
 
     Raises:
-        UserError: A folder holds no finished run, or matplotlib is not installed.
+        UserError: A folder contains no finished run, or matplotlib is not installed.
     """
     names = [f"{read_result(folder)['config']['task']['name']}" for folder in folders]
     curves = {"loss": {name: losses(folder) for name, folder in zip(names, folders, strict=True)}}
@@ -62,7 +62,7 @@ def write(out: Path, folders: list[Path]) -> None:
 
 
 def _rows(curves: dict[str, Curves]) -> Iterator[list[str | int | float]]:
-    """A row for each run and step; a cell is empty where that number was not logged."""
+    """A row for each run and step; a cell is empty if the number was not logged."""
     for name in curves["loss"]:
         of_run = [numbers[name] for numbers in curves.values()]
         for step in sorted(set().union(*of_run)):
@@ -85,7 +85,7 @@ def _draw(path: Path, curves: dict[str, Curves]) -> None:
 
 
 def _logged(folder: Path, key: str) -> dict[int, float]:
-    """What was logged under a key, by the step it was logged with; a later attempt's word counts."""
+    """The values logged under a key, by step; later attempts override earlier ones."""
     found = {}
     for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=_attempt):
         with path.open(encoding="utf-8") as file:
@@ -94,7 +94,7 @@ def _logged(folder: Path, key: str) -> dict[int, float]:
 
 
 def _attempt(path: Path) -> int:
-    """10 comes after 9."""
+    """Numeric sort key of an attempt: 10 comes after 9."""
     number = path.parent.name.removeprefix("version_")
     return int(number) if number.isdecimal() else 0
 
@@ -102,7 +102,7 @@ def _attempt(path: Path) -> int:
 def main() -> None:
     """Read the command line and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path, help="where to write, without an ending")
+    parser.add_argument("out", type=Path, help="output path without an extension")
     parser.add_argument("folders", type=Path, nargs="+", help="run folders")
     arguments = parser.parse_args()
     with reported_in_one_line(arguments.out.parent):

@@ -1,4 +1,4 @@
-"""The report of a comparison: ``report.html``, which needs nothing else, and ``report.md`` with figures beside it."""
+"""The report of a comparison: a self-contained ``report.html``, and ``report.md`` with figure files."""
 
 import datetime
 import logging
@@ -23,7 +23,7 @@ HTML_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
 CSV_FILE = "runs.csv"
 FIGURES_FOLDER = "figures"
-"""Where SVG and PNG lie beside the report."""
+"""Folder for the SVG and PNG files, next to the report."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Tests:
 
     Attributes:
         caption: What is compared with what, and how.
-        notes: Which runs were compared on less than all items, or not at all.
+        notes: Which runs were compared on only some items, or not at all.
     """
 
     grid: Grid
@@ -42,14 +42,14 @@ class Tests:
 
 @dataclass(frozen=True)
 class Section:
-    """What is shown of one model and task."""
+    """The part of the report on one model and task."""
 
     group: Group
     conditions: str
     cells: Grid
     published: Grid
     links: Mapping[str, str]
-    """Budget -> page of its published run."""
+    """Budget -> URL of its published run."""
     footnotes: Sequence[str]
     figures: Sequence[Figure]
 
@@ -57,7 +57,7 @@ class Section:
 def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) -> Path:
     """Write report, table and figures into a folder; returns the path of the report.
 
-    Without matplotlib there are no figures, and a warning says so.
+    Without matplotlib there are no figures, and a warning is logged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sections = [_section(group, folder / FIGURES_FOLDER) for group in grouped(runs)]
@@ -100,7 +100,7 @@ def _section(group: Group, folder: Path) -> Section:
 
 
 def _conditions(group: Group) -> str:
-    """What a reader must know of the numbers, each with all that occur in the group."""
+    """The conditions that a reader must know, each with all values that occur in the group."""
     runs = [run for cell in group.cells for run in cell.runs]
     trained = [run for run in runs if not run.is_base]
     places = {(run.outcome("content.dtype"), run.outcome("device")) for run in runs}
@@ -126,7 +126,7 @@ def _items(group: Group, runs: Sequence[Run]) -> str:
 
 
 def _either(sentence: str, values: Iterable[Any]) -> str:
-    """The values in order with ``or`` between them; nothing where there are none."""
+    """The values in order, joined with ``or``; empty if there are none."""
     found = sorted({value for value in values if value is not None})
     return sentence.format(" or ".join(map(str, found))) if found else ""
 
@@ -140,14 +140,14 @@ def _figures(group: Group, folder: Path) -> list[Figure]:
 
 
 def _commit(run: Run) -> str:
-    """Short hash of the source tree that a run was made with."""
+    """Short hash of the commit that a run used."""
     commit = run.outcome("git.commit")
     changed = " with uncommitted changes" if run.outcome("git.dirty") else ""
     return f"{commit[:10]}{changed}" if isinstance(commit, str) else ""
 
 
 def _smaller_spread(text: str) -> Markup:
-    """A mean with its deviation in small print."""
+    """A mean, with its standard deviation in small print."""
     mean, sign, spread = text.partition(f" {SPREAD} ")
     return Markup("{} <small>{}&nbsp;{}</small>").format(mean, SPREAD, spread) if sign else Markup("{}").format(text)
 
@@ -161,7 +161,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["inline"] = lambda svg: Markup(svg)  # our own picture; matplotlib has escaped the names in it
+    environment.filters["inline"] = lambda svg: Markup(svg)  # our own figure; matplotlib has escaped the names in it
     environment.filters["spread"] = _smaller_spread
     environment.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
     return environment

@@ -1,6 +1,6 @@
-"""How figures of a comparison look, and what they are made of: panels, axes, lines, colours, files.
+"""The style and the parts of figures: panels, axes, lines, colours, files.
 
-Colours that the colour-blind tell apart: the first six are those of M. Okabe and K. Ito, Color Universal Design (2008),
+The colours suit colour-blind readers: the first six are those of M. Okabe and K. Ito, Color Universal Design (2008),
 https://jfly.uni-koeln.de/color/; the others are from P. Tol's muted scheme, https://sronpersonalpages.nl/~pault/
 """
 
@@ -23,7 +23,7 @@ SERIES_COLOURS = (
     *("#332288", "#882255", "#999933", "#117733"),
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
-"""One more than colours, so that a colour that comes again has another marker."""
+"""One more than there are colours, so that a repeated colour gets another marker."""
 BASE_COLOUR = FAINT
 _STYLE: dict[str, Any] = {
     "figure.facecolor": _PAPER,
@@ -49,7 +49,7 @@ _STYLE: dict[str, Any] = {
 _PNG_DOTS_PER_INCH = 160
 PANEL_INCHES = (4.0, 3.1)
 WIDE_PANEL_INCHES = (5.6, 3.1)
-"""Two of them beside each other on a page."""
+"""Two of them fit side by side on a page."""
 WIDEST_INCHES = 12.4
 _NOTE_MARGIN = 0.1
 """Share of the height that a note below the lowest point needs."""
@@ -57,11 +57,11 @@ LOG_MARGIN = 1.35
 """Room at both ends of a logarithmic axis, as a factor."""
 _MARGIN_PERCENT = 1.5
 _LEAST_GAP = 0.07
-"""Share of an axis that a name needs for itself."""
+"""Smallest gap between two names, as a share of the axis."""
 _LINE_LETTERS = 36
-"""Longer names go on in another line."""
-_NOTHING = "\u200b"
-"""A space of no width: a mark that no name has."""
+"""Longer names are wrapped."""
+_ZERO_WIDTH_SPACE = "\u200b"
+"""A zero-width space: a marker that no name contains."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Figure:
     """A drawn figure.
 
     Attributes:
-        name: Of its files, without their ending.
-        svg: The picture, for a page that sets the colour of ink by itself.
-        caption: What is seen.
+        name: Name of its files, without extension.
+        svg: The figure for an HTML page that sets the text colour itself.
+        caption: What the figure shows.
     """
 
     name: str
@@ -99,11 +99,11 @@ class End:
 
 @dataclass(frozen=True)
 class Ends:
-    """Where names can stand in one panel.
+    """Where names can be placed in one panel.
 
     Attributes:
         series: Ends of the lines.
-        base: Height of the base's line, which has its name on the right; None without one.
+        base: Height of the base's line, which is labelled on the right; None without one.
     """
 
     series: Sequence[End]
@@ -112,7 +112,7 @@ class Ends:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Figures look like this inside the block, whatever a person's own matplotlib settings are.
+    """Apply this style inside the block, whatever the user's own matplotlib settings are.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -125,8 +125,8 @@ def style() -> Iterator[None]:
 
 
 def panels(count: int, inches: tuple[float, float] = PANEL_INCHES) -> tuple[Any, list[Any]]:
-    """A picture with axes side by side; ``inches`` is the size of each."""
-    # Not pyplot's: it would keep every figure that was ever made.
+    """A figure with axes side by side; ``inches`` is the size of each."""
+    # Not through pyplot, which keeps every figure alive.
     from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=(inches[0] * count, inches[1]), layout="constrained")
@@ -148,7 +148,7 @@ def lines(
     place: Callable[[Cell], float | None],
     note: Callable[[Cell], str] | None = None,
 ) -> Ends:
-    """A line for each series over the place of its cells, with the base as a dashed one; returns where they end."""
+    """A line for each series, with the base as a dashed line; returns where the lines end."""
     ends = []
     for (name, cells), look in zip(group.series.items(), looks(group).values(), strict=True):
         placed = {x: cell for cell in cells if (x := place(cell)) is not None and cell.estimate(number)}
@@ -170,7 +170,7 @@ def lines(
 
 
 def base_line(axes: Any, group: Group, number: str) -> float | None:
-    """The base as a dashed line with its value on the right; returns its height, None where it has no such number."""
+    """The base as a dashed line with its value on the right; returns its height, None if it has no such number."""
     base = group.base.estimate(number) if group.base else None
     if base is None:
         return None
@@ -181,13 +181,13 @@ def base_line(axes: Any, group: Group, number: str) -> float | None:
 
 
 def accuracy_axis(axes: Any, label: str) -> None:
-    """Heights in percent; an error bar may reach beyond what an accuracy can be, the axis does not."""
+    """A vertical axis in percent; it ends at 0 and 100 even if an error bar goes beyond."""
     low, high = axes.get_ylim()
     axes.set(ylabel=label, ylim=(max(low, -_MARGIN_PERCENT), min(high, 100 + _MARGIN_PERCENT)))
 
 
 def name_lines(figure: Any, parts: Sequence[Any], ends: Sequence[Ends]) -> None:
-    """Names at the ends of the lines; in one legend beside the panels where they would lie on each other."""
+    """Names at the ends of the lines; in one legend beside the panels if they would overlap."""
     if not all(_has_room(axes, found) for axes, found in zip(parts, ends, strict=True)):
         legend_beside(figure, parts)
         return
@@ -197,7 +197,7 @@ def name_lines(figure: Any, parts: Sequence[Any], ends: Sequence[Ends]) -> None:
 
 
 def legend_beside(figure: Any, parts: Sequence[Any]) -> None:
-    """One legend on the right of all panels, where it covers nothing."""
+    """One legend to the right of all panels, where it covers nothing."""
     entries: dict[str, Any] = {}
     for axes in parts:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -206,19 +206,19 @@ def legend_beside(figure: Any, parts: Sequence[Any]) -> None:
 
 
 def legend_inches(labels: Sequence[str]) -> float:
-    """Width of a legend with these labels, of which each may have several lines."""
+    """Width of a legend with these labels, each of which may have several lines."""
     return 0.7 + 0.075 * max(len(row) for label in labels for row in label.splitlines())
 
 
 def wrapped(name: str) -> str:
-    """A long name in several lines, so that it leaves room for the figure; lines end at spaces, commas and slashes."""
-    breakable = re.sub("([,/])", rf"\1 {_NOTHING}", name)
+    """Wrap a long name at spaces, commas and slashes, so that it leaves room for the figure."""
+    breakable = re.sub("([,/])", rf"\1 {_ZERO_WIDTH_SPACE}", name)
     rows = textwrap.wrap(breakable, _LINE_LETTERS, break_on_hyphens=False)
-    return "\n".join(row.replace(f" {_NOTHING}", "").replace(_NOTHING, "") for row in rows)
+    return "\n".join(row.replace(f" {_ZERO_WIDTH_SPACE}", "").replace(_ZERO_WIDTH_SPACE, "") for row in rows)
 
 
 def _has_room(axes: Any, ends: Ends) -> bool:
-    """Whether names of one line would lie apart, from each other and from that of the base."""
+    """Whether one-line names would not overlap with each other or with the name of the base."""
     heights = sorted([*(end.y for end in ends.series), *([] if ends.base is None else [ends.base])])
     low, high = axes.get_ylim()
     is_short = all(len(end.name) <= _LINE_LETTERS for end in ends.series)
@@ -226,7 +226,7 @@ def _has_room(axes: Any, ends: Ends) -> bool:
 
 
 def _line(axes: Any, placed: dict[float, Cell], number: str, look: Look, name: str) -> None:
-    """Means with error bars, single seeds as faint dots."""
+    """Means with error bars, and single seeds as faint dots."""
     known = [estimate for cell in placed.values() if (estimate := cell.estimate(number))]
     for x, estimate in zip(placed, known, strict=True):
         if len(estimate.values) > 1:
@@ -249,19 +249,19 @@ def _mean(cell: Cell, number: str) -> float:
 
 
 def _lowest(cell: Cell, number: str) -> float:
-    """Where the drawing of a cell ends below: the lowest seed or the foot of the error bar."""
+    """Lowest point drawn for a cell: the lowest seed or the lower end of the error bar."""
     estimate = cell.estimate(number)
     assert estimate is not None, f"{cell.label} has no {number}"
     return min(*estimate.values, estimate.mean - (estimate.std or 0))
 
 
 def annotate(axes: Any, text: str, point: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
-    """A text beside a point; ``offset`` is in printer's points."""
+    """A text next to a point; ``offset`` is in typographic points."""
     axes.annotate(text, point, xytext=offset, textcoords="offset points", **style)
 
 
 def log_axis(axes: Any, ticks: Mapping[Any, str], label: str, limits: tuple[float, float] | None = None) -> None:
-    """A logarithmic axis with these ticks and no others; where two labels would overlap the later one is left out."""
+    """A logarithmic axis with only these ticks; if two labels would overlap, the later one is left out."""
     low, high = limits or (min(ticks) / LOG_MARGIN, max(ticks) * LOG_MARGIN)
     axes.set_xscale("log")
     shown = _apart(ticks, (high / low) ** _LEAST_GAP)
@@ -272,7 +272,7 @@ def log_axis(axes: Any, ticks: Mapping[Any, str], label: str, limits: tuple[floa
 
 
 def _apart(ticks: Mapping[Any, str], gap: float) -> dict[float, str]:
-    """Without those whose label would lie on the one before; ``gap`` is a factor."""
+    """The ticks without those whose label would overlap the previous one; ``gap`` is a factor."""
     kept: dict[float, str] = {}
     for place in sorted(ticks):
         if not kept or place > gap * max(kept):
@@ -281,20 +281,20 @@ def _apart(ticks: Mapping[Any, str], gap: float) -> dict[float, str]:
 
 
 def decades_axis(axes: Any) -> None:
-    """A logarithmic axis of heights with plain numbers: 0.01, 0.1, 1."""
+    """A logarithmic vertical axis with plain numbers: 0.01, 0.1, 1."""
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_yticks([], minor=True)
 
 
 def steps_axis(axes: Any) -> None:
-    """An axis of optimizer steps, marked at whole ones."""
+    """An axis of optimizer steps, with ticks at whole numbers."""
     axes.set_xlabel("optimizer step")
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def rules(axes: Any) -> None:
-    """Faint lines to read heights by, behind all that is drawn."""
+    """Faint horizontal grid lines behind the data."""
     axes.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -305,7 +305,7 @@ def shown_k(cell: Cell) -> str:
 
 
 def short_name(cell: Cell, group: Group) -> str:
-    """The shortest that tells a cell from the others of its group."""
+    """The shortest name that distinguishes a cell within its group."""
     return shown_k(cell) if len(group.series) == 1 and shown_k(cell) else wrapped(cell.label)
 
 
@@ -318,7 +318,7 @@ def short_count(count: int) -> str:
 
 
 def shades(group: Group, cells: Sequence[Cell]) -> list[Any]:
-    """A colour for each cell: that of its series, paler for the small ones; of a single series a range of hues."""
+    """A colour for each cell: that of its series, paler for small cells; for a single series a range of hues."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -348,7 +348,7 @@ def saved(picture: Any, folder: Path, name: str, caption: str) -> Figure:
 
 
 def _for_page(svg: str) -> str:
-    """The picture in the page's own ink and on its paper, without what only a file needs, or ids that repeat."""
+    """The SVG in the page's own text and background colours, without file headers and without duplicate ids."""
     inside = svg[svg.index("<svg") :]
     inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL)
     inside = re.sub(r' id="\w+_\d+"', "", inside)

@@ -1,8 +1,8 @@
 """Numbers over the seeds of a cell, and 95 % intervals of accuracies.
 
-Seeds say more than items: where there are several, the interval is Student's over their means. A single run has only
-its items: each benchmark has Wilson's interval, and the macro average adds their half-widths as independent errors add
-up (the MOVER method of G. Zou and A. Donner, Statistics in Medicine 27, 2008). Of one benchmark that is Wilson's own.
+Seeds say more than items: with several seeds, the interval is Student's over their means. A single run has only its
+items: each benchmark has Wilson's interval, and the macro average combines their half-widths like independent errors
+(the MOVER method of G. Zou and A. Donner, Statistics in Medicine 27, 2008). One benchmark simply has Wilson's interval.
 """
 
 import math
@@ -31,11 +31,11 @@ class Estimate:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation (n - 1); None of a single value."""
+        """Sample standard deviation (n - 1); None for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def text(self, decimals: int) -> str:
-        """``85.3``, or ``85.3 ± 0.4`` where there are several values."""
+        """``85.3``, or ``85.3 ± 0.4`` for several values."""
         spread = "" if self.std is None else f" {SPREAD} {self.std:.{decimals}f}"
         return f"{self.mean:,.{decimals}f}{spread}"
 
@@ -54,7 +54,7 @@ class Interval:
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
-    """Student's 95 % interval of the mean of at least two accuracies in percent, cut off at 0 and 100."""
+    """Student's 95 % interval of the mean of at least two accuracies in percent, clipped to 0 and 100."""
     mean = statistics.fmean(values)
     error = statistics.stdev(values) / math.sqrt(len(values))
     reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
@@ -78,6 +78,6 @@ def over_items(scores: Mapping[str, Mapping[str, Any]]) -> Interval | None:
 
 
 def bounds_of(score: Mapping[str, Any]) -> tuple[float, float]:
-    """Wilson's 95 % interval of a benchmark as fractions; of the counts where an earlier version recorded none."""
+    """Wilson's 95 % interval of a benchmark as fractions; computed from the counts if none was recorded."""
     low, high = score.get("ci95") or interval(score["correct"], score["n"])
     return low, high

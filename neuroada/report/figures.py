@@ -40,13 +40,13 @@ from neuroada.report.method_figures import (
 )
 
 _LETTER_INCHES = 0.07
-"""Width of a letter of a benchmark's name, with its share of the room around the name."""
+"""Width of a letter in a benchmark's name, including its share of the space around the name."""
 _LOSS_RATIO_FOR_LOG = 20
-"""Where losses differ by more, a linear axis would lay the smaller ones on each other."""
+"""If losses differ by more than this factor, small ones would overlap on a linear axis."""
 
 
 def draw(group: Group, folder: Path) -> list[Figure]:
-    """Write the figures of a group that its runs have numbers for, as ``<folder>/<name>.svg`` and ``.png``.
+    """Write the figures for which a group's runs have numbers, as ``<folder>/<name>.svg`` and ``.png``.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -58,7 +58,7 @@ def draw(group: Group, folder: Path) -> list[Figure]:
 
 
 def _pictures(group: Group) -> Iterator[tuple[str, Any, str]]:
-    """Kind, matplotlib figure and caption of each that can be drawn."""
+    """Kind, matplotlib figure and caption of each figure that can be drawn."""
     if len({cell.top_k for cell in group.trained} - {None}) > 1:
         yield "accuracy_over_k", _accuracy_over_k(group), _caption_over_k(group)
     by_rate = over_learning_rates(group)
@@ -104,7 +104,7 @@ def _numbers(group: Group) -> list[str]:
 
 
 def _inches(group: Group) -> tuple[float, float]:
-    """Of a panel; three of them, one for the held-out loss, fill a line of the page, or two wide ones."""
+    """Size of a panel: two wide ones fill the page, or three if one shows the held-out loss."""
     return PANEL_INCHES if group.has("held-out loss") else WIDE_PANEL_INCHES
 
 
@@ -116,7 +116,7 @@ def _accuracy_over_k(group: Group) -> Any:
     for cell in group.trained:
         if cell.top_k is not None:
             shares.setdefault(cell.top_k, set()).add(cell.percent)
-    # Where other modules are trained, or by another method, one k is not one share.
+    # With other modules or another method, the same k is a different share.
     known = {top_k: f"{next(iter(found)):.3g}" for top_k, found in sorted(shares.items()) if _is_one_number(found)}
     for axes in parts:
         log_axis(axes, {top_k: str(top_k) for top_k in sorted(shares)}, "k, trained inputs per neuron")
@@ -132,7 +132,7 @@ def _is_one_number(found: set[float | None]) -> bool:
 
 
 def _shares_above(axes: Any, shares: dict[int, str]) -> None:
-    """A second axis at the top, in the same places."""
+    """A second axis at the top, with ticks at the same positions."""
     above = axes.twiny()
     above.spines[["bottom", "left"]].set_visible(False)
     log_axis(above, shares, "trained parameters, %", limits=axes.get_xlim())

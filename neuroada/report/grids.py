@@ -1,4 +1,4 @@
-"""The tables of a comparison as rows of text, whatever they are written into."""
+"""The tables of a comparison as rows of text, independent of the output format."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ _ACCURACY_DECIMALS = 1
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: names and other words on the left, numbers on the right.
+    """A table: text columns on the left, numbers on the right.
 
     Attributes:
-        num_words: Columns from the left that hold words.
-        emphasised: Numbers of rows, from 0, that a reader should see first.
+        num_words: Number of text columns, from the left.
+        emphasised: Indices of rows, from 0, to highlight.
     """
 
     header: list[str]
@@ -32,13 +32,13 @@ class Grid:
 
 
 def methods_grid(group: Group) -> Grid:
-    """A row for each cell: its accuracy, then what it trained and what that cost."""
+    """A row for each cell: its accuracy, trained parameters and cost."""
     columns = _method_columns(group)
     return Grid(list(columns), [[read(cell) for read in columns.values()] for cell in group.cells])
 
 
 def cells_grid(group: Group) -> Grid:
-    """The same rows, with all scores and further costs behind; mean ± std over seeds."""
+    """The same rows, followed by all scores and further costs; mean ± std over seeds."""
     methods = methods_grid(group)
     further = [name for name in ("held-out loss", "fit seconds", "tokens/s") if group.has(name)]
     numbers = [*group.benchmarks, "strict macro", *further]
@@ -50,7 +50,7 @@ def cells_grid(group: Group) -> Grid:
 
 
 def _method_columns(group: Group) -> dict[str, Callable[[Cell], str]]:
-    """Header -> text of a cell, without the columns that no cell has a number for."""
+    """Header -> text of a cell, without columns that would be empty."""
     with_k = {"k": lambda cell: _text(cell.top_k)}
     with_wanted = {"wanted": lambda cell: _count(cell.wanted)}
     costs = [name for name in ("step ms", "peak GiB", "forgetting") if group.has(name)]
@@ -68,7 +68,7 @@ def _method_columns(group: Group) -> dict[str, Callable[[Cell], str]]:
 
 
 def published_grid(pairs: Sequence[Beside]) -> Grid:
-    """Three rows for each setting: ours, the published ones, and the difference in points."""
+    """Three rows for each setting: our accuracies, the published ones, and the difference in points."""
     benchmarks = list(dict.fromkeys(name for pair in pairs for name in pair.published.accuracies))
     rows = []
     for pair in pairs:
@@ -93,7 +93,7 @@ def published_grid(pairs: Sequence[Beside]) -> Grid:
 
 
 def runs_grid(runs: Sequence[Run]) -> Grid:
-    """A row for each finished run, numbered as on the terminal."""
+    """A row for each finished run, with the same numbers as on the terminal."""
     names = ("macro", "held-out loss", "fit seconds", "step ms", "tokens/s", "peak GiB", "forgetting")
     header = ["#", "run", "method", "seed", "lr", *names]
     finished = [run for run in runs if run.status is Status.FINISHED]
@@ -118,7 +118,7 @@ def open_runs_grid(runs: Sequence[Run]) -> Grid:
 
 
 def write_csv(path: Path, runs: Sequence[Run]) -> None:
-    """One row for each run; accuracies and the trained share in percent, what was not recorded empty."""
+    """One row per run; accuracies and the trained share are in percent, and missing values are empty."""
     benchmarks = in_order(name for run in runs for name in run.scores)
     columns: dict[str, Callable[[Run], Any]] = {
         "folder": lambda run: run.name,
@@ -157,7 +157,7 @@ def _rounded(name: str) -> Callable[[Run], float | None]:
 
 
 def _of_group(group: Group, cell: Cell, name: str) -> str:
-    """As ``_estimate``; a base that measured no held-out loss has the one its fine-tunes started from."""
+    """As ``_estimate``; a base without a held-out loss gets the one that its fine-tunes started from."""
     if cell.is_base and name == "held-out loss" and cell.estimate(name) is None:
         return _number(group.base_loss, DECIMALS[name])
     return _estimate(cell, name)

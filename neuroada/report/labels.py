@@ -1,4 +1,4 @@
-"""What the cells of a comparison are called: the method's recorded label, and what else tells two cells apart."""
+"""Names for the cells of a comparison: the method's recorded label, and the settings that distinguish two cells."""
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -12,11 +12,11 @@ METHOD_KEY = "method.name"
 
 @dataclass(frozen=True)
 class Names:
-    """What a cell is called.
+    """The names of a cell.
 
     Attributes:
-        label: Of this cell alone, such as ``lora-r8 lr=0.001``.
-        series: Of the cells that one line connects, such as ``lora lr=0.001``: one method in several sizes.
+        label: Unique to this cell, such as ``lora-r8 lr=0.001``.
+        series: Shared by the cells that one line connects, such as ``lora lr=0.001``: one method in several sizes.
     """
 
     label: str
@@ -26,7 +26,7 @@ class Names:
 def names(firsts: Mapping[str, Run], settings: Mapping[str, dict[str, Any]]) -> dict[str, Names]:
     """Key of a cell -> its names.
 
-    What only ever changes along with the size of a method, as a learning rate chosen for each k, splits no series.
+    Settings that change only together with a method's size, such as a learning rate per k, do not split a series.
 
     Args:
         firsts: Key of a cell -> one of its runs.
@@ -58,14 +58,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _size(run: Run) -> Hashable:
-    """k, or the number of trained parameters of a method without a k."""
+    """k, or the number of trained parameters for a method without k."""
     return run.top_k if run.top_k is not None else run.outcome("budget.trainable")
 
 
 def _suffixed(
     stems: Mapping[str, str], settings: Mapping[str, dict[str, Any]], sizes: Mapping[str, Hashable] | None = None
 ) -> dict[str, str]:
-    """Each name with the values that tell it from others of the same stem and size."""
+    """Each name with the values that distinguish it from others of the same stem and size."""
     members: dict[str, list[str]] = {}
     for key, stem in stems.items():
         members.setdefault(stem, []).append(key)
@@ -79,7 +79,7 @@ def _suffixed(
 
 
 def _splitting_keys(members: Sequence[tuple[Hashable, Mapping[str, Any]]]) -> list[str]:
-    """As few keys as tell apart the settings of one size."""
+    """The fewest keys that distinguish the settings of one size."""
     chosen: list[str] = []
 
     def num_told_apart(keys: list[str]) -> int:
@@ -92,7 +92,7 @@ def _splitting_keys(members: Sequence[tuple[Hashable, Mapping[str, Any]]]) -> li
 
 
 def _numbered(labels: Mapping[str, str]) -> dict[str, str]:
-    """Labels that no setting tells apart get a number: two cells never share a label."""
+    """Number labels that no setting distinguishes: two cells never share a label."""
     counts = Counter(labels.values())
     seen: Counter[str] = Counter()
     numbered = {}

@@ -1,4 +1,4 @@
-"""Figures that show methods beside each other: accuracy over trained parameters, and what training costs."""
+"""Figures that compare methods: accuracy over trained parameters, and the cost of training."""
 
 import math
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ from neuroada.report.drawing import (
 from neuroada.report.grids import DECIMALS
 
 _INCHES = (5.0, 3.6)
-"""Without the legend."""
+"""Size without the legend."""
 _MARKER_SHARE = 0.035
-"""Share of the axis that a point needs for itself."""
+"""Width of a point, as a share of the axis."""
 _COSTS = {
     "step ms": "optimizer step, ms",
     "tokens/s": "training tokens per second",
@@ -41,18 +41,18 @@ _COSTS = {
 
 
 def cells_over_parameters(group: Group) -> list[Cell]:
-    """Those that recorded both an accuracy and the number of parameters they trained."""
+    """Cells that recorded both an accuracy and the number of trained parameters."""
     return [cell for cell in group.trained if cell.trainable and cell.estimate("macro")]
 
 
 def accuracy_caption(group: Group) -> str:
-    """What the figure shows, and what its bars are."""
+    """What the figure shows, and what its bars mean."""
     kinds = {"over the seeds (Student)" if len(cell.runs) > 1 else "over the items (Wilson)" for cell in group.trained}
     bars = " or, of a single seed, ".join(sorted(kinds, reverse=True))
     base = " Dashed: the base model." if group.base else ""
     return (
         f"Macro accuracy of each method over the number of trained parameters. Bars: 95 % interval {bars}.{base} "
-        "Points that would cover each other are set apart sideways."
+        "Points that would overlap are moved apart horizontally."
     )
 
 
@@ -76,7 +76,7 @@ def accuracy_of_methods(group: Group) -> Any:
 
 
 def _label(series: str, cells: Sequence[Cell]) -> str:
-    """In the legend: the method, and its size where the figure has only one."""
+    """In the legend: the method, and its size if the figure has only one."""
     return wrapped(series if len(cells) > 1 else cells[0].label)
 
 
@@ -86,7 +86,7 @@ def _method(axes: Any, places: dict[Cell, float], look: Look, label: str) -> Non
     axes.plot(list(places.values()), heights, color=look.colour, linewidth=0.8, alpha=0.6)
     for (cell, place), mean in zip(places.items(), heights, strict=True):
         low, high = (cell.interval.low, cell.interval.high) if cell.interval else (mean, mean)
-        reach = [[max(mean - low, 0)], [max(high - mean, 0)]]  # rounding may leave a bound inside
+        reach = [[max(mean - low, 0)], [max(high - mean, 0)]]  # rounding may put a bound on the wrong side
         axes.errorbar(place, mean, reach, fmt="none", ecolor=look.colour, capsize=2.5, elinewidth=1)
         if len(places) > 1:
             annotate(axes, _size(cell), (place, high), (0, 3), fontsize=7.5, color=look.colour, ha="center")
@@ -98,7 +98,7 @@ def _size(cell: Cell) -> str:
 
 
 def _set_apart(counts: Sequence[int]) -> list[float]:
-    """Places on a logarithmic axis, as near to the counts as they can be without points that cover each other."""
+    """Positions on a logarithmic axis, as close to the counts as possible without overlapping points."""
     gap = _MARKER_SHARE * math.log(LOG_MARGIN**2 * max(counts) / min(counts))
     order = sorted(range(len(counts)), key=lambda number: counts[number])
     crowded = [math.log(counts[number]) - rank * gap for rank, number in enumerate(order)]
@@ -108,7 +108,7 @@ def _set_apart(counts: Sequence[int]) -> list[float]:
 
 
 def cost_numbers(group: Group) -> list[str]:
-    """What is known of the cost of training; speed is that of a step, or by tokens where no step was timed."""
+    """The known costs of training; speed is the time of a step, or tokens per second if no step was timed."""
     known = [number for number in _COSTS if any(cell.estimate(number) for cell in group.trained)]
     return [number for number in known if number != "tokens/s" or "step ms" not in known]
 
@@ -117,16 +117,16 @@ def cost_caption(group: Group) -> str:
     """What the panels show."""
     shown = {
         "step ms": "mean time of an optimizer step",
-        "tokens/s": "training speed (padding apart)",
+        "tokens/s": "training speed (without padding)",
         "peak GiB": "peak memory of the fit",
-        "forgetting": "how far the loss on general text rose",
+        "forgetting": "rise of the loss on general text",
     }
     sentence = ", ".join(shown[number] for number in cost_numbers(group))
-    return f"{sentence[0].upper()}{sentence[1:]}. A dot is a run, a bar their mean."
+    return f"{sentence[0].upper()}{sentence[1:]}. A dot is a run, a bar the mean of the runs."
 
 
 def costs(group: Group) -> Any:
-    """A panel of bars for each of ``cost_numbers``, a bar for each cell that trains."""
+    """A panel for each of ``cost_numbers``, with a bar for each cell that trains."""
     numbers = cost_numbers(group)
     cells = [cell for cell in group.trained if any(cell.estimate(number) for number in numbers)]
     names = [short_name(cell, group) for cell in cells]

@@ -1,4 +1,4 @@
-"""The scores that the reference implementation's README prints, beside ours where the setting is the same.
+"""The scores printed in the README of the reference implementation, next to ours for the same settings.
 
 ``published.csv`` holds its 16 rows (https://github.com/FightingFighting/NeuroAda, one run each, seeds not stated).
 The average of LLaMA-7B on commonsense with one input per neuron is printed as 80.0, while its columns average 80.4.
@@ -16,7 +16,7 @@ _NO_BENCHMARKS = {
     "task", "model", "method", "top_k", "trainable_percent", "average_printed", "mean_of_columns", "url",
 }  # fmt: skip
 _ROUNDING = 0.051
-"""Largest gap that rounding to one decimal leaves between a printed average and that of its columns."""
+"""Largest difference that rounding to one decimal causes between a printed average and that of its columns."""
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,29 @@ class PublishedRow:
     average_printed: float
     mean_of_columns: float
     url: str
-    """The run's own page."""
+    """URL of the run."""
 
     @property
     def is_average_off(self) -> bool:
-        """Whether the printed average is not that of the columns."""
+        """Whether the printed average differs from that of the columns."""
         return abs(self.average_printed - self.mean_of_columns) > _ROUNDING
 
 
 @dataclass(frozen=True)
 class Beside:
-    """A cell of ours and the published row of its setting."""
+    """One of our cells and the published row with the same setting."""
 
     cell: Cell
     published: PublishedRow
 
     @property
     def benchmarks(self) -> list[str]:
-        """Those that both scored."""
+        """The benchmarks that both scored."""
         return [name for name in self.published.accuracies if self.cell.estimate(name) is not None]
 
     @property
     def is_whole(self) -> bool:
-        """Whether ours scored every benchmark of the row, so that averages are of the same."""
+        """Whether our cell scored every benchmark of the row, so that the averages are comparable."""
         return self.benchmarks == list(self.published.accuracies)
 
     def difference(self, benchmark: str) -> float:
@@ -66,7 +66,7 @@ class Beside:
 
     @property
     def average_difference(self) -> float | None:
-        """Ours minus the printed average; None where the averages are of different benchmarks."""
+        """Ours minus the printed average; None if the averages are over different benchmarks."""
         ours = self.cell.estimate("macro")
         return ours.mean - self.published.average_printed if ours and self.is_whole else None
 
@@ -89,7 +89,7 @@ def beside_published(group: Group, rows: Sequence[PublishedRow]) -> list[Beside]
 
 
 def _is_comparable(cell: Cell) -> bool:
-    """Whether inputs are chosen as published, training saw all of its data, and whole test sets are scored."""
+    """Whether inputs are selected as published, training used all its data, and whole test sets are scored."""
     run = cell.first
     is_magnitude = run.setting("method.selection") in (None, "magnitude")
     is_trained = run.setting("trainer.max_steps") in (None, -1) and not run.setting("task.clean_of")

@@ -1,7 +1,7 @@
 """Whether two runs differ by more than chance: McNemar's exact test over the items that both of them scored.
 
-Q. McNemar, Psychometrika 12 (1947): only items that one run has right and the other wrong tell the two apart; were
-the runs equally good, each of these would fall to either side like a coin.
+Q. McNemar, Psychometrika 12 (1947): only items that one run answers correctly and the other does not distinguish the
+two. If the runs were equally good, each of these would go to either run with equal probability.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from neuroada.runs.files import PREDICTIONS_FOLDER
 from neuroada.runs.predictions import predictions_path, read_predictions
 
 ALL = "all"
-"""Stands for the benchmarks together."""
+"""Name for all benchmarks together."""
 
 
 class Item(NamedTuple):
-    """What makes two scored items the same."""
+    """Identifies a scored item."""
 
     benchmark: str
     row: int
@@ -35,7 +35,7 @@ class PairedTest:
     num_items: int
     """Scored by both."""
     wins: int
-    """Right in the run, wrong in the baseline."""
+    """Items correct in the run and wrong in the baseline."""
     losses: int
 
     @property
@@ -45,23 +45,23 @@ class PairedTest:
 
     @property
     def p(self) -> float:
-        """Chance of a split at least this uneven between two equally good runs."""
+        """Probability of a split at least this uneven if the two runs are equally good."""
         num_discordant = self.wins + self.losses
         return float(binomtest(self.wins, num_discordant).pvalue) if num_discordant else 1.0
 
 
 @dataclass(frozen=True)
 class Contest:
-    """All that is to be said of a run beside the baseline."""
+    """The comparison of a run with the baseline."""
 
     tests: list[PairedTest]
-    """Over all shared items first, then by benchmark; empty where there is nothing to compare."""
+    """Over all shared items first, then by benchmark; empty if there is nothing to compare."""
     note: str | None = None
     """Which items were left out, and why."""
 
 
 def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None:
-    """Whether a run has each of its items right, by the protocol; None where it kept no predictions.
+    """Whether each item of a run is correct, by the protocol; None if the run kept no predictions.
 
     Raises:
         UserError: A predictions file is missing or damaged.

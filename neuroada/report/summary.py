@@ -1,4 +1,4 @@
-"""What a run prints at its end, made from its ``result.json``."""
+"""The summary that a run prints at its end, from its ``result.json``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +17,12 @@ from neuroada.runs.record import read_result
 from neuroada.tasks.scoring import interval
 
 MANY_MISSING = 0.1
-"""Share of a benchmark's items without a trigger above which its score says little of what the model knows."""
+"""If more than this share of a benchmark's answers lack the trigger, its score says little about knowledge."""
 
 
 @rank_zero_only
 def show(folder: Path) -> None:
-    """Print the summary of a run folder; a job that records no result has nothing to show."""
+    """Print the summary of a run folder; nothing for a job that records no result."""
     if not (folder / RESULT_FILE).is_file():
         return
     result = read_result(folder)
@@ -61,7 +61,7 @@ def scores_table(result: dict[str, Any]) -> Table:
 
 
 def remarks(result: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the table must know, in console markup: one line each."""
+    """Remarks on the table, in console markup: one line each."""
     scores = result["metrics"]["benchmarks"]
     about_format = [name for name, score in scores.items() if _is_about_format(score)]
     if about_format:
@@ -79,13 +79,13 @@ def remarks(result: dict[str, Any]) -> Iterator[str]:
     leaked = {name: score.get("contamination", {}) for name, score in scores.items()}
     found = _counts(leaked, "leaked")
     if found:
-        yield f"clean: without the items whose question the training set holds ({found})"
+        yield f"clean: without the items whose question is in the training set ({found})"
     yield from _validation(result.get("validation", {}))
     yield from _forgetting(result.get("forgetting") or {})
 
 
 def _validation(found: dict[str, Any]) -> Iterator[str]:
-    """What held-out rows say of training: the loss of the kept adapter, and the first and last answers."""
+    """Results on held-out rows: the loss of the kept adapter, and the first and last accuracy."""
     if "loss" not in found:
         return
     base = f" ({found['base_loss']:.4f} before training)" if "base_loss" in found else ""
@@ -97,7 +97,7 @@ def _validation(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _forgetting(found: dict[str, Any]) -> Iterator[str]:
-    """How far training raised the loss on general text; of a model that did not train here, the loss alone."""
+    """How much training raised the loss on general text; only the loss if the model was not trained in this run."""
     if "after" not in found:
         return
     if found.get("before") is None or found.get("difference") is None:
@@ -110,12 +110,12 @@ def _forgetting(found: dict[str, Any]) -> Iterator[str]:
 
 
 def percent(fraction: float) -> str:
-    """A fraction in percent with one decimal, as papers print accuracy."""
+    """A fraction in percent with one decimal, as papers report accuracy."""
     return f"{100 * fraction:.1f}"
 
 
 def headline(result: dict[str, Any]) -> str:
-    """Backbone, task, method, and the trained share of the parameters as papers print it."""
+    """Backbone, task, method, and the trained share of the parameters, as papers report it."""
     run, budget = Run.finished(result), result["budget"]
     name = f"{run.model} on {run.task}"
     if run.is_base:
@@ -133,7 +133,7 @@ def conditions(result: dict[str, Any]) -> str:
     num_items = sum(score["n"] for score in result["metrics"]["benchmarks"].values())
     has_trained = "fit_seconds" in timings
     limit = config["evaluation"].get("limit")
-    sample = f" (a sample of {limit} a benchmark)" if limit else ""
+    sample = f" (a sample of {limit} per benchmark)" if limit else ""
     parts = [
         f"loss on {config['task']['loss_on']}" if has_trained else "",
         f"seed {config['seed']}",
@@ -146,7 +146,7 @@ def conditions(result: dict[str, Any]) -> str:
 
 
 def _batches(result: dict[str, Any]) -> str:
-    """What bounded an evaluation batch, as far as the result tells: earlier versions did not record a default."""
+    """The limits of an evaluation batch, if recorded: earlier versions did not record a default."""
     configured = result["config"]["evaluation"]
     decoding = configured.get("decoding")
     if decoding in ENGINES:
@@ -159,7 +159,7 @@ def _batches(result: dict[str, Any]) -> str:
 
 
 def _averages(metrics: dict[str, Any]) -> list[str]:
-    """The two lines of the footer, column by column: macro above micro."""
+    """The two footer lines, column by column: macro above micro."""
     scores = list(metrics["benchmarks"].values())
     num_items, num_correct = (sum(score[key] for score in scores) for key in ("n", "correct"))
     strict = metrics.get("strict_macro", sum(score["strict"] for score in scores) / len(scores))
@@ -183,7 +183,7 @@ def _interval(score: dict[str, Any]) -> str:
 
 
 def _clean(score: dict[str, Any]) -> str:
-    """Accuracy on the clean items; a dash where there are none, or where it was not looked into."""
+    """Accuracy on the clean items; a dash if there are none or this was not checked."""
     share = score.get("contamination", {}).get("clean", {}).get("protocol")
     return "-" if share is None else percent(share)
 
@@ -193,5 +193,5 @@ def _is_about_format(score: dict[str, Any]) -> bool:
 
 
 def _counts(entries: dict[str, dict[str, Any]], key: str) -> str:
-    """Each name with its count, where that is not zero."""
+    """Each name with its count, without zeros."""
     return ", ".join(f"{name} {entry[key]}" for name, entry in entries.items() if entry.get(key))

@@ -1,17 +1,12 @@
-"""Which configuration values determine the outcome of a run, and the run folder named after them.
+"""Which configuration values determine the outcome of a run.
 
-Each job declares both in ``conf/job``: ``depends_on`` and ``but_not_on`` list what counts and what does not, and
-``folder`` says how runs are named.
+Each job declares them in ``conf/job``: ``depends_on`` and ``but_not_on`` list what counts and what does not.
 """
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from neuroada.config.errors import shown
-from neuroada.config.requirements import require_name
 from neuroada.runs.device import run_device
 
 _SEED = "{seed}"
@@ -34,25 +29,6 @@ def identity(values: Mapping[str, Any], job: Mapping[str, Any] | None = None) ->
     if "device" in depends_on:
         counting["device"] = run_device((values.get("trainer") or {}).get("accelerator", "auto"))
     return {"job.name": values["job"]["name"], **counting}
-
-
-def run_folder(values: Mapping[str, Any]) -> str:
-    """``<job>/`` followed by the job's ``folder`` pattern, filled from a resolved configuration.
-
-    It is ``.`` for several adapters, each of which has its own run folder.
-
-    Raises:
-        UserError: A value cannot be used as a folder name.
-    """
-    if isinstance(values.get("adapter"), list):
-        return "."
-    canonical = json.dumps(identity(values), sort_keys=True, default=str)
-    digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-    def filled(field: re.Match[str]) -> str:
-        return digest if field[1] == "digest" else _name_at(field[1], values)
-
-    return f"{_name_at('job.name', values)}/{re.sub(r'{([^{}]+)}', filled, values['job']['folder'])}"
 
 
 def differences(stored: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:
@@ -96,11 +72,3 @@ def _counts(path: str, depends_on: set[str], but_not_on: set[str]) -> bool:
             return True
         path = path.rpartition(".")[0]
     return False
-
-
-def _name_at(path: str, values: Mapping[str, Any]) -> str:
-    value: Any = values
-    for key in path.split("."):
-        value = value[key]
-    require_name(path, str(value))
-    return str(value)

@@ -17,7 +17,8 @@ from neuroada.config.resolution import resolved
 from neuroada.config.schema import BudgetConfig, RunConfig
 from neuroada.runs.adapter_origin import AdapterOrigin, short_name
 from neuroada.runs.benchmark_methods import method_sections
-from neuroada.runs.identity import changed_keys, run_folder
+from neuroada.runs.folder_names import run_folder
+from neuroada.runs.identity import changed_keys
 from neuroada.runs.resuming import RESUME_MODES, is_absent, resumed, value_at
 
 _BASE = {"name": "none", "label": "none"}

@@ -1,1 +1,1 @@
-"""The method: sparse bypasses on linear layers. Needs torch and safetensors, nothing else of this package."""
+"""The method: sparse bypasses on linear layers. Needs only torch and safetensors, and no other part of this package."""

@@ -1,4 +1,4 @@
-"""Attach bypasses to a model, keep its weights effective while they train, and take them off again."""
+"""Attach bypasses to a model, keep its weights effective while they train, and remove them again."""
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ class Adapter:
     """The bypasses of one model. Made by ``attach`` or ``load``; ``merge`` or ``detach`` end it.
 
     After each step of a ``torch.optim`` optimizer that holds its values, and after each ``load_state_dict``, the
-    effective weights are rewritten by themselves; ``sync`` is for values changed in another way. An optimizer that
+    effective weights are rewritten automatically; ``sync`` is for values changed in another way. An optimizer that
     evaluates its closure several times within one step (``torch.optim.LBFGS``) needs ``sync`` as the closure's first
     line.
 
@@ -51,7 +51,7 @@ class Adapter:
         self.model = model
         self.config = config
         self.is_sharded = False
-        # By name: load_state_dict(assign=True) and others put new parameters in the place of the old ones.
+        # By name: load_state_dict(assign=True) and others replace the parameters with new ones.
         self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         model.requires_grad_(False)
         self.layers: dict[str, BypassedLinear] = {}
@@ -60,12 +60,12 @@ class Adapter:
             assert isinstance(layer, nn.Linear)
             self.layers[name] = bypass_linear(layer, columns_OK, gradient)
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
-        # The model keeps its adapter alive: who trains the model need not hold the returned object.
+        # The model keeps its adapter alive, so the caller does not have to hold the returned object.
         model._neuroada_adapter = self  # type: ignore[assignment]
         self._follow_optimizers()
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The trainable values, one (out_features, k) tensor for each layer, and nothing else."""
+        """The trainable values, one (out_features, k) tensor per layer."""
         return (layer.values for layer in self._attached().values())
 
     def sync(self) -> None:
@@ -85,7 +85,7 @@ class Adapter:
 
     @torch.no_grad()
     def rounded_away(self) -> float:
-        """Share of the values, 0 to 1, that are not zero but vanish when rounded into the weight's dtype."""
+        """Share of the values, 0 to 1, that are not zero but are lost to rounding in the weight's dtype."""
         lost = count = 0
         for layer in self._attached().values():
             bypass = layer.bypass
@@ -101,9 +101,9 @@ class Adapter:
         )
 
     def save(self, directory: str | Path) -> None:
-        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, made if missing.
+        """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, created if missing.
 
-        On a sharded model every rank has to call it; the first one writes, the others return when it has.
+        On a sharded model every rank must call it; the first one writes, and the others wait for it.
         """
         layers = self._attached()
         stored = adapter_files.StoredAdapter(
@@ -120,12 +120,12 @@ class Adapter:
             torch.distributed.barrier()
 
     def shard(self, mesh: "DeviceMesh") -> None:
-        """Spread the model over the ranks of a one-dimensional mesh with FSDP2: weights, columns and values by rows.
+        """Shard the model over the ranks of a one-dimensional mesh with FSDP2: weights, columns and values by rows.
 
-        Every rank holds the same model, on the CPU if it does not fit a device, and the same adapter; see
-        ``neuroada.sparse.sharding`` for what is held when. Make the optimizer afterwards. ``sync``, ``save`` and the
-        rest work as before, called on every rank; to ``merge`` or ``detach``, load what ``save`` wrote into a whole
-        model.
+        Every rank must start with the same model, on the CPU if it does not fit a device, and the same adapter; see
+        ``neuroada.sparse.sharding`` for what is in memory when. Create the optimizer afterwards. ``sync``, ``save`` and
+        the other methods work as before, called on every rank; to ``merge`` or ``detach``, load the saved adapter into
+        a whole model.
 
         Raises:
             AdapterError: It is sharded already.
@@ -135,27 +135,27 @@ class Adapter:
         self.is_sharded = True
 
     def prepare(self, directory: str | Path) -> PreparedAdapter:
-        """Read another adapter of the same base model and layers, check it and bring it to the model's device.
+        """Read another adapter of the same base model and layers, check it and move it to the model's device.
 
-        Nothing of the model changes; ``switch`` then takes a write into each weight and no more. Columns, k and
-        everything else in the configuration may differ.
+        The model does not change; ``switch`` then needs only one write into each weight. Columns, k and everything
+        else in the configuration may differ.
 
         Raises:
-            AdapterError: The files are damaged, or made for another base model or other layers.
+            AdapterError: The files are damaged, or belong to another base model or other layers.
         """
         self._refuse_sharded("prepare")
         return prepare(self.model, self._attached(), Path(directory))
 
     def switch(self, other: PreparedAdapter | str | Path) -> PreparedAdapter:
-        """Put a saved adapter in the place of this one's configuration, columns and values; the base stays exact.
+        """Replace this adapter's configuration, columns and values by a saved adapter's; the base stays exact.
 
-        The layers get new parameters: make a new optimizer to train them.
+        The layers get new parameters: create a new optimizer to train them.
 
         Args:
             other: What ``prepare`` or an earlier ``switch`` returned, or the directory of an adapter.
 
         Returns:
-            The configuration, columns and values so far, ready to switch back to.
+            The previous configuration, columns and values, ready to switch back to.
 
         Raises:
             AdapterError: As ``prepare``; the model is then unchanged.
@@ -173,7 +173,7 @@ class Adapter:
         return before
 
     def merge(self) -> None:
-        """Keep the effective weights and remove the bypasses: the model is a plain one again, fine-tuned."""
+        """Keep the effective weights and remove the bypasses: the model is a plain fine-tuned model."""
         self._refuse_sharded("merge")
         self.sync()
         self._remove()
@@ -196,7 +196,7 @@ class Adapter:
         if self.is_sharded:
             raise AdapterError(
                 f"{action}(): the model is sharded over ranks; save() the adapter and load() it into a whole model "
-                "(python run.py job=merge does so for a run)"
+                "(for a run, python run.py job=merge does this)"
             )
 
     def _remove(self) -> None:
@@ -210,7 +210,7 @@ class Adapter:
 
     def _follow_optimizers(self) -> None:
         """Rewrite the effective weights after each step of any optimizer that holds values of this adapter."""
-        # The hook is global to torch, so it must not keep a model alive that nobody uses any more.
+        # The hook is global to torch, so it must not keep an unused model alive.
         this = weakref.ref(self)
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -229,7 +229,7 @@ class Adapter:
         return {key: value for key, value in self.__dict__.items() if key != "_hook"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # A deep copy, or the other side of a pickle, follows optimizers of its own.
+        # A deep copy or an unpickled adapter follows its own optimizers.
         self.__dict__.update(state)
         if self.layers:
             self._follow_optimizers()
@@ -242,12 +242,12 @@ def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, tr
         model: Any torch or Hugging Face model with ``nn.Linear`` layers.
         config: What to adapt.
         gradient: How the gradient of the values is computed: ``auto`` (the fastest for each layer, by measured
-            rule), ``sampled``, ``gemm`` or ``triton``. A matter of speed, so it is not saved with the adapter.
+            rule), ``sampled``, ``gemm`` or ``triton``. It affects only speed, so it is not saved with the adapter.
         track: Wraps the names of the layers while their connections are ranked, to show progress:
             ``rich.progress.track`` or ``tqdm`` do.
 
     Raises:
-        AdapterError: The targets do not fit the model, or it has an adapter already; the model is then unchanged.
+        AdapterError: The targets do not match the model, or it has an adapter already; the model is then unchanged.
     """
     check_way(gradient)
     targets = match_targets(model, config.target_modules)

@@ -1,6 +1,6 @@
 """Adapter files: ``adapter_config.json`` and ``adapter_model.safetensors``. Nothing is pickled.
 
-The tensors file holds for each adapted layer ``<name>.columns`` and ``<name>.values``, both (out_features, k).
+For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.values``, both (out_features, k).
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ TENSORS_FILE = "adapter_model.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class StoredAdapter:
-    """What adapter files hold.
+    """The content of adapter files.
 
     Attributes:
         config: The configuration it was attached with.
@@ -88,12 +88,12 @@ def fingerprint(entries: dict[str, Tensor]) -> str:
 
 
 def write(directory: Path, stored: StoredAdapter) -> None:
-    """Write both files, each whole or not at all; the configuration last."""
+    """Write both files atomically; the configuration last."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name in stored.columns:
         columns_OK = stored.columns[name]
-        # int16 holds every column below 32,768; the wider type is for wider layers.
+        # int16 is enough for columns below 32,768; wider layers need the wider type.
         narrow = torch.int16 if int(columns_OK.max()) <= torch.iinfo(torch.int16).max else torch.int32
         tensors[f"{name}.columns"] = columns_OK.to(narrow).cpu().contiguous()
         tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
@@ -117,7 +117,7 @@ def read(directory: Path) -> StoredAdapter:
     """Read and check both files.
 
     Raises:
-        AdapterError: A file is missing, damaged, or of a format this version does not know.
+        AdapterError: A file is missing, damaged, or in a format that this version does not support.
     """
     header = read_header(directory)
     path = directory / TENSORS_FILE
@@ -142,7 +142,7 @@ def read_header(directory: Path) -> dict[str, Any]:
     """The content of ``adapter_config.json``: enough to know the base model and the budget, without any weights.
 
     Raises:
-        AdapterError: The file is missing or damaged, another library's, or of a format this version does not know.
+        AdapterError: The file is missing or damaged, from another library, or in an unsupported format.
     """
     path = directory / CONFIG_FILE
     try:
@@ -179,7 +179,7 @@ def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], di
         raise AdapterError(f"{path} does not hold columns and values of the same layers; save the adapter again")
     for name, columns_OK in columns.items():
         row_aligned = columns_OK.dim() == 2 and columns_OK.shape == values[name].shape and columns_OK.numel() > 0
-        # Ascending, so none twice: two values on one entry would overwrite each other.
+        # Ascending, so no duplicates: two values on one entry would overwrite each other.
         is_ascending = row_aligned and bool((columns_OK.diff(dim=1) > 0).all())
         if not is_ascending or columns_OK.is_floating_point() or int(columns_OK.min()) < 0:
             raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")

@@ -1,4 +1,4 @@
-"""How many parameters an adapter trains, and what share of the model that is."""
+"""The number of parameters that an adapter trains, and their share of the model."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Budget:
 
     Attributes:
         trainable: Values that train.
-        total: Parameters of the base model, embeddings and output head included, tied ones once.
+        total: Parameters of the base model, including embeddings and output head; tied ones count once.
         layers: Trained values by layer name.
     """
 
@@ -24,7 +24,7 @@ class Budget:
 
     @property
     def percent(self) -> float:
-        """Trainable share of the model in percent, the figure papers print."""
+        """Trainable share of the model in percent, as papers report it."""
         return 100 * self.trainable / self.total
 
 
@@ -32,7 +32,7 @@ def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
     """Count what ``attach(model, config)`` would train. Reads shapes only, so it works on the meta device.
 
     Raises:
-        AdapterError: ``config.target_modules`` does not fit the model.
+        AdapterError: ``config.target_modules`` does not match the model.
     """
     targets = match_targets(model, config.target_modules)
     layers = {name: layer.out_features * min(config.top_k, layer.in_features) for name, layer in targets.items()}

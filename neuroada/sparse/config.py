@@ -1,4 +1,4 @@
-"""What an adapter is: how many inputs per neuron, of which layers, chosen how."""
+"""The configuration of an adapter: how many inputs per neuron, which layers, and how inputs are selected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class NeuroAdaConfig:
             ``.`` + entry; a single string is a regular expression for the whole name; ``"all-linear"`` means every
             linear layer but the output head.
         selection: ``magnitude`` (largest absolute weight, the published method), ``smallest`` or ``random``.
-        seed: Seed of the ``random`` selection; the others do not read it.
+        seed: Seed of the ``random`` selection; the others do not use it.
 
     Raises:
         AdapterError: A value is out of range.

@@ -1,5 +1,5 @@
-"""The exception of this package: a mistake the caller can fix, in one line."""
+"""The exception of this package: a one-line message about a mistake that the caller can fix."""
 
 
 class AdapterError(ValueError):
-    """A configuration, model or adapter file that cannot be used; the message names what, where and the way out."""
+    """A configuration, model or adapter file that cannot be used; the message says what, where, and how to fix it."""

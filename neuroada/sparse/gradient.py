@@ -1,6 +1,6 @@
 """The gradient of selected weight entries: k dot products per neuron instead of a dense weight gradient.
 
-``sampled_weight_gradient`` is the one way in, an operator that ``torch.compile`` keeps whole. Shapes: T tokens (all
+``sampled_weight_gradient`` is the entry point, an operator that ``torch.compile`` does not split. Shapes: T tokens (all
 leading dimensions together), O neurons, I inputs, K trained inputs per neuron.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neuroada.sparse.errors import AdapterError
 
-# Rows of the dense gradient are made in blocks of about this many entries (16 MiB in fp32), gathered, and dropped:
+# Rows of the dense gradient are computed in blocks of about this many entries (16 MiB in fp32), gathered, and freed:
 # a dense gradient of the whole layer never exists.
 BLOCK_ENTRIES = 1 << 22
 # The sampled product transposes its operands; in chunks of 512 tokens the copies stay small and in the cache. On one
@@ -26,7 +26,7 @@ AUTO = "auto"
 
 
 def by_gemm(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """Dense product in blocks of rows, then a gather: any device and dtype, best where k is a large part of I."""
+    """Dense product in blocks of rows, then a gather: any device and dtype, best if k is a large part of I."""
     input_TI = input_TI.to(grad_TO.dtype)
     rows_per_block = max(1, BLOCK_ENTRIES // input_TI.shape[1])
     out_OK = torch.empty(columns_OK.shape, dtype=dtype, device=grad_TO.device)
@@ -40,11 +40,11 @@ def by_gemm(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.
 def by_sampling(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
     """Only the selected products, by torch's sampled product on a CSR pattern; computed in the result's dtype.
 
-    The product takes fp32 and fp64 alone, so half precision is widened chunk by chunk.
+    The product supports only fp32 and fp64, so half precision is cast chunk by chunk.
     """
     (num_outputs, top_k), num_inputs = columns_OK.shape, input_TI.shape[1]
     row_ends = torch.arange(0, num_outputs * top_k + 1, top_k, dtype=columns_OK.dtype, device=columns_OK.device)
-    _hear_warnings_once()
+    _silence_csr_warnings()
     pattern = torch.sparse_csr_tensor(
         row_ends,
         columns_OK.reshape(-1),
@@ -60,16 +60,16 @@ def by_sampling(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: to
 
 
 @functools.cache
-def _hear_warnings_once() -> None:
-    # The first CSR tensor of a process warns that the layout is in beta, and on some versions that its indices are
-    # not checked. Neither tells the user of this package anything.
+def _silence_csr_warnings() -> None:
+    # torch warns once, at the first CSR tensor of a process, that the layout is in beta and, in some versions, that
+    # indices are not checked. Neither is of use to the user, so trigger both here with warnings ignored.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor([0, 1], [0], [0.0], size=(1, 1), check_invariants=False)
 
 
 def by_triton(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """Only the selected products, by a kernel of our own (NVIDIA and AMD GPUs); accumulated in the result's dtype."""
+    """Only the selected products, by our own kernel (NVIDIA and AMD GPUs); accumulated in the result's dtype."""
     from neuroada.sparse.triton_gradient import weight_gradient
 
     return weight_gradient(grad_TO, input_TI, columns_OK, dtype)
@@ -102,7 +102,7 @@ def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str)
         2048 x 2048        bf16    53.4 / 12.5  52.2 / 20.7  50.6 / 32.0  53.0 / 46.3  53.6 / 101.5
 
     CUDA, not measured: the kernel reads k numbers per token and neuron through the L2 cache (about 5 TB/s on an
-    H100) where the dense product computes in_features of them (about 600 TFLOP/s in half precision, 50 in fp32).
+    H100), while the dense product computes in_features of them (about 600 TFLOP/s in half precision, 50 in fp32).
     """
     is_half = dtype in (torch.bfloat16, torch.float16)
     if device_type == "cpu":

@@ -21,9 +21,9 @@ from neuroada.sparse.sharded_rows import all_rows, joined_rows, local_rows
 class _EffectiveLinear(torch.autograd.Function):
     """``F.linear`` on the effective weight; backward gives the input gradient and the selected weight entries.
 
-    ``values`` is an input only so that autograd asks for its gradient: its effect is already inside ``weight``. The
-    weight is saved with ``save_for_backward``: rewriting it between forward and backward raises, as for any in-place
-    change, instead of giving wrong gradients.
+    ``values`` is an input only so that autograd requests its gradient: its effect is already in ``weight``. The weight
+    is saved with ``save_for_backward``: rewriting it between forward and backward raises, as for any in-place change,
+    instead of giving wrong gradients.
     """
 
     @staticmethod
@@ -58,14 +58,14 @@ class _EffectiveLinear(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             grad_bias = grad_TO.sum(dim=0)
         if ctx.needs_input_grad[3]:
-            # Before the input gradient is there: what the product needs for itself is given back by then.
+            # Before the input gradient exists: the product's workspace is freed by then.
             if kept is not None:
                 columns = torch.searchsorted(kept, columns, out_int32=True)
             needed_TI = needed.reshape(-1, needed.shape[-1])
             grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
         if ctx.needs_input_grad[0]:
-            # Under autocast the output gradient comes in the lower precision; the same cast of the weight as in
-            # forward, made anew, keeps a second copy of it from being saved.
+            # Under autocast the output gradient has the lower precision. Casting the weight again, as in forward,
+            # avoids saving a second copy of it.
             with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype, enabled=ctx.autocast_dtype is not None):
                 grad_input = (grad @ weight).to(ctx.input_dtype)
         return grad_input, None, grad_bias, grad_values, None, None, None
@@ -74,14 +74,14 @@ class _EffectiveLinear(torch.autograd.Function):
 class Bypass(nn.Module):
     """The trainable part of one layer, row-aligned with its weight.
 
-    A child module of its own, so that a sharding wrapper can treat the trainable values apart from the frozen weight.
+    A separate child module, so that a sharding wrapper can handle the trainable values apart from the frozen weight.
 
     Attributes:
         values: (out_features, k) parameter added to the selected entries; fp32, or fp64 over an fp64 weight.
         columns: (out_features, k) int32 buffer, the selected column of each value.
         original: (out_features, k) buffer in the weight's dtype, the base weight at the selected entries.
-        kept: (num_kept,) int32 columns of the layer's input that are saved for backward, ascending; None for the
-            input as it is. Not in the state dict: it follows from the columns.
+        kept: (num_kept,) int32 columns of the layer's input that are saved for backward, ascending; None saves the
+            whole input. Not in the state dict: it follows from the columns.
     """
 
     columns: Tensor
@@ -97,7 +97,7 @@ class Bypass(nn.Module):
         self.register_buffer("kept", None, persistent=False)
 
     def keep_columns(self) -> None:
-        """From now on save for backward only those columns of the input that the gradient reads."""
+        """From now on, save for backward only the columns of the input that the gradient reads."""
         self.kept = all_rows(self.columns).unique()
 
     def effective(self) -> Tensor:
@@ -105,7 +105,7 @@ class Bypass(nn.Module):
         return (self.original.to(self.values.dtype) + self.values).to(self.original.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # model.to(torch.bfloat16) and its like cast every floating parameter; small values would be lost for good.
+        # model.to(torch.bfloat16) and the like cast every floating parameter; small values would be lost.
         kept = (id(self.values), id(self.values.grad))
 
         def at_least_fp32(tensor: Tensor) -> Tensor:
@@ -121,8 +121,8 @@ class Bypass(nn.Module):
 class BypassedLinear(nn.Linear):
     """An ``nn.Linear`` with a bypass: ``weight`` holds ``(W0 + scatter(values)).to(dtype)`` at all times.
 
-    Made from an existing layer by ``bypass_linear``, which changes the layer's class: the object, its hooks, its
-    state-dict keys and every reference to it stay valid, and ``remove_bypass`` changes it back.
+    ``bypass_linear`` makes it from an existing layer by changing the layer's class: the object, its hooks, its
+    state-dict keys and all references to it stay valid. ``remove_bypass`` changes it back.
     """
 
     bypass: Bypass
@@ -154,7 +154,7 @@ class BypassedLinear(nn.Linear):
 
     @torch.no_grad()
     def write_selected(self, entries_OK: Tensor) -> None:
-        """Write (out_features, k) entries, of this rank's rows, into the selected places of the weight, in place."""
+        """Write (out_features, k) entries, of this rank's rows, into the selected positions of the weight, in place."""
         local_rows(self.weight).scatter_(1, local_rows(self.bypass.columns).long(), entries_OK)
 
     @torch.no_grad()
@@ -168,8 +168,8 @@ class BypassedLinear(nn.Linear):
         self.write_selected(local_rows(self.bypass.original))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # What is loaded may hold the weight, the bypass, or both. Where it leaves the weight alone, the base weight
-        # must stand there before other columns arrive: then each case is the same to _after_load.
+        # The state dict may contain the weight, the bypass, or both. If it lacks the weight, the base weight must be
+        # restored before new columns arrive; then all cases are the same for _after_load.
         if f"{prefix}weight" not in state_dict:
             self.restore()
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -178,15 +178,15 @@ class BypassedLinear(nn.Linear):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         dtype = self.weight.dtype
         super()._apply(fn, recurse)
-        # A cast rounds the sum of base entry and value; what the layer computes with is the rounded base entry plus
-        # the value. A mere move keeps it as it is, and after to_empty there is nothing to write yet.
+        # A cast rounds the sum of base entry and value, but the effective weight is the rounded base entry plus the
+        # value, so rewrite it. Moving to another device changes nothing, and after to_empty there is nothing to write.
         if self.weight.dtype != dtype:
             self.sync()
         return self
 
 
 def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
-    """After load_state_dict: without stored base entries, those of the (base) weight are taken; then values apply."""
+    """After load_state_dict: take base entries from the (base) weight unless they were stored, then apply values."""
     assert isinstance(layer, BypassedLinear)
     if not layer._has_loaded_original:
         entries_OK = local_rows(layer.weight.detach()).gather(1, local_rows(layer.columns).long())
@@ -215,7 +215,7 @@ def bypass_linear(layer: nn.Linear, columns_OK: Tensor, gradient: str = AUTO) ->
 
 
 def remove_bypass(layer: BypassedLinear) -> nn.Linear:
-    """Make the layer a plain ``nn.Linear`` again, in place, with the weight as it stands."""
+    """Make the layer a plain ``nn.Linear`` again, in place, with its current weight."""
     layer._load_hook.remove()
     del layer._load_hook, layer.bypass, layer.gradient
     layer.__dict__.pop("_has_loaded_original", None)

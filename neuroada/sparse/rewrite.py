@@ -1,4 +1,4 @@
-"""Rewriting the effective weights of many layers at once."""
+"""Rewrite the effective weights of many layers at once."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -9,15 +9,15 @@ from torch import Tensor
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.sharded_rows import local_rows
 
-# Layers are taken together up to about this many values, so that the sums stay small (16 MiB in fp32).
+# Layers are grouped up to about this many values, so that the sums stay small (16 MiB in fp32).
 _GROUP_VALUES = 1 << 22
 
 
 @torch.no_grad()
 def write_values(layers: Iterable[BypassedLinear]) -> None:
-    """Write base entries plus values, rounded, into every layer's weight: what each layer's ``sync`` does.
+    """Write base entries plus values, rounded, into every layer's weight, like each layer's ``sync``.
 
-    The sums of many layers are made in a few launches; what is left is one write into each weight.
+    The sums of many layers take a few kernel launches; then there is one write into each weight.
     """
     for group in _groups(layers):
         for layer, entries_OK in zip(group, _effective(group), strict=True):
@@ -25,7 +25,7 @@ def write_values(layers: Iterable[BypassedLinear]) -> None:
 
 
 def _effective(layers: list[BypassedLinear]) -> list[Tensor]:
-    """What ``Bypass.effective`` gives for each of the layers, which are of one device and dtypes; this rank's rows."""
+    """``Bypass.effective`` of each layer, for this rank's rows; all layers must share device and dtypes."""
     values = [local_rows(layer.values) for layer in layers]
     originals = [local_rows(layer.bypass.original) for layer in layers]
     sums = [torch.empty_like(value) for value in values]
@@ -39,7 +39,7 @@ def _effective(layers: list[BypassedLinear]) -> list[Tensor]:
 
 
 def _groups(layers: Iterable[BypassedLinear]) -> Iterator[list[BypassedLinear]]:
-    """Consecutive layers of one device and dtypes, at most ``_GROUP_VALUES`` values together (or one layer)."""
+    """Consecutive layers with the same device and dtypes, at most ``_GROUP_VALUES`` values together (or one layer)."""
     for _, alike in groupby(layers, key=lambda layer: (layer.weight.device, layer.weight.dtype, layer.values.dtype)):
         group: list[BypassedLinear] = []
         num_values = 0

@@ -1,8 +1,8 @@
-"""Which layers save a part of their input for backward instead of all of it.
+"""Choose the layers that save only part of their input for backward.
 
-The gradient of a layer's values reads only the input columns that some neuron selected. Saving those alone takes
-less memory where nobody else keeps the whole input, and more where it is kept anyway: query, key and value share one
-input, gate and up another, and the input of an attention's output projection is saved by the attention.
+The gradient of a layer's values reads only the input columns that some neuron selected. Saving only those takes less
+memory if nothing else keeps the whole input, and more if it is kept anyway: query, key and value share one input, gate
+and up another, and attention itself saves the input of its output projection.
 
 Measured on SmolLM2-135M with every projection adapted, 256 tokens in fp32: the frozen model saves 215 MiB. Whole
 inputs add 79 MiB, of which 45 are the down projections', 17 the query, key and value's, 17 the gate and up's, none
@@ -22,11 +22,11 @@ _MAX_SHARE = 0.75
 
 
 def limit_saved_inputs(model: nn.Module, bypasses: dict[str, Bypass]) -> None:
-    """Let the layers that have an input of their own save the columns they need, where these are few enough.
+    """Let layers that do not share their input save only the columns they need, if these are few enough.
 
     Args:
-        model: The model that holds the layers.
-        bypasses: By name of the layer; they need not be in their layers yet.
+        model: The model that contains the layers.
+        bypasses: By layer name; they need not be in their layers yet.
     """
     modules = dict(model.named_modules())
     for name, bypass in bypasses.items():
@@ -37,6 +37,6 @@ def limit_saved_inputs(model: nn.Module, bypasses: dict[str, Bypass]) -> None:
 
 
 def _is_alone(layer: nn.Linear, siblings: Iterable[nn.Module]) -> bool:
-    """Whether no other linear layer of its parent takes as many inputs, so that none can share this layer's."""
+    """Whether no other linear layer of its parent has the same number of inputs, so that none can share its input."""
     widths = Counter(sibling.in_features for sibling in siblings if isinstance(sibling, nn.Linear))
     return widths[layer.in_features] == 1

@@ -1,4 +1,4 @@
-"""Which input connections of a neuron get a bypass.
+"""Select the input connections of each neuron that get a bypass.
 
 Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs per neuron, R neurons out of O.
 """
@@ -36,10 +36,10 @@ SELECTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
 
 
 def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
-    """Columns of the ``top_k`` largest scores of each row, equal scores resolved towards the lowest column.
+    """Columns of the ``top_k`` largest scores of each row; ties go to the lowest column.
 
-    ``torch.topk`` leaves the order of equal values open, and in bfloat16 about a third of the rows of a real weight
-    tie at the 20th place, so the tie is resolved here: all above the k-th value, then the first ones equal to it.
+    ``torch.topk`` does not define the order of equal values, and in bfloat16 about a third of the rows of a real weight
+    tie at the 20th place. So ties are resolved here: all columns above the k-th value, then the first ones equal to it.
 
     Args:
         scores_OI: (out_features, in_features), any floating dtype.
@@ -53,10 +53,10 @@ def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
     """
     num_columns = scores_OI.shape[1]
     top_k = min(top_k, num_columns)
-    # One more than asked for shows which rows tie at the boundary.
+    # One more than needed shows which rows tie at the boundary.
     largest = scores_OI.topk(min(top_k + 1, num_columns), dim=1)
     if largest.values[:, 0].isnan().any():  # NaN counts as the largest
-        raise AdapterError("the weight holds NaN, so its connections cannot be ranked; check the checkpoint")
+        raise AdapterError("the weight contains NaN, so its connections cannot be ranked; check the checkpoint")
     columns_OK = largest.indices[:, :top_k].sort(dim=1).values.to(torch.int32)
     if top_k < num_columns:
         tied_R = (largest.values[:, top_k - 1] == largest.values[:, top_k]).nonzero()[:, 0]
@@ -65,7 +65,7 @@ def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
 
 
 def _lowest_of_equals(scores_RI: Tensor, kth_R1: Tensor, top_k: int) -> Tensor:
-    """Columns of all scores above the k-th largest, and of as many equal to it, lowest first, as make up ``top_k``."""
+    """Columns of all scores above the k-th largest, filled up to ``top_k`` with the lowest columns equal to it."""
     above_RI, equal_RI = scores_RI > kth_R1, scores_RI == kth_R1
     wanted_equal_R1 = top_k - above_RI.sum(dim=1, keepdim=True)
     chosen_RI = above_RI | (equal_RI & (equal_RI.cumsum(dim=1) <= wanted_equal_R1))
@@ -73,7 +73,7 @@ def _lowest_of_equals(scores_RI: Tensor, kth_R1: Tensor, top_k: int) -> Tensor:
 
 
 def layer_seed(seed: int, name: str) -> int:
-    """Seed of one layer: layers of one shape draw different columns, whichever other layers are adapted."""
+    """Seed of one layer: layers of the same shape draw different columns, independent of the other adapted layers."""
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8])
 
 

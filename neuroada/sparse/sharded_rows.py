@@ -1,6 +1,6 @@
-"""A tensor's rows where a model may be spread over ranks: whole, a rank's share, and from one to the other.
+"""Rows of tensors that may be sharded over ranks: all rows, this rank's rows, and conversions between them.
 
-Every function takes any tensor; one that is not sharded is all rows and the share in one.
+Every function accepts any tensor; for one that is not sharded, this rank's rows are all rows.
 """
 
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 def local_rows(tensor: Tensor) -> Tensor:
-    """This rank's rows of a sharded tensor, in the same memory; any other tensor as it is."""
+    """This rank's rows of a sharded tensor, in the same memory; any other tensor unchanged."""
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def all_rows(tensor: Tensor) -> Tensor:
-    """All rows of a sharded tensor, for which every rank has to ask at once; any other tensor as it is."""
+    """All rows of a sharded tensor (a collective that every rank must call); any other tensor unchanged."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def rows_as(tensor: Tensor, example: Tensor) -> Tensor:
-    """A tensor that every rank holds whole, sharded as the example is, if it is; no rank sends anything."""
+    """Shard a tensor that every rank holds whole like the example, if that is sharded; no rank sends anything."""
     if not is_sharded(example):
         return tensor
     from torch.distributed.tensor import distribute_tensor
@@ -32,7 +32,7 @@ def rows_as(tensor: Tensor, example: Tensor) -> Tensor:
 
 
 def joined_rows(rows: Tensor, example: Tensor) -> Tensor:
-    """One tensor of the rows that each rank has, sharded as the example is, if it is."""
+    """One tensor from each rank's rows, sharded like the example, if that is sharded."""
     if not is_sharded(example):
         return rows
     from torch.distributed.tensor import DTensor
@@ -43,8 +43,8 @@ def joined_rows(rows: Tensor, example: Tensor) -> Tensor:
 
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether a tensor is spread over ranks."""
-    if type(tensor) in (Tensor, nn.Parameter):  # nearly always; the import below takes more than a second
+    """Whether a tensor is sharded over ranks."""
+    if type(tensor) in (Tensor, nn.Parameter):  # the common case; the import below takes more than a second
         return False
     from torch.distributed.tensor import DTensor
 

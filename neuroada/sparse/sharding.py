@@ -1,14 +1,15 @@
-"""An adapted model spread over ranks with FSDP2, so that rewriting the weights after a step stays local to each rank.
+"""Shard an adapted model over ranks with FSDP2, such that rewriting the weights after a step is local to each rank.
 
-Everything of a layer is aligned by row: weight (O, I), columns, values and original entries (O, K). Cut into the same
-blocks of rows, each rank holds the values, the columns and the weight entries they belong to. What moves is what FSDP
-moves for a frozen model, plus columns and values with each weight, plus the gradient of the values.
+All tensors of a layer are aligned by row: weight (O, I), columns, values and original entries (O, K). They are split
+into the same blocks of rows, so each rank holds the values, their columns and the weight entries they belong to. The
+ranks exchange what FSDP exchanges for a frozen model, plus columns and values with each weight, plus the gradient of
+the values.
 
-What is held when: columns are chosen before sharding, on whole weights, wherever these lie. A model on the CPU stays
-there until ``shard_model`` reaches it; then one block of layers at a time goes to the rank's device, whole, is cut,
-and the rest of it is dropped. In training the device holds its share of all blocks, the block at work and the next
-one, gathered ahead, and what belongs to no block (embeddings, output head), which stays whole: gathered, it would
-have to be there from the forward's start to the backward's end.
+Memory: columns are selected before sharding, on whole weights, on the device where these are. A model on the CPU stays
+there until ``shard_model``; then one whole block of layers at a time is moved to the rank's device and sharded, and
+the rest of it is freed. In training the device holds its share of all blocks, the current block, the next one, which
+is prefetched, and everything outside the blocks (embeddings, output head). The latter stays whole, because once
+gathered it would be needed from the start of the forward to the end of the backward.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,16 +28,16 @@ def shard_model(model: nn.Module, layers: Sequence[BypassedLinear], mesh: "Devic
     """Shard each block of layers by rows over a one-dimensional mesh, and move the rest to the device. In place.
 
     Args:
-        model: Its blocks' parameters become ``DTensor`` parameters of the same names. A model without a module list
-            is one block.
-        layers: All its adapted layers; one outside the blocks is sharded by itself.
-        mesh: The ranks; its device type is where they compute.
+        model: The parameters of its blocks become ``DTensor`` parameters with the same names. A model without a module
+            list is one block.
+        layers: All its adapted layers; a layer outside the blocks is sharded separately.
+        mesh: The ranks; they compute on its device type.
     """
-    # Imported where it is used: it takes more than a second.
+    # Imported here because it takes more than a second.
     from torch.distributed.fsdp import fully_shard
 
     for layer in layers:
-        # Buffers everywhere else: an integer parameter breaks requires_grad_(True). But FSDP shards parameters only.
+        # Elsewhere these are buffers, as an integer parameter breaks requires_grad_(True); but FSDP shards parameters.
         columns_OK = layer.columns
         del layer.bypass.columns
         layer.bypass.register_parameter("columns", nn.Parameter(columns_OK, requires_grad=False))
@@ -44,18 +45,18 @@ def shard_model(model: nn.Module, layers: Sequence[BypassedLinear], mesh: "Devic
     inside = {id(module) for block in blocks for module in block.modules()}
     for part in [*blocks, *(layer for layer in layers if id(layer) not in inside)]:
         fully_shard(part, mesh=mesh)
-    # With one root above them, FSDP gathers a block while the one before it computes.
+    # With one root above them, FSDP gathers a block while the previous one computes.
     root = _common_parent(model, blocks)
     if root is not blocks[0]:
         fully_shard(root, mesh=mesh, ignored_params={rest for rest in root.parameters() if not is_sharded(rest)})
     model.to(next(blocks[0].parameters()).device)
     for layer in layers:
-        # The forward does not read them, so they are not to be gathered: a buffer still, of this rank's rows.
+        # The forward does not read them, so they must not be gathered: they stay a buffer, with this rank's rows.
         layer.bypass.original = rows_as(layer.bypass.original, layer.values)
 
 
 def reshard(model: nn.Module) -> None:
-    """Let every parameter be this rank's share: FSDP leaves those of its roots whole after a forward."""
+    """Reduce every parameter to this rank's share: FSDP leaves the parameters of its roots whole after a forward."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
@@ -73,7 +74,7 @@ def _blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _common_parent(module: nn.Module, blocks: Sequence[nn.Module]) -> nn.Module:
-    """The innermost module with a forward that holds all blocks: the decoder of a language model."""
+    """The innermost module with a forward that contains all blocks: the decoder of a language model."""
     for child in module.children():
         inside = set(child.modules())
         if not isinstance(child, nn.ModuleList) and all(block in inside for block in blocks):

@@ -1,4 +1,4 @@
-"""Adapters made ready to take another's place on a loaded model."""
+"""Adapters prepared to replace another one on a loaded model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from neuroada.sparse.saved_inputs import limit_saved_inputs
 
 @dataclass(frozen=True)
 class PreparedAdapter:
-    """The bypasses of an adapter, made for a model and on its device, but not in its layers.
+    """The bypasses of an adapter, created for a model and on its device, but not in its layers.
 
     Attributes:
-        model: The model it was made for. It is void once other base weights are loaded into the model.
+        model: The model it was created for. It becomes invalid if other base weights are loaded into the model.
         config: The configuration of the adapter.
-        bypasses: One for each layer, by module name.
+        bypasses: One per layer, by module name.
     """
 
     model: nn.Module
@@ -29,14 +29,14 @@ class PreparedAdapter:
     bypasses: dict[str, Bypass]
 
     def check_fits(self, model: nn.Module, layers: Iterable[str]) -> None:
-        """Raise AdapterError unless it is made for just these layers of this model."""
+        """Raise AdapterError unless it was created for exactly these layers of this model."""
         if model is not self.model:
             raise AdapterError("the prepared adapter is for another model object; prepare it with this one's adapter")
         _check_same(set(self.bypasses), set(layers), "the prepared adapter")
 
 
 def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path) -> PreparedAdapter:
-    """Read and check an adapter for layers that have another one now; see ``Adapter.prepare``."""
+    """Read and check an adapter for layers that currently have another one; see ``Adapter.prepare``."""
     stored = adapter_files.read(directory)
     _check_same(set(stored.columns), set(layers), str(directory))
     for name, layer in layers.items():
@@ -53,7 +53,7 @@ def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path
 
 
 def base_entries(layer: BypassedLinear, columns_OK: Tensor) -> Tensor:
-    """(out_features, k) entries of the base weight at any columns, whatever bypass the layer has now."""
+    """(out_features, k) entries of the base weight at any columns, independent of the layer's current bypass."""
     present_OJ = layer.columns
     entries_OK = layer.weight.detach().gather(1, columns_OK.long())
     place_OK = torch.searchsorted(present_OJ, columns_OK).clamp_(max=present_OJ.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""Which layers of a model a configuration names, and whether they can be adapted."""
+"""Find the layers of a model that a configuration names, and check that they can be adapted."""
 
 import difflib
 import re
@@ -35,14 +35,14 @@ def refuse_attached(modules: dict[str, nn.Module]) -> None:
     """Raise AdapterError if a module already has a bypass."""
     for name, module in modules.items():
         if isinstance(module, BypassedLinear):
-            raise AdapterError(f"{name} already has a NeuroAda bypass; merge() or detach() the first adapter before")
+            raise AdapterError(f"{name} already has a NeuroAda bypass; merge() or detach() that adapter first")
 
 
 def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
-    """The named layers, each of them a plain linear layer with a weight of its own that its forward uses.
+    """The named layers, each a plain linear layer whose forward uses its own, unshared weight.
 
     Raises:
-        AdapterError: One is not.
+        AdapterError: A layer is not.
     """
     modules = dict(model.named_modules())
     owners = _owners(modules)
@@ -71,8 +71,8 @@ def _owners(modules: dict[str, nn.Module]) -> dict[int, list[str]]:
 
 
 def _place(parameter: Tensor) -> int:
-    # By memory, not by object: two parameters over the same memory change together too. On the meta device and in
-    # quantised parameters there is none to ask for.
+    # Compare memory, not objects: two parameters in the same memory also change together. Parameters on the meta
+    # device and quantised ones have no memory to compare.
     return (parameter.data_ptr() if type(parameter) is nn.Parameter else 0) or id(parameter)
 
 
@@ -87,7 +87,7 @@ def _check_forward(name: str, layer: nn.Module, parent: nn.Module) -> None:
             f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: "
             "name linear layers in target_modules"
         )
-    # So does Accelerate for a model spread over several devices; the class's forward is then never called.
+    # Accelerate replaces it for a model spread over several devices; the class's forward is then never called.
     if "forward" in vars(layer):
         raise AdapterError(
             f"{name}: its forward was replaced (as device_map over several devices or offloading does), so a bypass "
@@ -112,7 +112,7 @@ def _check_weight(name: str, layer: nn.Linear) -> None:
 
 
 def _all_linear(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
-    # As in PEFT, the output head does not count: it is a classifier over the vocabulary, often tied.
+    # As in PEFT, the output head is excluded: it is a classifier over the vocabulary, often tied.
     get_head = getattr(model, "get_output_embeddings", lambda: None)
     head = get_head()
     names = [name for name, module in modules.items() if type(module) is nn.Linear and module is not head]
@@ -129,7 +129,7 @@ def _match_pattern(modules: dict[str, nn.Module], pattern: str) -> list[str]:
     names = [name for name in modules if name and compiled.fullmatch(name)]
     if not names:
         raise AdapterError(
-            f"target_modules={pattern!r}: no module has a name that this regular expression matches as a whole; "
+            f"target_modules={pattern!r}: no module has a name that matches this whole regular expression; "
             f"{_known_endings(modules)}"
         )
     return names

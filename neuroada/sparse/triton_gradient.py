@@ -1,7 +1,7 @@
-"""The sampled weight gradient as a Triton kernel. Imported only where it runs, so that triton stays optional.
+"""The sampled weight gradient as a Triton kernel. Imported only when it is used, so that triton stays optional.
 
-Each program sums a block of neurons times a block of their columns over a share of the tokens; the shares are added
-up in a fixed order afterwards. No atomics, so the result is the same in every run.
+Each program computes a block of neurons and a block of their columns, summed over a share of the tokens; the shares are
+then added in a fixed order. There are no atomics, so the result is the same in every run.
 """
 
 import torch
@@ -61,12 +61,12 @@ def _sum_over_tokens(  # type: ignore[no-untyped-def]
 
 
 def weight_gradient(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """See ``gradient.sampled_weight_gradient``; products and sums are made in ``dtype``."""
+    """See ``gradient.sampled_weight_gradient``; products and sums are computed in ``dtype``."""
     num_tokens, num_outputs = grad_TO.shape
     top_k = columns_OK.shape[1]
     if top_k > 1:
-        # A row-major input costs a 32-byte sector for each number gathered; token-major columns are read whole. One
-        # transposed copy pays for itself from the second column on.
+        # With a row-major input, each gathered number costs a 32-byte sector; in the transpose, columns are contiguous.
+        # One transposed copy pays off from the second column on.
         input_TI = input_TI.T.contiguous().T
     block_t, block_o, block_k = (32, 128, 1) if top_k == 1 else (64, 16, 4)
 

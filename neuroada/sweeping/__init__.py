@@ -1,1 +1,1 @@
-"""Many runs from one command: which jobs a sweep has, where they run, and what becomes of each."""
+"""Sweeps, many runs from one command: planning the jobs, running them, and showing their state."""

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: a live table on a terminal, a line for each change elsewhere."""
+"""Show a running sweep: a live table on a terminal, otherwise a line for each change."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -26,7 +26,7 @@ _LINES_AROUND_ROWS = 8
 
 
 class Board:
-    """Shows jobs until it is left; ``refresh`` shows what has changed."""
+    """Shows jobs inside its ``with`` block; ``refresh`` shows what has changed."""
 
     def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self.jobs = jobs
@@ -41,7 +41,7 @@ class Board:
         return self
 
     def refresh(self) -> None:
-        """Redraw the table, or write a line for every job whose state is another than before."""
+        """Redraw the table, or write a line for every job whose state has changed."""
         if self.console.is_terminal:
             self._live.update(jobs_table(self.jobs, self.console.height - _LINES_AROUND_ROWS), refresh=True)
             return
@@ -61,7 +61,7 @@ class Board:
 
 
 def jobs_table(jobs: Sequence[Job], num_rows: int | None = None) -> Table:
-    """All jobs, or as many as fit around the first that is not done yet."""
+    """All jobs, or as many as fit around the first unfinished one."""
     num_rows = max(1, len(jobs) if num_rows is None else num_rows)
     table = Table(caption=_counts(jobs), caption_justify="left")
     table.add_column("#", justify="right")
@@ -82,7 +82,7 @@ def _counts(jobs: Sequence[Job]) -> str:
     counts = {state: sum(job.state is state for job in jobs) for state in State}
     counted = f"{len(jobs)} jobs: " + ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
     running = next((job for job in jobs if job.state is State.RUNNING and job.has_own_process), None)
-    return f"{counted}\noutput of the first that runs: {running.folder / LOG_FILE}" if running else counted
+    return f"{counted}\noutput of the first running job: {running.folder / LOG_FILE}" if running else counted
 
 
 def _line(number: int, num_jobs: int, job: Job) -> str:

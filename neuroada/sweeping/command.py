@@ -1,4 +1,4 @@
-"""The command line that does one job of a sweep: what a person would type for this run alone."""
+"""The command line for one job of a sweep: what a user would type for this run alone."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from neuroada.sweeping.sweep_jobs import Job
 
-# What is said of the sweep itself; a job is a single run in a folder that the sweep assigns.
+# Settings of the sweep itself; a job is a single run in a folder that the sweep assigns.
 _KEYS_OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweep", "hydra.mode", "hydra.run.")
 
 
@@ -16,7 +16,7 @@ def command_of(job: Job, entry_point: Path, config: DictConfig) -> list[str]:
 
     Args:
         job: Its overrides and its folder.
-        entry_point: The script that composes and runs, as ``run.py``.
+        entry_point: The script that composes and runs, such as ``run.py``.
         config: The sweep's own configuration, with the ``hydra`` node.
     """
     hydra = config.hydra

@@ -1,4 +1,4 @@
-"""A sweep over every combination of the values that are listed: ``hydra/sweeper=grid``."""
+"""A sweep over every combination of the listed values: ``hydra/sweeper=grid``."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ from neuroada.sweeping.sweep_jobs import Job, State, plan
 
 @runtime_checkable
 class RunsJobs(Protocol):
-    """A launcher that takes planned jobs, and shows them while they run."""
+    """A launcher that runs planned jobs and shows their state."""
 
     def run(self, jobs: Sequence[Job]) -> None: ...
 
 
 def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
-    """Run all jobs; one that fails or is rejected stops no other.
+    """Run all jobs; a job that fails or is rejected does not stop the others.
 
     Args:
-        sweeper: Its ``params`` are what a sweep file lists.
-        arguments: What was typed; it replaces what a file lists for the same key.
+        sweeper: Its ``params`` are the values listed in a sweep file.
+        arguments: Command-line overrides; they replace a file's list for the same key.
 
     Raises:
-        SystemExit: A list of values is empty, or, at the end, a job did not finish; with a line for each.
+        SystemExit: A list of values is empty, or, at the end, a job did not finish; with one line per job.
     """
     assert sweeper.config is not None
     assert sweeper.hydra_context is not None
@@ -48,25 +48,25 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     try:
         _run(jobs, sweeper.launcher)
     except KeyboardInterrupt:
-        raise SystemExit("neuroada: interrupted; the same command goes on where this one stopped") from None
+        raise SystemExit("neuroada: interrupted; the same command continues the sweep") from None
     _end_with_failures(jobs)
 
 
 def combinations(parser: OverridesParser, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of every job, in the order of the lists; what is typed replaces what a file lists for its key.
+    """The overrides of every job, in the order of the lists; arguments replace a file's list for the same key.
 
     Raises:
-        SystemExit: A list has no values, or an interval stands where a list must.
+        SystemExit: A list has no values, or an interval is given instead of a list.
     """
     overrides = parser.parse_overrides([*(f"{key}={values}" for key, values in params.items()), *arguments])
     for override in overrides:
         if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
-            raise SystemExit(f"neuroada: {override.input_line}: lists no value; give one or more, as key=1,2")
+            raise SystemExit(f"neuroada: {override.input_line}: has no values; give one or more, as in key=1,2")
     try:
         [batch] = BasicSweeper.split_arguments(overrides, None)
     except HydraException:
         raise SystemExit(
-            "neuroada: a grid needs listed values, as key=1,2,3; an interval is for hydra/sweeper=optuna"
+            "neuroada: a grid needs listed values, as in key=1,2,3; intervals need hydra/sweeper=optuna"
         ) from None
     return batch
 

@@ -1,4 +1,4 @@
-"""A fresh process for every job, so that its peak memory and CUDA state are its own: ``hydra/launcher=processes``."""
+"""A new process for every job, with its own peak memory and CUDA state: ``hydra/launcher=processes``."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ class JobProcesses:
     """Runs the jobs of a launcher; those that only print (``job.own_process: false``) stay in the sweep's process.
 
     Args:
-        launcher: As Hydra has set it up.
+        launcher: The launcher, set up by Hydra.
         n_jobs: Jobs at a time.
-        gpus: None (every job sees all GPUs), ids of which each job gets one, or "auto" for all that are visible;
-            with it there are as many jobs at a time as GPUs.
+        gpus: None (every job sees all GPUs), ids of which each job gets one, or "auto" for all visible GPUs; with ids
+            or "auto", as many jobs run at a time as there are GPUs.
 
     Raises:
-        SystemExit: One of the settings cannot be used; with a line that says so.
+        SystemExit: One of the settings cannot be used.
     """
 
     def __init__(self, launcher: BasicLauncher, n_jobs: int, gpus: Any) -> None:
@@ -45,7 +45,7 @@ class JobProcesses:
         self.gpus = _gpu_ids(gpus)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """What an optimising sweeper calls for each batch of trials."""
+        """Called by an optimising sweeper for each batch of trials."""
         jobs = plan(self._loader, self._config, job_overrides)
         try:
             self.run(jobs)
@@ -56,7 +56,7 @@ class JobProcesses:
         return [_job_return(job) for job in jobs]
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run the jobs that wait, and show all of them meanwhile."""
+        """Run the waiting jobs, and show all jobs meanwhile."""
         waiting = [job for job in jobs if job.state is State.WAITING]
         if waiting and not any(job.has_own_process for job in waiting):
             launch_elsewhere(partial(BasicLauncher.launch, self._launcher), jobs)
@@ -87,7 +87,7 @@ def _gpu_ids(gpus: Any) -> list[str] | None:
     elif isinstance(gpus, Sequence) and not isinstance(gpus, str):
         ids = [str(gpu) for gpu in gpus]
     else:
-        raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as [0,1]")
+        raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in [0,1]")
     if not ids:
         raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: there is no GPU here; use hydra/launcher=processes")
     return ids
@@ -104,7 +104,7 @@ def _reject_several_devices(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_without_loss(jobs: Sequence[Job], is_first: bool) -> None:
-    """End an optimising sweep that has nothing to go by.
+    """End an optimising sweep that has nothing to minimise.
 
     Raises:
         SystemExit: A finished run has no held-out loss, or none of the first trials finished.
@@ -113,7 +113,7 @@ def _refuse_without_loss(jobs: Sequence[Job], is_first: bool) -> None:
     if any(held_out_loss(job.result) is None for job in done):
         raise SystemExit(f"neuroada: {no_held_out_loss(done[0].folder)}")
     if is_first and not done:
-        raise SystemExit(f"neuroada: no first trial finished, so there is nothing to minimise ({jobs[0].message})")
+        raise SystemExit(f"neuroada: none of the first trials finished: nothing to minimise ({jobs[0].message})")
 
 
 def _job_return(job: Job) -> JobReturn:

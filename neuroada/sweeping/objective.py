@@ -1,4 +1,4 @@
-"""What a job tells the sweep that it is part of: the loss on held-out examples, or its mistake."""
+"""What a job returns to its sweep: the loss on held-out examples, or its error."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ from neuroada.runs.files import read_outcome
 
 
 def held_out_loss(result: Mapping[str, Any] | None) -> float | None:
-    """The held-out loss of a ``result.json``, None if the run validated on nothing."""
+    """The held-out loss of a ``result.json``; None if the run had no validation."""
     loss = ((result or {}).get("validation") or {}).get("loss")
     return None if loss is None else float(loss)
 
 
 def is_optimising(hydra: HydraConf) -> bool:
-    """Whether the sweeper chooses the next jobs by what the last ones return."""
+    """Whether the sweeper chooses the next jobs by the results of the last ones."""
     return hydra.mode == RunMode.MULTIRUN and "direction" in hydra.sweeper
 
 
 def objective(folder: Path, hydra: HydraConf) -> float | None:
-    """What an optimising sweep minimises: never a score of a benchmark.
+    """What an optimising sweep minimises: the held-out loss, never a benchmark score.
 
     Raises:
-        UserError: Such a sweep gets no held-out loss from this run.
+        UserError: The sweep optimises, and this run has no held-out loss.
     """
     loss = held_out_loss(read_outcome(folder))
     if loss is None and is_optimising(hydra):
@@ -36,13 +36,13 @@ def objective(folder: Path, hydra: HydraConf) -> float | None:
 
 
 def no_held_out_loss(folder: Path) -> UserError:
-    """The mistake of a sweep that has nothing to go by."""
-    return UserError(f"{folder} has no held-out loss, which this sweep minimises; hold examples back to validate on")
+    """The error of a sweep that has nothing to minimise."""
+    return UserError(f"{folder} has no held-out loss, which this sweep minimises; add validation=held_out")
 
 
 @contextmanager
 def as_exception_of_a_job(hydra: HydraConf) -> Iterator[None]:
-    """Other launchers than ours do a job in a process that goes on: there it may raise, but not exit."""
+    """Raise instead of exit: other launchers run a job in a process that must continue."""
     try:
         yield
     except SystemExit as ending:

@@ -1,4 +1,4 @@
-"""Jobs as processes of their own, a few at a time, each with its output in a file in its run folder."""
+"""Run jobs as separate processes, a few at a time, each with its output in a file in its run folder."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ _Slot = Mapping[str, str]
 
 
 class Process:
-    """A job that runs: its process, and the place that it holds."""
+    """A running job: its process, and the slot that it occupies."""
 
     def __init__(self, job: Job, command: Sequence[str], slot: _Slot) -> None:
         self.job, self.slot = job, slot
@@ -31,7 +31,7 @@ class Process:
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
         job.start()
         with self._log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches the sweep alone, which then ends its jobs in order.
+            # A new session: Ctrl-C reaches only the sweep, which then ends its jobs in order.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -43,7 +43,7 @@ class Process:
             )
 
     def has_ended(self) -> bool:
-        """Whether it is over; then the job says how it went."""
+        """Whether the process has ended; if so, the outcome is recorded in the job."""
         exit_code = self._process.poll()
         if exit_code is None:
             return False
@@ -54,12 +54,12 @@ class Process:
         return True
 
     def ask_to_end(self) -> None:
-        """Let it end by itself."""
+        """Ask the process to end by itself."""
         self.job.state, self.job.ended = State.STOPPED, time.monotonic()
         self._signal(signal.SIGTERM)
 
     def end(self) -> None:
-        """End it, and the processes that it has started, if it does not do so in time."""
+        """Kill the process and its children if it does not end in time."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
         self._signal(signal.SIGKILL)
@@ -78,7 +78,7 @@ class Process:
 
 
 def complaint(output: str) -> str:
-    """Why a program failed, from what it printed: this project's own message, else the exception that ends a trace."""
+    """Why a program failed, from its output: this project's own message, else the last exception of a traceback."""
     own = re.findall(r"^neuroada: (.+(?:\n  - .+)*)", output, flags=re.MULTILINE)
     told = [message for message in own if not message.endswith("see its message above")]
     raised = re.findall(
@@ -92,12 +92,12 @@ def complaint(output: str) -> str:
 def run_all(
     jobs: Sequence[Job], slots: Sequence[_Slot], command_of: Callable[[Job], list[str]], refresh: Callable[[], None]
 ) -> None:
-    """Run the waiting jobs in order, one in each slot at a time; all are ended if this is interrupted.
+    """Run the waiting jobs in order, one per slot at a time; an interrupt ends all of them.
 
     Args:
-        jobs: Those that do not wait are left alone.
-        slots: For each place, the environment variables that a job in it gets.
-        command_of: The command that does a job.
+        jobs: Jobs that are not waiting are ignored.
+        slots: For each slot, the environment variables for its jobs.
+        command_of: The command for a job.
         refresh: Called whenever something may have changed.
     """
     free, running = list(slots), list[Process]()
@@ -109,7 +109,7 @@ def run_all(
                     job = waiting.pop(0)
                     try:
                         running.append(Process(job, command_of(job), free[0]))
-                    except OSError as error:  # a full disk, or no process left: this job's failure, not the sweep's
+                    except OSError as error:  # a full disk or too many processes: only this job fails
                         job.fail(f"could not be started: {error}")
                     else:
                         free.pop(0)
@@ -128,7 +128,7 @@ def run_all(
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """What a queue sends before it ends a process does what Ctrl-C does."""
+    """Treat SIGTERM, which a queue sends before it kills a process, like Ctrl-C."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Jobs that another launcher of Hydra runs: in this process, through joblib, submitit or Ray."""
+"""Run jobs with another Hydra launcher: in this process, or through joblib, submitit or Ray."""
 
 import io
 import logging
@@ -16,17 +16,17 @@ Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
 
 
 def launch_elsewhere(launch: Launch, jobs: Sequence[Job]) -> None:
-    """Hand the waiting jobs to a launcher and note what became of each."""
+    """Pass the waiting jobs to a launcher and record the outcome of each."""
     waiting = [job for job in jobs if job.state is State.WAITING]
     if not waiting:
         return
     for job in waiting:
         job.start()
-        job.started = None  # when the queue starts it is not known here
+        job.started = None  # the queue's starting time is not known here
     try:
         returns = launch([job.overrides for job in waiting], 0)
-    except Exception as error:  # a queue that loses a job says so with an exception of its own
-        logger.error("the launcher gave up: %s", first_line(error))
+    except Exception as error:  # a queue that loses a job raises its own exception
+        logger.error("the launcher failed: %s", first_line(error))
         for job in waiting:
             _note_from_folder(job, error)
         return
@@ -46,9 +46,9 @@ def _note_from_folder(job: Job, error: Exception) -> None:
 
 def _failure(returned: JobReturn) -> str:
     try:
-        with redirect_stderr(io.StringIO()):  # Hydra announces the exception that it raises here
+        with redirect_stderr(io.StringIO()):  # Hydra prints the exception that it raises here
             _ = returned.return_value
     except Exception as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         return kind + str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ").strip()
-    return "it has not said why"
+    return "no reason was given"

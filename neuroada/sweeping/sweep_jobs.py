@@ -1,4 +1,4 @@
-"""The jobs of a sweep: composed one by one, so that a mistake in one is that one's alone."""
+"""The jobs of a sweep: composed one by one, so that a mistake in one does not affect the others."""
 
 import datetime
 import hashlib
@@ -20,13 +20,13 @@ from neuroada.config.check import check
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line, resolved
 from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
-from neuroada.runs.folders import REJECTED, without_hydra
 from neuroada.runs.identity import differences
+from neuroada.runs.registration import REJECTED, without_hydra
 from neuroada.runs.settling import settle
 
 
 class State(Enum):
-    """Where a job of a sweep is."""
+    """The state of a job in a sweep."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -46,16 +46,16 @@ class Job:
 
     overrides: list[str]
     label: str
-    """The overrides that tell it from the others."""
+    """The overrides that distinguish it from the others."""
     rejection_folder: Path
-    """Where it is recorded if its configuration is rejected."""
+    """The folder for its record if its configuration is rejected."""
     folder: Path = field(default_factory=Path)
-    """The run folder, or the one above."""
+    """The run folder, or the rejection folder."""
     values: dict[str, Any] = field(default_factory=dict)
     """The resolved configuration."""
     state: State = State.WAITING
     message: str = ""
-    """Why it failed or is not run."""
+    """Why it failed or was not run."""
     started: float | None = None
     ended: float | None = None
     result: dict[str, Any] | None = None
@@ -67,16 +67,16 @@ class Job:
 
     @property
     def has_own_process(self) -> bool:
-        """Whether it gets a process of its own, rather than printing from the sweep's."""
+        """Whether it runs in its own process, instead of the sweep's."""
         return bool(self.values.get("job", {}).get("own_process", True))
 
     def start(self) -> None:
-        """Mark it running; what an earlier attempt says of its failure goes."""
+        """Mark it running, and delete the failure record of an earlier attempt."""
         self.state, self.started = State.RUNNING, time.monotonic()
         (self.folder / FAILURE_FILE).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Mark it finished and read what it found, if it records a result."""
+        """Mark it finished and read its result, if it records one."""
         self.state, self.ended = State.FINISHED, time.monotonic()
         self.result = read_outcome(self.folder)
 
@@ -86,7 +86,7 @@ class Job:
         self._record_failure(State.FAILED, message, exit_code)
 
     def reject(self, message: str) -> None:
-        """Mark it rejected; the run folder that it may share with a good run stays as it is."""
+        """Mark it rejected; a run folder that it may share with a valid run is not changed."""
         self.folder = self.rejection_folder
         self._record_failure(State.REJECTED, message, None)
 
@@ -99,12 +99,12 @@ class Job:
             "overrides": self.overrides,
             "exit_code": exit_code,
         }
-        with suppress(OSError):  # what failed may be the disk; the table says it all the same
+        with suppress(OSError):  # the disk may have failed; the table still shows the message
             write_whole(self.folder / FAILURE_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def plan(loader: ConfigLoader, config: DictConfig, batch: Sequence[Sequence[str]]) -> list[Job]:
-    """The jobs of a sweep, in order; those that are rejected, finished or there twice are marked, the others wait.
+    """The jobs of a sweep, in order; rejected, finished and duplicate jobs are marked, the others wait.
 
     Args:
         loader: Composes one job.
@@ -152,7 +152,7 @@ def _composed(loader: ConfigLoader, config: DictConfig, overrides: list[str], la
 
 
 def _mark_if_finished(job: Job, folder: Path) -> bool:
-    # By its configuration alone: hashing data and backbone again is left to a run that is started.
+    # By its configuration alone: only a run that starts hashes data and backbone again.
     result = read_outcome(folder)
     if result is None or job.values["resume"] == "never" or not _is_of(result, job.values):
         return False
@@ -177,6 +177,6 @@ def _rejection_folder(config: DictConfig, overrides: list[str]) -> Path:
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
-    # Where Hydra has searched is the same for every job.
+    # The search path that Hydra prints is the same for every job.
     whole = " ".join(str(error).partition("Config search path:")[0].split())
     return f"{whole}: {first_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else whole

@@ -6,8 +6,8 @@ capital A to E anywhere ("Answer: C" reads A). Changing a character in these tex
 
 import re
 
-from neuroada.tasks.choices import stated_letter
-from neuroada.tasks.numbers import Number, stated_number
+from neuroada.tasks.letter_answers import stated_letter
+from neuroada.tasks.number_answers import Number, stated_number
 from neuroada.tasks.protocol import Example, Protocol, Verdict
 
 NUMBER_TOLERANCE = 1e-3

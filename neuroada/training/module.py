@@ -1,6 +1,5 @@
 """The LightningModule: a backbone with a method on it; checkpoints hold only what trains."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +7,7 @@ import lightning
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from transformers import PreTrainedModel, get_scheduler
+from transformers import PreTrainedModel
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import SchedulerConfig
@@ -16,7 +15,7 @@ from neuroada.data.batches import PromptBatch, TrainingBatch
 from neuroada.methods.contract import Trained
 from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.objective import Objective
-from neuroada.training.steps import planned_steps
+from neuroada.training.schedule import learning_rate_schedule, planned_steps
 
 CHECKPOINT_KEY = "neuroada"
 _PREFIX = "model."
@@ -99,13 +98,7 @@ class FineTuningModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(list(self.trained.parameters()))
-        num_steps = planned_steps(self.trainer)
-        schedule = get_scheduler(
-            self._scheduler.name,
-            optimizer,
-            num_warmup_steps=math.ceil(num_steps * self._scheduler.warmup_ratio),
-            num_training_steps=num_steps,
-        )
+        schedule = learning_rate_schedule(optimizer, self._scheduler, planned_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]

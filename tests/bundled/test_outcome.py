@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from neuroada.config.check import check
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 from neuroada.training.distributed.launch import launch
 

@@ -13,8 +13,8 @@ from neuroada.config.check import check
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.contamination import contamination
-from neuroada.runs.folders import register
-from neuroada.runs.identity import run_folder
+from neuroada.runs.folder_names import run_folder
+from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 
 Row = Callable[[int], dict[str, Any]]

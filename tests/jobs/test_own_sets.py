@@ -14,7 +14,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.evaluate import evaluate
 from neuroada.jobs.finetune import finetune
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 
 from ..tiny_runs import CONF, compose_run

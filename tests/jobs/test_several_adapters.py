@@ -17,7 +17,7 @@ from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.evaluate import evaluate
-from neuroada.runs.identity import run_folder
+from neuroada.runs.folder_names import run_folder
 from neuroada.sparse.errors import AdapterError
 from neuroada.training.distributed.launch import launch
 

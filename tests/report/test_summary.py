@@ -71,7 +71,7 @@ def test_accuracy_on_clean_items_is_a_column_where_it_is_known(make_result: Make
     scores["AddSub"]["contamination"] = {"leaked": 40, "clean": {"n": 0, "correct": 0, "protocol": None}}
     scores["gsm8k"]["contamination"] = {"leaked": 0, "clean": {"n": 40, "correct": 5, "protocol": 0.125}}
     assert [row[-1] for row in cells(scores_table(result))] == ["10.0", "-", "12.5", "-"]
-    assert "clean: without the items whose question the training set holds (MultiArith 30, AddSub 40)" in remarks(
+    assert "clean: without the items whose question is in the training set (MultiArith 30, AddSub 40)" in remarks(
         result
     )
     del scores["AddSub"]
@@ -166,7 +166,7 @@ def test_recorded_intervals_and_averages_are_shown_as_they_are(make_result: Make
 def test_conditions_name_a_sample(make_result: MakeResult) -> None:
     result = make_result(boolq=(1, 2))
     result["config"]["evaluation"]["limit"] = 2
-    assert "2 items (a sample of 2 a benchmark) scored" in conditions(result)
+    assert "2 items (a sample of 2 per benchmark) scored" in conditions(result)
 
 
 def test_what_is_printed(

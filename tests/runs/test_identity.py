@@ -17,7 +17,8 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import resolved
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.runs import identity as identity_module
-from neuroada.runs.identity import changed_keys, differences, identity, run_folder
+from neuroada.runs.folder_names import run_folder
+from neuroada.runs.identity import changed_keys, differences, identity
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

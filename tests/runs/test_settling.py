@@ -11,7 +11,7 @@ import pytest
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.runs.identity import run_folder
+from neuroada.runs.folder_names import run_folder
 from neuroada.runs.settling import runs_of
 
 Checked = Callable[..., RunConfig]

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.sweeping.sweep_jobs import Job, plan
 
 from ..tiny_runs import CONF, ROOT
@@ -28,7 +28,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
-from neuroada.runs.folders import register
+from neuroada.runs.registration import register
 from neuroada.sweeping.plugins import make_findable
 
 register()

@@ -35,8 +35,8 @@ def test_what_is_typed_replaces_the_list_of_a_file(parser: OverridesParser) -> N
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("seed=range(3,3)", "seed=range(3,3): lists no value; give one or more, as key=1,2"),
-        ("optimizer.lr=interval(0.1,1)", "a grid needs listed values, as key=1,2,3; .*optuna"),
+        ("seed=range(3,3)", "seed=range(3,3): has no values; give one or more, as in key=1,2"),
+        ("optimizer.lr=interval(0.1,1)", "a grid needs listed values, as in key=1,2,3; .*optuna"),
     ],
 )
 def test_a_list_without_values_is_one_line(parser: OverridesParser, typed: str, message: str) -> None:

@@ -19,7 +19,7 @@ from neuroada.config.schema import ValidationConfig
 from neuroada.data.module import InstructionDataModule
 from neuroada.training.distributed.fsdp import like_present, whole_state
 from neuroada.training.module import FineTuningModule
-from neuroada.training.steps import planned_steps
+from neuroada.training.schedule import planned_steps
 
 logger = logging.getLogger(__name__)
 

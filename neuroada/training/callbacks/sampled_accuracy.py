@@ -20,7 +20,7 @@ from neuroada.decoding.settings import Decoding
 from neuroada.tasks.scoring import judge
 from neuroada.training.distributed.fsdp import in_lockstep
 from neuroada.training.module import FineTuningModule
-from neuroada.training.steps import planned_steps, steps_per_epoch
+from neuroada.training.schedule import planned_steps, steps_per_epoch
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""The sweeper and the launcher that sweeps use by default; Hydra looks for plugins in this folder and nowhere else.
+"""The default sweeper and launcher; Hydra finds plugins only in this folder.
 
-Every Hydra application in an environment imports this file at its start, so what does the work is imported on use.
+Every Hydra application in an environment imports this file at its start, so the implementations are imported on use.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class GridSweeper(BasicSweeper):
 
 
 class ProcessLauncher(BasicLauncher):
-    """``hydra/launcher=processes``: a fresh process for every job; see ``neuroada.sweeping.launching``."""
+    """``hydra/launcher=processes``: a new process for every job; see ``neuroada.sweeping.launching``."""
 
     def __init__(self, n_jobs: int = 1, gpus: Any = None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ProcessLauncher(BasicLauncher):
         return self._processes().launch(job_overrides, initial_job_idx)
 
     def run(self, jobs: "Sequence[Job]") -> None:
-        """Run planned jobs, which keep a record of what becomes of them."""
+        """Run planned jobs; each job object records its outcome."""
         self._processes().run(jobs)
 
     def _processes(self) -> "JobProcesses":

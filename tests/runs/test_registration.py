@@ -8,8 +8,8 @@ import pytest
 from omegaconf import DictConfig
 
 from neuroada.config.schema import RunConfig
-from neuroada.runs.folders import without_hydra
-from neuroada.runs.identity import run_folder
+from neuroada.runs.folder_names import run_folder
+from neuroada.runs.registration import without_hydra
 
 Composed = Callable[..., DictConfig]
 Checked = Callable[..., RunConfig]

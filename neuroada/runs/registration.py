@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from neuroada.config.resolution import resolved
 from neuroada.config.schema import RunConfig
-from neuroada.runs.identity import run_folder
+from neuroada.runs.folder_names import run_folder
 from neuroada.runs.resuming import RESUME_MODES
 from neuroada.runs.settling import settle
 

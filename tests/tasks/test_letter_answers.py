@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.choices import stated_letter
+from neuroada.tasks.letter_answers import stated_letter
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.numbers import find_numbers, stated_number
+from neuroada.tasks.number_answers import find_numbers, stated_number
 
 
 @pytest.mark.parametrize(

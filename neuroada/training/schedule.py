@@ -1,11 +1,25 @@
-"""The number of optimizer steps of a fit, computed before it starts."""
+"""The learning-rate schedule, and the number of optimizer steps it spans, known before a fit starts."""
 
 import math
 
 import lightning
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import get_scheduler
 
 from neuroada.config.errors import UserError
+from neuroada.config.schema import SchedulerConfig
 from neuroada.data.module import InstructionDataModule
+
+
+def learning_rate_schedule(optimizer: Optimizer, config: SchedulerConfig, num_steps: int) -> LRScheduler:
+    """Warm-up from zero over a share of the steps, then what ``scheduler.name`` says of transformers' schedules."""
+    return get_scheduler(
+        config.name,
+        optimizer,
+        num_warmup_steps=math.ceil(num_steps * config.warmup_ratio),
+        num_training_steps=num_steps,
+    )
 
 
 def steps_per_epoch(trainer: lightning.Trainer) -> int:
