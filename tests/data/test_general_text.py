@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
+from neuroada.data.batches import TrainingBatch
 from neuroada.data.general_text import BUNDLED, MOST_TOKENS, read_text, text_batches
 
 DOCUMENTS = ["The sky is blue.", "Is it true?"]
@@ -45,7 +47,7 @@ def test_windows_hold_the_text_in_order(tokenizer: PreTrainedTokenizerFast) -> N
     text = "Is the sky blue? " * 400
     batches = text_batches([text], tokenizer)
     windows = [ids[mask] for batch in batches for ids, mask in zip(batch["input_ids"], _real(batch), strict=True)]
-    assert sum((window.tolist() for window in windows), []) == tokenizer(text)["input_ids"]
+    assert [token for window in windows for token in window.tolist()] == tokenizer(text)["input_ids"]
     assert max(map(len, windows)) == 512
     labelled = sum(int((batch["labels"] != -100).sum()) for batch in batches)
     assert labelled >= len(tokenizer(text)["input_ids"]) - len(windows)
@@ -61,6 +63,7 @@ def test_a_text_too_short_to_predict_is_refused(tokenizer: PreTrainedTokenizerFa
         text_batches([""], tokenizer)
 
 
-def _real(batch):  # type: ignore[no-untyped-def]
+def _real(batch: TrainingBatch) -> Tensor:
+    """Places that are not padding."""
     mask = batch["attention_mask"]
     return mask.bool() if mask is not None else batch["input_ids"] >= 0

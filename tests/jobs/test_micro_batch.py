@@ -80,7 +80,9 @@ def test_memory_that_grows_faster_than_expected_is_met_from_below() -> None:
 
 
 def test_a_loss_that_depends_on_it_needs_a_number(make_run: MakeRun) -> None:
-    with pytest.raises(UserError, match=r"task\.loss_reduction=micro_batch: .* data\.micro_batch_size; give it a number"):
+    with pytest.raises(
+        UserError, match=r"task\.loss_reduction=micro_batch: .* data\.micro_batch_size; give it a number"
+    ):
         make_run("data.micro_batch_size=null", "task.loss_reduction=micro_batch")
 
 

@@ -57,8 +57,14 @@ def test_layers_that_are_no_linear_ones_are_one_line(
     ("given", "expected"),
     [
         (("method=neuroada",), r"^$"),
-        (("method=lora",), r"^budget: [\d,]+ parameters \([\d.]+ %\) by the method's own r=8; budget\.match=neuroada .*"),
-        (("method=lora", "budget.trainable=4000"), r"^budget: 4,000 parameters wanted, [\d,]+ parameters .* with r=\d+"),
+        (
+            ("method=lora",),
+            r"^budget: [\d,]+ parameters \([\d.]+ %\) by the method's own r=8; budget\.match=neuroada .*",
+        ),
+        (
+            ("method=lora", "budget.trainable=4000"),
+            r"^budget: 4,000 parameters wanted, [\d,]+ parameters .* with r=\d+",
+        ),
         (("method=lora", "budget.match=neuroada"), r"^budget: 896 parameters wanted, .* with r=1"),
     ],
 )
