@@ -85,6 +85,7 @@ def small_overrides(backbone: Path, data_dir: Path) -> list[str]:
         "optimizer.lr=0.01",
         "evaluation.max_new_tokens=6",
         "evaluation.batch_size=4",
+        "evaluation.forgetting=null",
         "~callbacks.progress_bar",
     ]
 

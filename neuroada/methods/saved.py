@@ -26,6 +26,9 @@ from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
 from neuroada.sparse.budget import Budget
 
+_PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
+"""Kinds of peft adapters that add tokens to the input, which a backbone called by itself would not see."""
+
 
 class Saved(Protocol):
     """An adapter's files, checked and ready to be put on their base.
@@ -56,6 +59,8 @@ def open_saved(directory: Path) -> Saved:
         UserError, AdapterError: A file is missing or damaged, or of an unknown kind.
     """
     kind = _kind(directory / CONFIG_FILE)
+    if kind in _PROMPTS:
+        raise UserError(f"adapter={directory}: {kind} adds tokens to the input and no layers; give another adapter")
     if kind == adapter_files.KIND:
         return SavedNeuroAda(adapter_files.read(directory), directory)
     if kind == weight_files.KIND:

@@ -69,3 +69,15 @@ def test_nothing_that_trains_takes_no_step(printed: Callable[..., str]) -> None:
 def test_a_device_has_memory(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"job\.device_memory_gib=-1\.0: must be above 0"):
         make_run("job=budget", "job.device_memory_gib=-1")
+
+
+@pytest.mark.parametrize(
+    ("method", "row"),
+    [("lora", "q_proj"), ("ia3", "k_proj"), ("full", "embed_tokens"), ("head", "lm_head")],
+)
+def test_every_method_has_a_table_and_its_wanted_count(printed: Callable[..., str], method: str, row: str) -> None:
+    lines = printed(f"method={method}", "budget.trainable=5000")
+    assert f"tiny, {method}, " in lines
+    assert f"│ {row}" in lines
+    assert "5,000 were wanted" in " ".join(lines.split())  # a caption wraps
+    assert "fits: " in lines

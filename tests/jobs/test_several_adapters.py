@@ -150,8 +150,10 @@ class TestPeft:
             evaluate(make_run("job=evaluate", f"adapter={lora}"), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_one_that_cannot_be_merged_is_refused(self, make_run: MakeRun, backbone: Path, tmp_path: Path) -> None:
+    def test_one_without_layers_is_refused_before_weights_are_read(
+        self, make_run: MakeRun, backbone: Path, tmp_path: Path
+    ) -> None:
         config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
         peft.get_peft_model(load_backbone(backbone), config).save_pretrained(tmp_path / "prompt")
-        with pytest.raises(UserError, match="the PROMPT_TUNING adapter cannot be merged into this base"):
+        with pytest.raises(UserError, match="PROMPT_TUNING adds tokens to the input and no layers"):
             evaluate(make_run("job=evaluate", f"adapter={tmp_path / 'prompt'}"), tmp_path / "run")

@@ -1,0 +1,97 @@
+"""What is settled before weights are read: the layers to adapt, and what the budget comes to."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from neuroada.backbones import loading
+from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
+from neuroada.jobs.finetune import finetune
+from neuroada.jobs.sizing import method_of, size
+from neuroada.methods.contract import Wanted
+
+MakeRun = Callable[..., RunConfig]
+BLOCK = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def said(run: RunConfig, caplog: pytest.LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="neuroada"):
+        size(run).announce()
+    return [record.message for record in caplog.records]
+
+
+def test_without_names_all_linear_layers_of_the_blocks_are_taken_and_named(
+    make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run("model.target_modules=null")
+    settled = size(run)
+    assert settled.run.model.target_modules == BLOCK
+    assert len(settled.sized.budget.layers) == 14
+    assert said(run, caplog) == [f"model.target_modules: 14 linear layers in 2 blocks: {', '.join(BLOCK)}"]
+
+
+def test_named_layers_are_taken_as_they_are(make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
+    run = make_run("model.target_modules=[q_proj]")
+    assert list(size(run).sized.budget.layers) == [f"model.layers.{place}.self_attn.q_proj" for place in (0, 1)]
+    assert said(run, caplog) == []
+
+
+def test_layers_that_are_no_linear_ones_are_one_line(
+    make_run: MakeRun, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    config = GPT2Config(vocab_size=420, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    with pytest.raises(UserError, match=r"^model\.target_modules=null: GPT2LMHeadModel has no [^\n]*Conv1D[^\n]*$"):
+        size(make_run(f"model.name_or_path={tmp_path / 'gpt2'}"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("method=neuroada",), r"^$"),
+        (
+            ("method=lora",),
+            r"^budget: [\d,]+ parameters \([\d.]+ %\) by the method's own r=8; budget\.match=neuroada .*",
+        ),
+        (
+            ("method=lora", "budget.trainable=4000"),
+            r"^budget: 4,000 parameters wanted, [\d,]+ parameters .* with r=\d+",
+        ),
+        (("method=lora", "budget.match=neuroada"), r"^budget: 896 parameters wanted, .* with r=1"),
+    ],
+)
+def test_what_the_budget_comes_to_is_said(
+    make_run: MakeRun, caplog: pytest.LogCaptureFixture, given: tuple[str, ...], expected: str
+) -> None:
+    lines = said(make_run("model.target_modules=all-linear", *given), caplog)
+    assert re.match(expected, "\n".join(lines[:1]))
+    assert sum(line.startswith("budget: ") for line in lines) == bool(expected.strip("^$"))
+
+
+def test_a_run_says_it_once_and_a_finished_run_not_again(
+    make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run("method=lora", "trainer.max_steps=1", "evaluation.limit=1")
+    for num_more in (2, 0):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="neuroada"):
+            finetune(run, tmp_path)
+        said_now = [line for line in caplog.messages if line.startswith(("budget: ", "model.target_modules: "))]
+        assert len(said_now) == num_more
+
+
+@pytest.mark.parametrize("section", [{"name": "none", "label": "none"}, {"name": "lora", "label": "lora-r8", "r": 8}])
+def test_a_method_without_a_class_trains_nothing(make_run: MakeRun, section: dict[str, Any]) -> None:
+    method = method_of(section)
+    assert (method.name, method.label) == (section["name"], section["label"])
+    sized = method.sized(loading.load_skeleton(make_run().model), BLOCK, Wanted(top_k=1))
+    assert sized.budget.trainable == 0
+    assert sized.budget.total > 0
