@@ -1,4 +1,4 @@
-"""Runs composed from the shipped configuration, and folders as earlier runs leave them."""
+"""Runs composed from the shipped configuration, and folders like those of earlier runs."""
 
 import dataclasses
 import functools
@@ -26,19 +26,19 @@ StoreAdapter = Callable[..., Path]
 
 @pytest.fixture
 def composed() -> Composed:
-    """What Hydra hands to a run, its own node included."""
+    """What Hydra passes to a run, including its own node."""
     return _compose
 
 
 @pytest.fixture
 def settled() -> Composed:
-    """The same with what earlier runs bring in, before it is checked."""
+    """The same with values from earlier runs, before it is checked."""
     return _settle
 
 
 @pytest.fixture
 def checked() -> Checked:
-    """What a run makes of it."""
+    """The checked run."""
     return _check
 
 
@@ -88,7 +88,7 @@ def _compose(*overrides: str) -> DictConfig:
 
 def _settle(*overrides: str) -> DictConfig:
     composed = without_hydra(_compose(*overrides))
-    # Hydra is there while a run is settled: some of it is composed then.
+    # Settling a run needs Hydra, because some values are composed then.
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return settle(composed, overrides)
 

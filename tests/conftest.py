@@ -1,4 +1,4 @@
-"""Real parts, small: a byte-level BPE tokenizer trained on the spot, and data files in the LLM-Adapters schema."""
+"""Small real parts: a byte-level BPE tokenizer trained during the tests, and data files in the LLM-Adapters schema."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ CORPUS = (
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE with a bos that opens every text, an eos and no pad: the shape of Llama 3's tokenizer."""
+    """Byte-level BPE like Llama 3's tokenizer: every text starts with bos, there is an eos and no pad."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -74,13 +74,13 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def choice_row() -> Row:
-    """A well-formed commonsense row for each number."""
+    """A valid commonsense row for each number."""
     return _choice_row
 
 
 @pytest.fixture(scope="session")
 def sum_row() -> Row:
-    """A well-formed math row for each number."""
+    """A valid math row for each number."""
     return _sum_row
 
 

@@ -1,4 +1,4 @@
-"""Results and predictions as finished runs leave them."""
+"""Results and predictions like those of finished runs."""
 
 import json
 import math
@@ -152,7 +152,7 @@ def store_made_up_methods(
     wanted: int | None = 24_320,
     benchmarks: Sequence[str] = ("boolq", "piqa", "ARC-Easy"),
 ) -> Path:
-    """A run of each method and seed, and a base; the further down a method, the more it trains, costs and scores."""
+    """A run for each method and seed, and a base; later methods train more, cost more and score higher."""
     base = made_up_result("made_up_model", "commonsense", None, 1, dict.fromkeys(benchmarks, 20.0))
     _store(root, base)
     for place, (name, label) in enumerate(methods.items()):
@@ -182,7 +182,7 @@ def store_made_up_methods(
 def made_up_result(
     model: str, task: str, top_k: int | None, seed: int, accuracies: Mapping[str, float], lr: float = 0.01
 ) -> dict[str, Any]:
-    """A whole ``result.json``; accuracies in percent, the base where there is no k."""
+    """A complete ``result.json``; accuracies are in percent; without a k it is the base's."""
     result = _make_result(**{name: (round(10 * accuracy), 1000) for name, accuracy in accuracies.items()})
     trained = top_k is not None
     config = {
@@ -222,7 +222,7 @@ def _store(root: Path, result: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def made_up() -> Callable[..., dict[str, Any]]:
-    """The content of a ``result.json`` of a model, task, k, seed and accuracies; no number in it was measured."""
+    """The content of a ``result.json`` for a model, task, k, seed and accuracies; no number in it was measured."""
     return made_up_result
 
 

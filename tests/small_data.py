@@ -21,7 +21,7 @@ def make_data(
     choice_row: Row,
     sum_row: Row,
 ) -> Callable[..., InstructionDataModule]:
-    """A data module over 22 training rows and two benchmarks of 13 and 9 items; keywords go to DataConfig."""
+    """A data module with 22 training rows and two benchmarks of 13 and 9 items; keywords go to DataConfig."""
     write_rows("boolq/train.json", [choice_row(number) for number in range(22)])
     write_rows("boolq/test.json", [choice_row(number) for number in range(100, 113)])
     write_rows("AddSub/test.json", [sum_row(number) for number in range(9)])

@@ -1,4 +1,4 @@
-"""Every file below ``conf/`` composes into a run that the check accepts, and holds the numbers it is there for."""
+"""Every file below ``conf/`` composes into a valid run and has its intended numbers."""
 
 import functools
 from pathlib import Path
@@ -141,7 +141,7 @@ def test_budgets_say_what_they_hold(top_k: int) -> None:
 @pytest.mark.parametrize("model", LLAMAS)
 @pytest.mark.parametrize(("task", "top_k"), RECIPES)
 def test_recipes(model: str, task: str, top_k: int) -> None:
-    """The other models take over the values of LLaMA-7B, for which alone they are published."""
+    """The other models use the values of LLaMA-7B, the only model for which they are published."""
     run = checked(f"experiment={model}/{task}_top{top_k}")
     assert (run.model.name, run.task.name, run.budget.top_k) == (model, task, top_k)
     assert run.model.target_modules == TARGETS
@@ -196,7 +196,7 @@ def test_slurm_starts_a_rank_on_every_gpu(launcher: str, nodes: int, ranks_per_n
 
 
 def test_options_are_seen_by_later_groups() -> None:
-    """An experiment is won over by a debug file, and both by what is typed."""
+    """A debug file overrides an experiment, and the command line overrides both."""
     run = checked("experiment=llama_7b/math_top1", "debug=one_step", "evaluation.limit=7", "seed=3")
     assert (run.trainer["max_steps"], run.evaluation.limit, run.seed) == (1, 7, 3)
 

@@ -48,12 +48,12 @@ SPARSE_NEEDS = {"torch", "safetensors", "triton"}
 
 
 def violations(part: str, source: str) -> list[str]:
-    """What a source text of a part (a folder of the package; "" is its root) imports against the rules."""
+    """Forbidden imports in a source text of a part (a folder of the package; "" is its root)."""
     return [f"line {line}: {name}" for line, name in _imports(source) if not _is_allowed(part, name)]
 
 
 def _imports(source: str) -> Iterator[tuple[int, str]]:
-    """Line and full name of all that is imported, wherever it stands."""
+    """Line and full name of every import, at any place."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -1,4 +1,4 @@
-"""What the README tells people to type composes and passes the checks; what it promises of the layout is there."""
+"""The README's commands compose and pass the checks; the files that it names exist."""
 
 import re
 import shlex
@@ -66,7 +66,7 @@ def test_the_whole_flag_table_composes_to_the_reference_run() -> None:
 
 
 def is_one_run(command: str) -> bool:
-    """Neither a sweep nor a line with a place to fill in."""
+    """Neither a sweep nor a command with a placeholder."""
     return not any(mark in command for mark in ("<", " -m ", " sweep="))
 
 

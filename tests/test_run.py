@@ -1,4 +1,4 @@
-"""``python run.py`` as people start it, in a process of its own and from a folder of its own."""
+"""``python run.py`` as users start it, in its own process and folder."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ SHARES = {
 
 
 def an_earlier_run(folder: Path, overrides: list[str]) -> None:
-    """Files in the very run folder that these overrides name."""
+    """Files in the run folder that these overrides name."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=overrides, return_hydra_config=True)
@@ -32,7 +32,7 @@ def an_earlier_run(folder: Path, overrides: list[str]) -> None:
 
 
 def files_below(folder: Path) -> dict[Path, tuple[bytes | None, int]]:
-    """Content and time of change of everything below a folder."""
+    """Content and modification time of everything below a folder."""
     paths = sorted(folder.rglob("*"))
     return {path: (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns) for path in paths}
 
@@ -63,7 +63,7 @@ def test_a_mistake_is_one_message_and_changes_nothing(
 
 
 def test_budgets_of_the_four_models_in_one_sweep(start: Start, tmp_path: Path) -> None:
-    # What fits at once is planned once.
+    # If the largest size fits, memory is planned only once.
     small = ("data.batch_size=1", "data.micro_batch_size=1", "job.device_memory_gib=1000")
     finished = start("-m", "job=budget", f"model={','.join(SHARES)}", "budget=top1,top20", *small)
     assert finished.returncode == 0, finished.stderr

@@ -1,4 +1,4 @@
-"""The outcomes that are committed: each table of runs is the one that the records beside it make."""
+"""The committed results: each table of runs matches the records next to it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A tiny real backbone in a folder, small real data files, and runs on them: composed here, or started as people do."""
+"""A tiny real backbone in a folder, small real data files, and runs on them: composed, or started as users do."""
 
 import os
 import subprocess
@@ -64,7 +64,7 @@ def data_dir(tmp_path: Path, write_rows: Callable[[str, Any], Path], choice_row:
 
 @pytest.fixture
 def overrides(backbone: Path, data_dir: Path) -> list[str]:
-    """What turns the default run into one of a second: the tiny backbone and the small files."""
+    """Overrides that make the default run take a second: the tiny backbone and the small files."""
     return small_overrides(backbone, data_dir)
 
 
@@ -97,7 +97,7 @@ def make_run(overrides: list[str]) -> MakeRun:
 
 
 def compose_run(overrides: list[str]) -> RunConfig:
-    """The run that ``python run.py <overrides>`` would do."""
+    """The run that ``python run.py <overrides>`` would start."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return check(settle(compose("config", overrides), overrides))
@@ -121,7 +121,7 @@ def start(tmp_path: Path) -> Start:
 
 @pytest.fixture
 def tiny(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any, choice_row: Any) -> list[str]:
-    """Overrides for a small backbone and small data that are all there, in the folder that ``start`` starts in."""
+    """Overrides for a small backbone and small data, all present in the folder that ``start`` starts in."""
     save_llama(tmp_path / "backbone", seed=0)
     tokenizer.save_pretrained(tmp_path / "backbone")
     write_rows("data/boolq/train.json", [choice_row(number) for number in range(8)])
@@ -142,7 +142,7 @@ def tiny(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, write_rows: Any, ch
 
 
 class StopAt(Callback):
-    """Breaks off training, as a crash would, before an optimizer step is counted."""
+    """Stops training like a crash before an optimizer step is counted."""
 
     def __init__(self, step: int) -> None:
         self.step = step

@@ -38,10 +38,10 @@ def not_importable(name: Any, key: str) -> Iterator[str]:
     try:
         inspect.signature(_located(name))
     except (AttributeError, ImportError, ValueError, TypeError) as error:
-        yield f"{key}={name}: {first_line(error)}; {_way_out(error)}"
+        yield f"{key}={name}: {first_line(error)}; {_hint(error)}"
 
 
-def _way_out(error: Exception) -> str:
+def _hint(error: Exception) -> str:
     if isinstance(error, ImportError):
         return "install it, or give another class or function"
     near = difflib.get_close_matches(error.name or "", dir(error.obj), n=1) if isinstance(error, AttributeError) else []

@@ -112,7 +112,7 @@ class HeldOutSets:
         if num_rows is None or num_rows >= len(rows):
             raise UserError(
                 f"validation.num_rows={shown(num_rows)}: {name} has no validation.json and only {len(rows)} rows; "
-                "hold out fewer, or put a validation.json beside its train.json"
+                "hold out fewer, or add a validation.json next to its train.json"
             )
         drawn = _drawn(len(rows), num_rows)
         logger.info("validation on %d rows held out of the %d of %s/train", num_rows, len(rows), name)

@@ -44,7 +44,7 @@ REFERENCE = "reference"
 
 
 def benchmark(run: RunConfig, folder: Path) -> None:
-    """Measure, print a table, and write ``benchmark.out`` and a Markdown table beside it.
+    """Measure, print a table, and write ``benchmark.out`` and a Markdown table next to it.
 
     Raises:
         UserError: A method cannot be attached, or needs a package that is not installed.

@@ -143,15 +143,15 @@ def runs_table(finished: Sequence[Run], num_unfinished: int) -> Table:
 
 
 def contest_table(contests: Mapping[int, Contest], baseline: int) -> Table:
-    """The paired tests of all runs but the baseline."""
-    return _table(f"beside run {baseline}, on the same items", contest_rows(contests))
+    """The paired tests of all runs except the baseline."""
+    return _table(f"compared with run {baseline}, on the same items", contest_rows(contests))
 
 
 def _tests(contests: Mapping[int, Contest], baseline: int) -> Tests:
     header, *rows = contest_rows(contests)
     return Tests(
         grid=Grid(header, rows, num_words=2),
-        caption=f"wins: right where run {baseline} is wrong. {P_EXPLAINED}",
+        caption=f"wins: correct where run {baseline} is wrong. {P_EXPLAINED}",
         notes=[f"run {number}: {found.note}" for number, found in contests.items() if found.note],
     )
 

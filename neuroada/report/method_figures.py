@@ -59,7 +59,7 @@ def accuracy_caption(group: Group) -> str:
 def accuracy_of_methods(group: Group) -> Any:
     """A point with its 95 % interval for each cell; the sizes of one method share colour, marker and line."""
     cells = cells_over_parameters(group)
-    places = dict(zip(cells, _set_apart([cell.trainable for cell in cells]), strict=True))
+    places = dict(zip(cells, _without_overlap([cell.trainable for cell in cells]), strict=True))
     members = {name: [cell for cell in found if cell in places] for name, found in group.series.items()}
     labels = {name: _label(name, found) for name, found in members.items() if found}
     figure, [axes] = panels(1, inches=(_INCHES[0] + legend_inches(list(labels.values())), _INCHES[1]))
@@ -97,7 +97,7 @@ def _size(cell: Cell) -> str:
     return cell.label.partition(" ")[0].removeprefix(cell.first.method).removeprefix("-")
 
 
-def _set_apart(counts: Sequence[int]) -> list[float]:
+def _without_overlap(counts: Sequence[int]) -> list[float]:
     """Positions on a logarithmic axis, as close to the counts as possible without overlapping points."""
     gap = _MARKER_SHARE * math.log(LOG_MARGIN**2 * max(counts) / min(counts))
     order = sorted(range(len(counts)), key=lambda number: counts[number])

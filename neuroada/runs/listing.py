@@ -190,10 +190,10 @@ def _read_run(folder: Path, name: str) -> Run:
         # The folder of a rejected run does not identify it, only its overrides do.
         what = f"{overrides}: " if status is Status.REJECTED and overrides else ""
         return Run(folder, name, status, config, error=f"{what}{failure.get('message', 'no message')}")
-    return Run(folder, name, Status.UNFINISHED, config, error=_how_far(folder))
+    return Run(folder, name, Status.UNFINISHED, config, error=_unfinished_reason(folder))
 
 
-def _how_far(folder: Path) -> str:
+def _unfinished_reason(folder: Path) -> str:
     checkpoints = sorted((folder / CHECKPOINTS_FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
     reached = f"last checkpoint {checkpoints[-1].name}" if checkpoints else "no checkpoint yet"
     return f"running, or stopped; {reached}; the same command continues it"

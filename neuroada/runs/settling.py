@@ -133,7 +133,7 @@ def _shared(config: DictConfig) -> dict[str, Any]:
 
 
 def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
-    _refuse_other_wishes(settled, origin, typed)
+    _refuse_conflicting_overrides(settled, origin, typed)
     wanted = copy.deepcopy(settled)
     for group, section in origin.sections.items():
         if group not in typed and "experiment" not in typed:
@@ -149,7 +149,7 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
     settled.adapter = str(Path(str(settled.adapter))) if not OmegaConf.is_list(settled.adapter) else None
 
 
-def _refuse_other_wishes(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
+def _refuse_conflicting_overrides(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
     """An adapter is loaded as it was saved: another method, size or layer is rejected."""
     if "method" in typed and settled.method.name != origin.method["name"]:
         raise UserError(
@@ -164,7 +164,7 @@ def _refuse_other_wishes(settled: DictConfig, origin: AdapterOrigin, typed: Sequ
             raise UserError(f"{key}: the adapter in {origin.directory} has its own size and settings; leave it out")
 
 
-def _refuse_other(key: str, wish: Any, origin: AdapterOrigin) -> None:
+def _refuse_other(key: str, requested: Any, origin: AdapterOrigin) -> None:
     stored = origin.facts[key]
-    if wish != stored:
-        raise UserError(f"{key}={wish}: the adapter in {origin.directory} has {stored}; leave it out")
+    if requested != stored:
+        raise UserError(f"{key}={requested}: the adapter in {origin.directory} has {stored}; leave it out")

@@ -129,7 +129,7 @@ def _match_pattern(modules: dict[str, nn.Module], pattern: str) -> list[str]:
     names = [name for name in modules if name and compiled.fullmatch(name)]
     if not names:
         raise AdapterError(
-            f"target_modules={pattern!r}: no module has a name that matches this whole regular expression; "
+            f"target_modules={pattern!r}: this regular expression matches no module name as a whole; "
             f"{_known_endings(modules)}"
         )
     return names

@@ -50,7 +50,7 @@ class Process:
         if exit_code == 0:
             self.job.finish()
         else:
-            self.job.fail(self._last_words(exit_code), exit_code=exit_code)
+            self.job.fail(self._failure_message(exit_code), exit_code=exit_code)
         return True
 
     def ask_to_end(self) -> None:
@@ -69,7 +69,7 @@ class Process:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    def _last_words(self, exit_code: int) -> str:
+    def _failure_message(self, exit_code: int) -> str:
         if exit_code < 0:
             return f"ended by {signal.Signals(-exit_code).name}; see {self._log}"
         with self._log.open("rb") as log:

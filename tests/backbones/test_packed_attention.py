@@ -1,4 +1,4 @@
-"""Attention example by example: what it gives, for which backbones, and that nothing else notices."""
+"""Attention by example: its results, the backbones it works for, and that nothing else changes."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def model(backbone: Path) -> PreTrainedModel:
 
 
 def loss_and_gradient(model: PreTrainedModel) -> tuple[float, torch.Tensor]:
-    """Of one packed row of EXAMPLES, in the first layer's q_proj."""
+    """Result for one packed row of EXAMPLES, in the first layer's q_proj."""
     weight = model.get_decoder().layers[0].self_attn.q_proj.weight
     weight.requires_grad_(True)
     weight.grad = None

@@ -1,4 +1,4 @@
-"""What a backbone can do is found out by trying it."""
+"""Probes find out what a backbone supports by running it."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ def test_models_that_mix_them_are_refused_with_the_way_out(config: PreTrainedCon
 
 
 class Blind(LlamaForCausalLM):
-    """A Llama whose attention goes by the order of the row alone."""
+    """A Llama whose attention depends only on the order within the row."""
 
     def get_decoder(self) -> Any:
         decoder = super().get_decoder()

@@ -1,4 +1,4 @@
-"""The bundled data sets: the schema of LLM-Adapters, nothing of the test sets in training, no answer by guessing."""
+"""The bundled data sets: the schema of LLM-Adapters, no test items in training, and no gain from guessing."""
 
 import json
 import re

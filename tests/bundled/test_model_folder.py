@@ -1,4 +1,4 @@
-"""The bundled checkpoint: loads with nothing but its folder, stays small, and has targets of at least 64 x 64."""
+"""The bundled checkpoint: loads from its folder alone, stays small, and has targets of at least 64 x 64."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""The bundled default means something: the base cannot do it, one input per neuron can, twenty can better."""
+"""The bundled default is meaningful: the base fails, one input per neuron learns the task, twenty do better."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ SEEDS = (1, 2, 3)
 
 
 def micro_accuracy(folder: Path, *overrides: str) -> float:
-    """Share of all held-out items that a run of the bundled default gets right, in percent."""
+    """Share of all held-out items that a run of the bundled default answers correctly, in percent."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         run = check(settle(compose("config", [*overrides, "~callbacks.progress_bar"]), overrides))

@@ -1,4 +1,4 @@
-"""A mistake in a configuration is named with its key, its value, the rule and the way out; all of them at once."""
+"""All mistakes in a configuration are reported at once, each with its key, its value, the rule and the fix."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,12 +28,12 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        # Keys that Hydra takes with a plus, though no schema knows them.
+        # Keys that Hydra accepts with a plus although they are not in the schema.
         ("+typo=1", "typo: no such key; valid: adapter, "),
         ("+optimiser=1", "optimiser: no such key; did you mean optimizer?"),
         ("+budget.kk=3", "budget.kk: no such key; valid: match, percent, top_k"),
         ("+data.batchsize=3", "data.batchsize: no such key; did you mean batch_size?"),
-        # Keywords that a class does not take, or lacks.
+        # Keywords that a class does not accept, or that are missing.
         ("+optimizer.lrr=1", "optimizer.lrr: torch.optim.AdamW has no such argument; did you mean lr?"),
         ("+trainer.max_epoch=3", "trainer.max_epoch: lightning.Trainer has no such argument; did you mean max_epochs?"),
         ("+method.selektion=x", "method.selektion: neuroada.methods.neuroada.NeuroAda has no such argument"),
@@ -63,7 +63,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
             "+data.protocols.mine={_target_: neuroada.tasks.math.Math, shots: 3}",
             "data.protocols.mine.shots: neuroada.tasks.math.Math has no such argument; valid: none",
         ),
-        # Names that lead nowhere.
+        # Names that do not exist.
         (
             "optimizer._target_=torch.optim.AdamWW",
             "optimizer._target_=torch.optim.AdamWW: module 'torch.optim' has no attribute 'AdamWW'; "
@@ -86,7 +86,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("~optimizer.lr", "optimizer.lr=null: must be a number above 0"),
         ("optimizer.weight_decay=-0.1", "optimizer.weight_decay=-0.1: must be a number of at least 0"),
         ("optimizer.betas=[2,3]", "optimizer: Invalid beta parameter at index 0: 2"),
-        # Trainer keywords that something else decides.
+        # Trainer keywords that are set elsewhere.
         (
             "trainer.precision=bf16-true",
             "trainer.precision=bf16-true: the precision of the backbone is set by model.dtype alone (the values stay "
@@ -147,7 +147,7 @@ def test_mistakes_are_reported_together(checked: Checked) -> None:
 
 
 def test_what_a_part_itself_lacks_is_said(checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not that the part is missing, which would send the reader to the wrong place."""
+    """The message does not say that the part is missing, which would be misleading."""
     (tmp_path / "my_optimizers.py").write_text("import a_package_that_is_not_installed\nclass Fast: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     (line,) = mistakes_of(checked, "optimizer._target_=my_optimizers.Fast")
@@ -270,7 +270,7 @@ def test_parts_can_be_switched_off(checked: Checked, override: str) -> None:
 def test_values_that_met_no_schema_are_converted_or_refused(
     composed: Composed, change: dict[str, object], message: str
 ) -> None:
-    """As when somebody edits the ``config.yaml`` of a run folder by hand."""
+    """For example after a user has edited the ``config.yaml`` of a run folder."""
     plain = OmegaConf.create(OmegaConf.to_container(composed(), resolve=False))
     del plain["hydra"]
     for key, value in change.items():

@@ -1,4 +1,4 @@
-"""The way of a mistake to the terminal."""
+"""How errors are reported on the terminal."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checks of single values: what passes, and the one line that names key, value and rule."""
+"""Checks of single values: what passes, and the one-line error with key, value and rule."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from neuroada.config.requirements import require_at_least, require_choice, requi
 
 
 def refusal(check: Callable[..., None], *arguments: Any) -> str | None:
-    """What a check says; None where it lets a value pass."""
+    """The message of a check; None if the value passes."""
     try:
         check(*arguments)
     except UserError as error:

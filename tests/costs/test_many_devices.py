@@ -66,7 +66,7 @@ class Watch(TorchDispatchMode):
         self._seen: dict[int, Any] = {}
 
     def held(self) -> int:
-        # Asked anew each time: FSDP frees what it gathered by resizing its storage.
+        # Read each time: FSDP frees what it gathered by resizing its storage.
         return sum(storage.nbytes() for seen in self._seen.values() if (storage := seen()) is not None)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -104,7 +104,7 @@ class Seen:
 
 @pytest.fixture(scope="module", params=[8, 64])
 def rank(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[Layout, Seen]]:
-    """The first rank of many; the others are only said to be there, so that what it gathers has no meaning."""
+    """The first rank of many; the others are fake, so the values that it gathers are meaningless."""
     layout = Layout(request.param, True)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=layout.ranks)
     try:

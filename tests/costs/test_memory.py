@@ -1,4 +1,4 @@
-"""The predicted peak of a training step beside the measured one of that very step."""
+"""The predicted and the measured peak memory of the same training step."""
 
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Looking data sets up by name."""
+"""Data sets are looked up by name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Fetching over a line that breaks off, from servers with and without byte ranges."""
+"""Downloads over broken connections, from servers with and without byte ranges."""
 
 import json
 import re
@@ -23,12 +23,12 @@ BOOLQ = DataFile(replace(lookup("boolq"), remote={"test": RemoteFile("dataset/bo
 
 @dataclass
 class Upstream:
-    """What the server holds and how it misbehaves; ``requests`` lists (path, first byte asked for)."""
+    """The server's files and failures; ``requests`` lists (path, first requested byte)."""
 
     files: dict[str, bytes]
     honours_ranges: bool = True
     breaks_after: list[int] = field(default_factory=list)
-    """Bytes sent by each of the first requests before the line breaks off."""
+    """Bytes sent for each of the first requests before the connection breaks."""
     requests: list[tuple[str, int]] = field(default_factory=list)
     url: str = ""
 

@@ -1,4 +1,4 @@
-"""Token ids and where their loss begins."""
+"""Token ids and the position where their loss begins."""
 
 import pytest
 from transformers import PreTrainedTokenizerFast

@@ -153,7 +153,7 @@ def test_math_without_the_questions_that_are_here(shared_data: Path) -> None:
 
 @pytest.fixture
 def make_clean(tmp_path: Path, tokenizer: Any, write_rows: Any, sum_row: Row) -> Callable[..., InstructionDataModule]:
-    """A data module over ten training rows, three of which ask a question of AddSub."""
+    """A data module with ten training rows, three of which contain a question of AddSub."""
     write_rows("math_10k/train.json", [sum_row(number) for number in range(10)])
     write_rows("AddSub/test.json", [sum_row(number) for number in (7, 8, 9, 20)])
     write_rows("SVAMP/test.json", [sum_row(number) for number in (0, 30)])

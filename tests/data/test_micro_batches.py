@@ -1,4 +1,4 @@
-"""Who trains on which example: whole steps for any number of ranks."""
+"""Which rank trains on which example: whole steps for any number of ranks."""
 
 import pytest
 from hypothesis import given, settings

@@ -212,7 +212,7 @@ def test_a_step_has_the_same_tokens_and_labels_however_it_is_batched(
 
 
 def steps(make_data: Make, world_size: int, **data: Any) -> list[tuple[int, list[tuple[int, int]]]]:
-    """Of each optimizer step: the tokens that count, and its (token, label) pairs, padding left out."""
+    """For each optimizer step: the number of labelled tokens, and its (token, label) pairs without padding."""
     loaders = [on_rank(make_data(**data), rank, world_size).train_dataloader() for rank in range(world_size)]
     accumulation = make_data(**data).accumulate_grad_batches(world_size)
     ranks = [list(loader) for loader in loaders]

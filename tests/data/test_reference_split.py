@@ -1,4 +1,4 @@
-"""One upstream file divided as the reference divided it."""
+"""One upstream file, split as the reference split it."""
 
 import hashlib
 import json

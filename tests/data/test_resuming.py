@@ -1,4 +1,4 @@
-"""A run that stops and goes on sees the same batches as one that never stopped."""
+"""A resumed run sees the same batches as a run that was never interrupted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 class Recorder(lightning.LightningModule):
-    """Trains one number and keeps what each batch held."""
+    """Trains one number and records the content of each batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def fit(
 def make_data(
     make_data: Callable[..., InstructionDataModule], request: pytest.FixtureRequest
 ) -> Callable[..., InstructionDataModule]:
-    """Of every kind of batch."""
+    """For every kind of batch."""
     return lambda **data: make_data(batching=request.param, **data)
 
 
@@ -74,7 +74,7 @@ def test_straight_run_sees_every_row_once_an_epoch_in_new_order(straight: Record
     epochs = [[rows for epoch, rows, _ in straight.seen if epoch == wanted] for wanted in (0, 1)]
     assert len(straight.seen) == 2 * MICRO_BATCHES_PER_EPOCH
     assert epochs[0] != epochs[1]
-    # The tokens of an epoch, but for eos, which is the padding of this tokenizer as well.
+    # The tokens of an epoch without eos, which is also the padding of this tokenizer.
     tokens = [sorted(token for rows in epoch for row in rows for token in row if token != 1) for epoch in epochs]
     assert tokens[0] == tokens[1]
 

@@ -1,4 +1,4 @@
-"""Reading data files: whole and checked, or not at all."""
+"""Data files are read and checked in full, or rejected."""
 
 import json
 from collections.abc import Callable

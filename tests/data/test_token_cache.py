@@ -1,4 +1,4 @@
-"""Training rows in an Arrow file: made once for the same file, tokenizer and settings, and never read damaged."""
+"""Training rows in an Arrow file: created once per file, tokenizer and settings, and never read if damaged."""
 
 import logging
 import multiprocessing
@@ -27,7 +27,7 @@ EXAMPLES = [
 
 
 class CutMath(Math):
-    """Differs from math, and from one with another length, in long outputs alone."""
+    """Differs from math, and from one with another length, only in long outputs."""
 
     def __init__(self, most: int) -> None:
         self.most = most

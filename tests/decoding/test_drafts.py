@@ -1,4 +1,4 @@
-"""Drafts: what is offered after what was seen, and when nothing is."""
+"""Drafts: which tokens are drafted after earlier completions, and when none are."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Decoding by engines of other libraries: the same greedy tokens, and refusals of what they cannot do."""
+"""Decoding with engines of other libraries: the same greedy tokens, and errors for unsupported settings."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -
 
 
 def prompts() -> PromptBatch:
-    """Four, of which one leaves only three tokens of the context."""
+    """Four prompts, one of which leaves only three tokens of the context."""
     ids = torch.randint(2, 400, (509,), generator=torch.Generator().manual_seed(0)).tolist()
     return collate_prompts([(index, ids[:length]) for index, length in enumerate([509, 30, 12, 3])])
 
@@ -49,7 +49,7 @@ def test_vllm_writes_the_tokens_of_the_plain_loop(
 ) -> None:
     pytest.importorskip("vllm", reason="vllm is not installed")
     torch.manual_seed(0)
-    # The smallest heads that all of its kernels take.
+    # The smallest heads that all of its kernels support.
     config = LlamaConfig.from_pretrained(backbone, hidden_size=128, num_attention_heads=2, head_dim=64)
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     small_tokenizer.save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Generation for the test loop: what is verified, batches that shrink, prompts at the context's end."""
+"""Generation for the test loop: verified decoding, batches that shrink, prompts at the end of the context."""
 
 import inspect
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def batch(lengths: Sequence[int]) -> PromptBatch:
 
 
 def passes(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, most_rows: int) -> list[int]:
-    """Rows of each pass from now on; more than ``most_rows`` are out of memory."""
+    """Rows of each pass from now on; more than ``most_rows`` run out of memory."""
     seen: list[int] = []
     forward = model.forward
 

@@ -1,4 +1,4 @@
-"""The plain loop: prompts padded on the left, completions cut behind their end."""
+"""The plain loop: prompts padded on the left, completions cut after their end token."""
 
 import pytest
 import torch

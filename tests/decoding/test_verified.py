@@ -1,4 +1,4 @@
-"""Verified decoding: the tokens of greedy decoding, one prompt at a time, whatever is drafted and batched."""
+"""Verified decoding gives the tokens of greedy decoding, whatever is drafted and however prompts are batched."""
 
 import json
 from collections.abc import Callable
@@ -40,14 +40,14 @@ SIZES: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:
-    """Weights large enough that it writes varied text and sometimes ends."""
+    """A model with weights large enough that it writes varied text and sometimes ends."""
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(**SIZES, initializer_range=0.3)).eval()
 
 
 @pytest.fixture(scope="module")
 def prompts() -> list[list[int]]:
-    """24 of 6 to 32 tokens; the first 3 are the same in all, and 3 more in all but the last five."""
+    """24 prompts of 6 to 32 tokens; all share the first 3 tokens, and all but the last five share 3 more."""
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(3, 27, (24,), generator=generator).tolist()
     ends = [torch.randint(2, 60, (length,), generator=generator).tolist() for length in lengths]
@@ -60,7 +60,7 @@ def greedy(model: PreTrainedModel, prompts: list[list[int]]) -> list[list[int]]:
 
 
 def one_by_one(model: PreTrainedModel, prompt: list[int], most: int, end: int) -> list[int]:
-    """Greedy decoding as its definition has it: all of the text read again for each token."""
+    """Greedy decoding by definition: the whole text is read again for each token."""
     ids = list(prompt)
     with torch.inference_mode():
         while len(ids) - len(prompt) < most and (len(ids) == len(prompt) or ids[-1] != end):
@@ -78,7 +78,7 @@ def decode(decoder: VerifiedDecoder, prompts: list[list[int]], batch_size: int) 
 
 
 def counted(model: PreTrainedModel, do: Callable[[], Any]) -> int:
-    """Forward passes."""
+    """Number of forward passes."""
     passes = []
     hook = model.register_forward_hook(lambda *_: passes.append(1))
     do()

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on an adapted model: the very likelihoods of the merged checkpoint, on a task of local data."""
+"""lm-evaluation-harness on an adapted model: the same likelihoods as the merged checkpoint, on a local task."""
 
 import functools
 import sys
@@ -29,7 +29,7 @@ metric_list: [{{metric: acc}}]
 
 @pytest.fixture
 def task_folder(data_dir: Path, tmp_path: Path) -> Path:
-    """The test rows of a benchmark as a task of the harness."""
+    """The test rows of a benchmark, as a task of the harness."""
     folder = tmp_path / "harness_tasks"
     folder.mkdir()
     (folder / "choices.yaml").write_text(TASK.format(path=data_dir / "boolq" / "test.json"))
@@ -59,7 +59,7 @@ def merged(backbone: Path, adapter: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def evaluated(task_folder: Path) -> Callable[..., dict[str, Any]]:
-    """Scores a model type of the harness on the task; skips where the harness is not installed."""
+    """Scores a model type of the harness on the task; skips if the harness is not installed."""
     lm_eval = pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
     from lm_eval.tasks import TaskManager
 
@@ -109,7 +109,7 @@ def test_it_runs_from_the_harness_s_own_command_line(
     pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
     from lm_eval.tasks import TaskManager
 
-    # Reading the harness's thousands of own tasks takes half a minute.
+    # Reading the harness's thousands of tasks takes half a minute.
     monkeypatch.setattr("lm_eval.tasks.TaskManager", functools.partial(TaskManager, include_defaults=False))
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""``job=benchmark``: rows for every method, a backbone that comes back as it was, and questions per second."""
+"""``job=benchmark``: rows for every method, a backbone that ends unchanged, and questions per second."""
 
 import json
 from collections.abc import Callable, Iterable

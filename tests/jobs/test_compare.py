@@ -127,7 +127,7 @@ def test_another_baseline_turns_wins_and_losses_round(
     baseline = store_scored("b", AddSub=sums(True, False, False))
     compare(RunConfig(runs=str(tmp_path / "outputs"), baseline=str(baseline)), tmp_path)
     printed = capsys.readouterr().out
-    assert "beside run 2" in printed
+    assert "compared with run 2" in printed
     assert ["1", "AddSub", "3", "2", "1", "+33.3", "1.000"] in [line.split() for line in printed.splitlines()]
 
 

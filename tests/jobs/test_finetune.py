@@ -1,4 +1,4 @@
-"""``job=finetune``: what it leaves in the run folder, and that interrupting it changes nothing."""
+"""``job=finetune``: the files in the run folder, and that an interruption changes nothing."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A user's own protocol: a class in a package of their own and a folder of YAML files; nothing here is edited."""
+"""A user's own protocol: a class in their package and a folder of YAML files, without editing this repository."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ CLASS = '''
 from neuroada.tasks.protocol import Example, Protocol, Verdict
 
 class Riddle(Protocol):
-    """Right is what is as long as the answer says."""
+    """An answer is correct if it has the length that the row says."""
 
     name = "riddle"
 

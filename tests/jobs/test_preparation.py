@@ -25,7 +25,7 @@ def leaky(data_dir: Path, write_rows: Callable[[str, Any], Path], choice_row: An
 
 
 def adapter_of(run: RunConfig, folder: Path) -> str:
-    """A run folder as far as it matters here."""
+    """A run folder with the files needed here."""
     folder.mkdir()
     OmegaConf.save(OmegaConf.create(dataclasses.asdict(run)), folder / "config.yaml")
     return str(folder)

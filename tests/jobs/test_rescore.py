@@ -1,4 +1,4 @@
-"""Stored generations judged again: what is wrong is mended, what is right stays byte for byte."""
+"""Stored generations judged again: wrong verdicts are corrected, the rest stays byte for byte."""
 
 import json
 from collections.abc import Callable

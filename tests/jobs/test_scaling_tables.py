@@ -1,4 +1,4 @@
-"""docs/scaling.md holds what its script prints; the script says what it cannot do."""
+"""docs/scaling.md contains what its script prints; the script reports invalid options."""
 
 from collections.abc import Sequence
 from pathlib import Path

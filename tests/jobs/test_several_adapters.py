@@ -1,4 +1,4 @@
-"""``job=evaluate`` with several adapters, and with those of the peft library: what each would give alone."""
+"""``job=evaluate`` with several adapters, also of the peft library: the same results as with each alone."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def several(adapters: list[Path]) -> str:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What a run wrote, without times and places."""
+    """What a run wrote, without times and paths."""
     files: dict[str, Any] = {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))

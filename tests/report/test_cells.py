@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed are one cell; what tells cells of one k apart names their series."""
+"""Runs that differ only in their seed form one cell; settings that distinguish cells name their series."""
 
 import json
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def test_seeds_share_a_cell_and_methods_do_not(store_methods: StoreSweep) -> Non
 
 
 def test_methods_of_one_label_and_one_configuration_stay_apart(made_up: MakeResult) -> None:
-    """A method may settle what its configuration leaves open; the record of what it did decides."""
+    """A method may choose settings that its configuration leaves open; the recorded choice counts."""
     results = [made_up("m", "t", 1, 1, {"boolq": 50}) for _ in range(3)]
     for result, name, label in zip(results, ("a", "b", "b"), ("same", "same", "b-r2"), strict=True):
         result["method"] = {"name": name, "label": label}

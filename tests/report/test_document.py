@@ -1,4 +1,4 @@
-"""The report: everything in one page that opens anywhere, the same in Markdown, and the runs as CSV."""
+"""The report: one self-contained page, the same in Markdown, and the runs as CSV."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Text, links and loaded things of a page; refuses tags that do not close."""
+    """Text, links and loaded resources of a page; raises on tags that are not closed."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The published scores, and ours beside them where the setting is the same."""
+"""The published scores, and ours next to them for the same settings."""
 
 import csv
 from collections.abc import Callable

@@ -53,7 +53,7 @@ def test_items_of_one_run_alone_are_left_out_and_counted() -> None:
 
 
 def test_the_same_index_with_another_question_is_another_item() -> None:
-    """As when the two runs read different versions of a data file."""
+    """For example if the two runs read different versions of a data file."""
     run = {Item("a", 0, "one question"): True}
     found = contest(run, {Item("a", 0, "another question"): True})
     assert (found.tests, found.note) == ([], "scored other items, not compared")

@@ -1,4 +1,4 @@
-"""The table that a run ends with."""
+"""The table that a run prints at its end."""
 
 import io
 import subprocess

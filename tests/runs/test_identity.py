@@ -1,4 +1,4 @@
-"""A run folder is named by the values that decide the outcome of its job, and by nothing else."""
+"""A run folder is named after the values that determine the outcome of its job, and nothing else."""
 
 import copy
 import dataclasses
@@ -217,14 +217,14 @@ def _decided(leaf: str) -> str:
 
 @functools.cache
 def leaves() -> frozenset[str]:
-    """All keys of the schema and of every option of every group; of a key and one inside it, the inner."""
+    """All keys of the schema and of every option of every group; only the inner one of nested keys."""
     files = [path for path in CONF.rglob("*.yaml") if path.relative_to(CONF).parts[0] not in NOT_OF_A_RUN]
     found = {_decided(leaf) for leaf in (*schema_leaves(), *(leaf for path in files for leaf in file_leaves(path)))}
     return frozenset(path for path in found if not any(other.startswith(f"{path}.") for other in found)) - DECLARATION
 
 
 def with_another(values: dict[str, Any], path: str) -> dict[str, Any]:
-    """The configuration with another value at a path, or one where there is none."""
+    """The configuration with another value at a path, or a new value if it has none."""
     changed = copy.deepcopy(values)
     *groups, key = path.split(".")
     section = changed

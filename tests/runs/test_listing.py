@@ -1,4 +1,4 @@
-"""What is read of a folder of runs: finished ones, and why the others are not."""
+"""Reading a folder of runs: the finished ones, and why the others are not finished."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ StoreSweep = Callable[..., Path]
 
 
 def failed(folder: Path, state: str, message: str) -> None:
-    """Leave what a sweep leaves of such a job."""
+    """Write the files that a sweep leaves for such a job."""
     folder.mkdir(parents=True)
     record = {"state": state, "message": message, "overrides": ["budget.top_k=0", "seed=1"], "exit_code": 1}
     (folder / "failed.json").write_text(json.dumps(record))
@@ -47,7 +47,7 @@ def test_runs_stand_in_the_order_of_their_budgets(store_sweep: StoreSweep) -> No
 
 
 def test_a_run_that_only_scores_has_no_learning_rate(made_up: Callable[..., Any]) -> None:
-    """Its configuration holds the default, which is not what the adapter was trained with."""
+    """Its configuration has the default, which differs from what the adapter was trained with."""
     trained = made_up("m", "t", 1, 1, {"boolq": 50.0}, lr=0.02)
     scoring = {**trained, "config": {**trained["config"], "job": {"name": "evaluate"}}}
     base = {**trained, "budget": {"trainable": 0}}
@@ -79,7 +79,7 @@ def test_a_run_with_a_damaged_result_has_failed(tmp_path: Path) -> None:
 
 
 def test_what_lies_inside_a_run_is_no_run(store_sweep: StoreSweep) -> None:
-    """Weights & Biases writes a ``config.yaml`` of its own below ``logs/``."""
+    """Weights & Biases writes its own ``config.yaml`` below ``logs/``."""
     root = store_sweep(top_ks=[], seeds=[])
     [folder] = run_folders(root)
     inside = folder / "logs" / "wandb" / "files"

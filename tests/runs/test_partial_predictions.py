@@ -1,4 +1,4 @@
-"""Predictions as they come: read back by any number of ranks, refused of another run, whole after a crash."""
+"""Partial predictions: read by any number of ranks, rejected if from another run, intact after a crash."""
 
 from pathlib import Path
 from typing import Any

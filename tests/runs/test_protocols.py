@@ -1,4 +1,4 @@
-"""The protocols of a run: the package's, and a user's own, which are made and looked at here."""
+"""The protocols of a run: the package's, and the user's, which are created and checked here."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Hydra names the run folder before anything is checked: the same in single runs and sweeps, whatever is wrong."""
+"""Hydra names the run folder before any check: the same in single runs and sweeps, whatever is wrong."""
 
 import dataclasses
 from collections.abc import Callable

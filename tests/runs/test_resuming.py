@@ -1,4 +1,4 @@
-"""``resume=<run folder>``: the stored configuration is taken whole, and what is typed must not change it."""
+"""``resume=<run folder>``: the stored configuration is used, and overrides must not change it."""
 
 from collections.abc import Callable
 from pathlib import Path

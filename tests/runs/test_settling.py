@@ -1,4 +1,4 @@
-"""What ``adapter`` brings in and refuses, and what a typed backbone or budget replaces."""
+"""What ``adapter`` sets and rejects, and what an override of the backbone or budget replaces."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ class TestBase:
 
 @pytest.fixture
 def run_with_adapter(store_run: StoreRun, store_adapter: StoreAdapter) -> Path:
-    """A finished fine-tune of LLaMA on math, with values of its own everywhere."""
+    """A finished fine-tune of LLaMA on math, with non-default values everywhere."""
     folder = store_run(
         "experiment=llama_7b/math_top1",
         "model.target_modules=[q_proj,v_proj]",
@@ -252,7 +252,7 @@ class TestPeftAdapter:
 
 
 class TestFolderOfSomebodyElse:
-    """Nothing of a received run folder is run, interpolated, or allowed to name a path."""
+    """Nothing from an untrusted run folder is executed, interpolated, or allowed to name a path."""
 
     @pytest.fixture
     def received(self, store_run: StoreRun, store_adapter: StoreAdapter) -> Path:

@@ -26,7 +26,7 @@ def make_llama(seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: A
         "tie_word_embeddings": False,
         "initializer_range": 0.2,
     }
-    # Made in its dtype, as from_pretrained does; a cast would round the rotary frequencies too.
+    # Created in its dtype, as from_pretrained does; a cast would also round the rotary frequencies.
     model = LlamaForCausalLM._from_config(LlamaConfig(**(settings | overrides)), dtype=dtype)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # they start at zero, which would hide a forgotten one
@@ -40,7 +40,7 @@ def bits(model: nn.Module) -> dict[str, bytes]:
 
 
 def logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """What the model makes of a batch, without gradients."""
+    """The model's output for a batch, without gradients."""
     with torch.no_grad():
         return model(**batch).logits
 
@@ -59,7 +59,7 @@ def batch() -> dict[str, Tensor]:
 
 
 class LargestResult(TorchDispatchMode):
-    """The number of entries of the largest tensor that an operation makes; a view of another makes none."""
+    """The number of entries of the largest tensor that an operation creates; views do not count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,5 +76,5 @@ class LargestResult(TorchDispatchMode):
 
 @pytest.fixture
 def largest_result() -> type[LargestResult]:
-    """A mode that watches the operations run in it; its ``num_entries`` is the size of their largest result."""
+    """A mode that observes operations; its ``num_entries`` is the size of their largest result."""
     return LargestResult

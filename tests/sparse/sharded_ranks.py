@@ -34,13 +34,13 @@ NUM_STEPS = 10
 
 @dataclass
 class Case:
-    """One training, done by one process and by two ranks."""
+    """One training run, done by one process and by two ranks."""
 
     top_k: int
     checkpointing: bool = False
     dtype: torch.dtype = torch.float32
     micro_batches: int = 1
-    """Parts that the one process takes the batch in. In bf16 another split rounds the activations' gradients anew."""
+    """Parts into which one process splits the batch. In bf16 another split rounds activation gradients differently."""
 
 
 CASES = {
@@ -134,7 +134,7 @@ def run_case(case: Case, folder: Path, name: str, mesh: Any) -> dict[str, Any]:
 
 
 def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
-    """An adapter that one process saved, loaded before sharding; then what a sharded adapter refuses."""
+    """An adapter that one process saved, loaded before sharding; then what a sharded adapter rejects."""
     adapter = neuroada.load(load_backbone(folder).eval(), folder / "given")
     adapter.shard(mesh)
     ids = torch.arange(10)[None]
@@ -162,7 +162,7 @@ def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
 
 
 def run_architecture(config: PretrainedConfig, mesh: Any) -> dict[str, Any]:
-    """A few steps on half the batch; then the decoder called by itself, as a loss that makes few logits does."""
+    """A few steps on half the batch; then the decoder called alone, as by a loss that computes few logits."""
     ids = torch.randint(2, 97, (4, 10), generator=torch.Generator().manual_seed(1))
 
     def trained(part: Tensor, is_sharded: bool) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def run_architecture(config: PretrainedConfig, mesh: Any) -> dict[str, Any]:
 
 
 def run_traffic(folder: Path, mesh: Any) -> dict[str, Any]:
-    """What one step of a bf16 backbone sends: in its two passes, and in the optimizer with the rewrite."""
+    """Bytes that one step of a bf16 backbone sends: in its two passes, and in the optimizer with the rewrite."""
     adapter = neuroada.attach(load_backbone(folder, torch.bfloat16), neuroada.NeuroAdaConfig(top_k=2))
     blocks = adapter.model.model.layers
     weight_bytes = sum(parameter.nbytes for parameter in blocks.parameters() if not parameter.requires_grad)
@@ -225,7 +225,7 @@ def run_narrow(mesh: Any) -> dict[str, Any]:
 
 
 def run_foreign(mesh: Any) -> str:
-    """A step on a model that somebody else sharded."""
+    """A step on a model that was sharded without ``shard``."""
     model = nn.Sequential(nn.Linear(6, 5))
     adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=2))
     fully_shard(model, mesh=mesh)

@@ -1,4 +1,4 @@
-"""Attach, train, then merge or detach: what the model is at each stage, and that it keeps up with its optimizers."""
+"""Attach, train, then merge or detach: the model at each stage, and how it follows its optimizers."""
 
 import copy
 import gc
@@ -43,7 +43,7 @@ def trained(model: nn.Module, batch: Batch, lr: float = 1e-2) -> neuroada.Adapte
 
 
 def assert_effective(adapter: neuroada.Adapter) -> None:
-    """The weights hold base plus values, and some value is not zero."""
+    """The weights are base plus values, and some value is not zero."""
     for name, layer in adapter.layers.items():
         expected = (layer.bypass.original.float() + layer.values).to(layer.weight.dtype)
         assert layer.weight.gather(1, layer.columns.long()).equal(expected), name

@@ -1,4 +1,4 @@
-"""Adapter files: what is in them, that they fit their base alone, and what a damaged one says."""
+"""Adapter files: their content, that they fit only their base, and the errors for damaged ones."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Parameter counts: the percentages papers print, from shapes alone."""
+"""Parameter counts: the percentages that papers report, from shapes alone."""
 
 from collections.abc import Callable
 

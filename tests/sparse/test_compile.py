@@ -1,4 +1,4 @@
-"""``torch.compile`` takes an adapted model whole, and trains it as the uncompiled one trains."""
+"""``torch.compile`` compiles an adapted model as one graph, and it trains like the uncompiled one."""
 
 import copy
 import shutil

@@ -202,7 +202,7 @@ def test_the_triton_kernel_equals_the_dense_product_gathered(
     case: tuple[object, ...], triton_results: dict[str, tuple[float, bool]]
 ) -> None:
     error, is_repeatable = triton_results[str(case)]
-    # Half precision too: products and sums are in fp32.
+    # In half precision too, products and sums are in fp32.
     assert error < (1e-12 if case[4] == "float64" else 1e-4)
     assert is_repeatable
 

@@ -208,7 +208,7 @@ def test_a_weight_set_to_train_is_refused() -> None:
 
 
 def saved_by(forward: Callable[[], Tensor], known: list[Tensor]) -> set[tuple[int, ...]]:
-    """Shapes of what a forward keeps for backward in memory other than that of the known tensors."""
+    """Shapes of the tensors that a forward saves for backward, without those that share memory with known tensors."""
     places = {tensor.untyped_storage().data_ptr() for tensor in known}
     saved = set()
 
@@ -265,7 +265,7 @@ def test_backward_makes_nothing_as_large_as_the_weight(largest_result: type[Any]
 def test_nor_does_the_gradient_of_the_values_from_inside(
     way: str, limit: int, largest_result: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Operators of our own are opaque to the mode above, so what they run is looked at by itself.
+    # Our own operators are opaque to the mode above, so their inner operations are checked separately.
     monkeypatch.setattr(gradient, "BLOCK_ENTRIES", 12_000)
     columns = make_layer(300, 400, 5).columns
     grad, x = torch.randn(16, 400), torch.randn(16, 300)

@@ -1,4 +1,4 @@
-"""Which layers save the columns they need in place of their whole input, and that it lowers what autograd keeps."""
+"""Which layers save only the columns they need, and that this lowers what autograd keeps."""
 
 from collections.abc import Callable
 

@@ -21,7 +21,7 @@ def strongest_by_sorting(weight: Tensor, top_k: int) -> list[list[int]]:
 
 @st.composite
 def tied_weights(draw: st.DrawFn) -> Tensor:
-    """Small matrices of few distinct values, so that most rows tie at the boundary."""
+    """Small matrices with few distinct values, so that most rows tie at the boundary."""
     rows, columns = draw(st.integers(1, 6)), draw(st.integers(1, 9))
     entries = draw(st.lists(st.integers(-3, 3), min_size=rows * columns, max_size=rows * columns))
     dtype = draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64]))

@@ -19,7 +19,7 @@ FP32_CASES = ("k1", "k5", "k1_checkpointing", "k5_checkpointing")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two ranks left, see sharded_ranks.py. The down projections have 45 inputs, gate and up 45 rows."""
+    """The files of two ranks, see sharded_ranks.py. The down projections have 45 inputs, gate and up 45 rows."""
     folder = tmp_path_factory.mktemp("sharded")
     make_llama().save_pretrained(folder / "llama")
     given = neuroada.attach(backbone(folder), neuroada.NeuroAdaConfig(top_k=3))
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Any]:
-    """The outcome of each case, of one process and of two ranks."""
+    """The outcome of each case, for one process and for two ranks."""
     outcomes: dict[str, Any] = torch.load(folder / "results.pt", weights_only=False)
     return outcomes
 

@@ -1,4 +1,4 @@
-"""Several adapters of one base, one after another on a model loaded once."""
+"""Several adapters of one base, switched on a model loaded once."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 
 @pytest.fixture
 def folders(tiny_llama: MakeLlama, dtype: torch.dtype, tmp_path: Path) -> dict[str, Path]:
-    """Saved adapters of one base with values of their own."""
+    """Saved adapters of one base with different values."""
     generator = torch.Generator().manual_seed(0)
     for name, config in CONFIGS.items():
         adapter = neuroada.attach(tiny_llama(dtype=dtype), config)

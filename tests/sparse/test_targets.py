@@ -1,4 +1,4 @@
-"""Which layers a configuration names, and which are refused, always before anything changes."""
+"""Which layers a configuration names, and which are rejected, always before anything changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +42,7 @@ def assert_refused(model: nn.Module, targets: Any, *words: str) -> None:
 
 
 class Pair(nn.Module):
-    """Two linear layers of one shape."""
+    """Two linear layers with the same shape."""
 
     def __init__(self, first: nn.Module | None = None) -> None:
         super().__init__()

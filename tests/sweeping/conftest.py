@@ -1,4 +1,4 @@
-"""Sweeps composed from the shipped configuration, and one in processes of its own whose jobs train nothing."""
+"""Sweeps composed from the shipped configuration, and a sweep in separate processes whose jobs train nothing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ main()
 
 @pytest.fixture
 def composed() -> Iterator[Composed]:
-    """The configuration of a sweep with these overrides, as Hydra hands it to a sweeper."""
+    """The configuration of a sweep with these overrides, as Hydra passes it to a sweeper."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield lambda *typed: GlobalHydra.instance().hydra.compose_config(
@@ -60,7 +60,7 @@ def composed() -> Iterator[Composed]:
 
 @pytest.fixture
 def loader(composed: Composed) -> ConfigLoader:
-    """What composes the jobs of that sweep."""
+    """The loader that composes the jobs of that sweep."""
     return GlobalHydra.instance().config_loader()
 
 
@@ -73,7 +73,7 @@ def planned(composed: Composed, loader: ConfigLoader, tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def store_result() -> Callable[[Job], None]:
-    """Writes the ``result.json`` that a finished run of a job leaves."""
+    """Writes the ``result.json`` of a finished run of a job."""
 
     def store(job: Job, **changes: Any) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The table of a sweep: live on a terminal, lines of change elsewhere."""
+"""The table of a sweep: live on a terminal, otherwise a line per change."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from neuroada.sweeping.sweep_jobs import Job, State
 
 @pytest.fixture
 def jobs() -> list[Job]:
-    """Three jobs that wait."""
+    """Three waiting jobs."""
     return [
         Job([f"seed={seed}"], f"seed={seed} task.train=[a]", Path(), folder=Path(f"outputs/s{seed}")) for seed in "123"
     ]

@@ -1,4 +1,4 @@
-"""A grid from files and from what is typed, and what it does with a list that is no list."""
+"""A grid from files and from the command line, and errors for values that are not a list."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..tiny_runs import Start
 
 @pytest.fixture
 def parser(loader: ConfigLoader) -> OverridesParser:
-    """What reads overrides."""
+    """The parser of overrides."""
     return OverridesParser.create(config_loader=loader)
 
 

@@ -1,4 +1,4 @@
-"""One process for each job: what it is started with, and what an optimising sweep gets back."""
+"""One process per job: how it is started, and what an optimising sweep gets back."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ RUN = OmegaConf.create({"mode": RunMode.RUN, "sweeper": {}})
 
 @pytest.fixture
 def processes(composed: Composed) -> Callable[..., JobProcesses]:
-    """What runs the jobs of a sweep, with these settings of the launcher."""
+    """The object that runs the jobs of a sweep, with these settings of the launcher."""
 
     def make(n_jobs: Any = 1, gpus: Any = None) -> JobProcesses:
         context = SimpleNamespace(config_loader=None)
@@ -41,7 +41,7 @@ def processes(composed: Composed) -> Callable[..., JobProcesses]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    """A job that waits."""
+    """A waiting job."""
     return Job(["sweep=topk", "budget.top_k=5"], "budget.top_k=5", tmp_path / "rejected", folder=tmp_path / "run")
 
 

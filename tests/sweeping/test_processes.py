@@ -1,4 +1,4 @@
-"""Jobs run as processes, a few at a time; whatever ends one, the others go on, and none is left behind."""
+"""Jobs run as processes, a few at a time; if one ends, the others continue, and none is left behind."""
 
 import itertools
 import os
@@ -39,7 +39,7 @@ def run(jobs: list[Job], slots: list[dict[str, str]] | None = None) -> None:
 
 
 def ends(pid: int) -> bool:
-    """Whether a process is over within seconds: the system takes a moment to bury one that was killed."""
+    """Whether a process ends within seconds: the system takes a moment to reap a killed process."""
     status = Path(f"/proc/{pid}/stat")
     for _ in range(100):
         try:
@@ -97,7 +97,7 @@ def test_slots_bound_how_many_run_and_mark_their_jobs(make_jobs: MakeJobs) -> No
 
 @pytest.fixture
 def hears_interrupts() -> Iterator[None]:
-    """As a program on a terminal; one that a shell started in the background has Ctrl-C ignored."""
+    """Like a program on a terminal; one that a shell started in the background ignores Ctrl-C."""
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)

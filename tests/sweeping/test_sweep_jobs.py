@@ -1,4 +1,4 @@
-"""Jobs are planned one by one: what is wrong with one, or done before, concerns no other."""
+"""Jobs are planned one by one: a mistake in one, or a finished one, does not affect the others."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Sweeps of real runs, started as people start them: in processes, over ranks, through a queue, killed and again."""
+"""Sweeps of real runs, started as users start them: in processes, over ranks, through a queue, killed and resumed."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_two_by_two_runs_of_two_ranks(start: Start, tiny: list[str], tmp_path: P
 
 
 def test_the_same_through_a_queue(start: Start, tiny: list[str], tmp_path: Path) -> None:
-    """Two runs that finish, one whose data is missing, one that is rejected: each its own outcome."""
+    """Two runs that finish, one whose data is missing, one that is rejected: each has its own outcome."""
     sweep = (
         "-m",
         *tiny,

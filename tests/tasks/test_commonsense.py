@@ -1,4 +1,4 @@
-"""The commonsense protocol: its exact texts, the published scoring with its quirks, and the strict one beside it."""
+"""The commonsense protocol: its exact texts, the published scoring with its quirks, and the strict scoring."""
 
 import pytest
 from hypothesis import given

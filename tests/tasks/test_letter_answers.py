@@ -1,4 +1,4 @@
-"""The letter a text settles on."""
+"""The letter that a text gives as its answer."""
 
 import string
 

@@ -1,4 +1,4 @@
-"""The math protocol: its exact texts, the published scoring with its quirks, and the strict one beside it."""
+"""The math protocol: its exact texts, the published scoring with its quirks, and the strict scoring."""
 
 import json
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_math_letters(gold: str, generation: str, extracted: str | None, correct
 
 
 def test_gold_rationales_of_math_10k_that_each_scoring_refuses(shared_data: Path) -> None:
-    """Those of questions with a letter for an answer; most that strict refuses name no option, or another one."""
+    """Generations for questions with a letter as answer; most that strict scoring rejects name no or another option."""
     rows = json.loads((shared_data / "math_10k" / "train.json").read_text(encoding="utf-8"))
     verdicts = [MATH.judge(example(row["answer"]), row["output"]) for row in rows if row["answer"] in list("ABCDE")]
     assert len(verdicts) == 713

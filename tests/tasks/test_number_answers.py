@@ -1,4 +1,4 @@
-"""The number a text settles on."""
+"""The number that a text gives as its answer."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""What holds for every protocol that comes with the package."""
+"""Properties of every protocol of the package."""
 
 import pytest
 from hypothesis import given

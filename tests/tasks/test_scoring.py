@@ -1,4 +1,4 @@
-"""Judged generations and the scores they add up to."""
+"""Judged generations and the scores computed from them."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The training loss: transformers' own, at the cost of its labels, however the examples are batched."""
+"""The training loss: equal to transformers', computed for labelled tokens only, with any batching."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -175,7 +175,7 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for output in result if isinstance(result, (tuple, list)) else (result,):
-            # Views of the weights are no allocations.
+            # Views of the weights are not allocations.
             if isinstance(output, Tensor) and not func.is_view:
                 self.elements = max(self.elements, output.numel())
         return result
@@ -198,7 +198,7 @@ def test_logits_exist_for_a_chunk_of_labels_only(
     assert num_labels * 3 < batch["input_ids"].numel() * 2
     summed = SummedLoss(model)
     summed(batch)  # the probe of the first call is no part of a step
-    # The yardstick sees what transformers makes: logits for every token.
+    # For comparison, transformers computes logits for every token.
     inputs = {key: batch[key] for key in ("input_ids", "labels")}  # type: ignore[literal-required]
     assert largest_tensor(lambda: model(**inputs).loss) >= batch["input_ids"].numel() * 3000
     assert largest_tensor(lambda: summed(batch)[0]) == num_labels * 3000

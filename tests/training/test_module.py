@@ -36,7 +36,7 @@ def trained_values(run: RunConfig, folder: Path, *callbacks: Callback) -> list[t
 
 
 class Watch(Callback):
-    """What holds at each micro-batch."""
+    """Records the state at each micro-batch."""
 
     def __init__(self) -> None:
         self.modes: list[bool] = []

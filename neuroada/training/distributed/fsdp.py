@@ -86,13 +86,13 @@ class Lockstep(Callback):
             _join(pl_module)
 
         def announce(*_: Any) -> None:
-            _somebody_computes(trainer, computes=True)
+            _any_rank_computes(trainer, computes=True)
 
         self._announcement = _decoder(pl_module).register_forward_pre_hook(announce, prepend=True)
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._announcement.remove()
-        while _somebody_computes(trainer, computes=False):
+        while _any_rank_computes(trainer, computes=False):
             _join(pl_module)
 
     on_validation_start = on_test_start
@@ -116,7 +116,7 @@ def loading_device(strategy: Strategy) -> torch.device:
     return torch.device("cpu") if isinstance(strategy, ShardedStrategy) else strategy.root_device
 
 
-def _somebody_computes(trainer: lightning.Trainer, computes: bool) -> bool:
+def _any_rank_computes(trainer: lightning.Trainer, computes: bool) -> bool:
     num_computing = torch.tensor(float(computes), device=trainer.strategy.root_device)
     return bool(trainer.strategy.reduce(num_computing, reduce_op="sum") > 0)
 

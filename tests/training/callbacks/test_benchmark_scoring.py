@@ -1,4 +1,4 @@
-"""The evaluation callback: goes on where a run was stopped, one writer over all ranks, says what it could not ask."""
+"""The evaluation callback: resumes after an interruption, has one writer, and reports prompts that do not fit."""
 
 import json
 import os
@@ -51,7 +51,7 @@ class Stop(Exception):
 
 
 def stopped_after(batches: int, run: RunConfig, folder: Path) -> None:
-    """Do the run until so many batches are scored, at most until all are."""
+    """Run until this many batches are scored, at most until all are."""
     scored: list[int] = []
     ended = BenchmarkScoring.on_test_batch_end
 
@@ -147,7 +147,7 @@ def test_killed_rank_ends_the_job_and_a_rerun_goes_on(
 
 
 def killed(overrides: list[str], settings: tuple[str, ...], folder: Path) -> tuple[int, str]:
-    """Exit code and last words of a run with two ranks, the second of which is killed when it has scored something."""
+    """Exit code and last output of a run with two ranks, the second of which is killed after scoring something."""
     command = [sys.executable, str(REPOSITORY / "run.py"), *overrides, *settings, *TWO_RANKS, f"hydra.run.dir={folder}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     partial = folder / "predictions" / "boolq.rank1.partial.jsonl"

@@ -1,4 +1,4 @@
-"""What ``result.json`` says of the cost of a fit."""
+"""The cost of a fit in ``result.json``."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Two CPU processes under DDP: the same adapter as one, every item scored once, mistakes said once."""
+"""Two CPU processes under DDP: the same adapter as one, every item scored once, errors reported once."""
 
 import json
 import subprocess
