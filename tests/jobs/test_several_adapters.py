@@ -17,6 +17,7 @@ from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.evaluate import evaluate
+from neuroada.jobs.finetune import finetune
 from neuroada.runs.folder_names import run_folder
 from neuroada.sparse.errors import AdapterError
 from neuroada.training.distributed.launch import launch
@@ -86,6 +87,20 @@ class TestSeveral:
             assert contents(tmp_path / "together" / place) == contents(tmp_path / "alone" / place)
             written.append(contents(tmp_path / "together" / place)["predictions/boolq.jsonl"])
         assert written[0] != written[1]
+
+    def test_adapters_of_other_methods_are_scored_on_one_backbone(
+        self, make_run: MakeRun, adapters: list[Path], lora: Path, tmp_path: Path
+    ) -> None:
+        train = ("trainer.max_steps=1", "evaluation.limit=1", "optimizer.weight_decay=0", "optimizer.lr=0.1")
+        finetune(make_run("method=masked", *train), tmp_path / "masked")
+        given = [lora, adapters[0], tmp_path / "masked" / "adapter"]
+        scoring = ("job=evaluate", "evaluation.limit=3", "model.dtype=float32")
+        evaluate(make_run(*scoring, several(given)), tmp_path / "together")
+        for path in given:
+            run = make_run(*scoring, f"adapter={path}")
+            place = run_folder(dataclasses.asdict(run))
+            evaluate(run, tmp_path / "alone" / place)
+            assert contents(tmp_path / "together" / place) == contents(tmp_path / "alone" / place)
 
     def test_what_is_finished_is_not_done_again(self, make_run: MakeRun, adapters: list[Path], tmp_path: Path) -> None:
         evaluate(make_run("job=evaluate", several(adapters[:1])), tmp_path)

@@ -126,7 +126,7 @@ def test_a_resumed_run_keeps_the_same_adapter(
     options = (*KEEP_BEST, "validation.every_n_steps=2", "callbacks.checkpoint.every_n_train_steps=2")
     finetune(make_run(*options), tmp_path / "straight")
     monkeypatch.setattr("neuroada.training.callbacks.watch.StopAt", StopAt, raising=False)
-    stop = f"+callbacks.stop={{_target_: neuroada.training.callbacks.watch.StopAt, step: {crash_at}}}"
+    stop = f"+callbacks.watch={{_target_: neuroada.training.callbacks.watch.StopAt, step: {crash_at}}}"
     with pytest.raises(RuntimeError, match="crash"):
         finetune(make_run(*options, stop), tmp_path / "broken")
     finetune(make_run(*options), tmp_path / "broken")

@@ -147,7 +147,7 @@ def test_a_resumed_run_remembers(make_run: MakeRun, tmp_path: Path, monkeypatch:
     finetune(make_run(*options), tmp_path / "straight")
     monkeypatch.setattr("neuroada.training.callbacks.watch.StopAt", StopAt, raising=False)
     for crash_at in (6, 14):  # where an epoch has just ended, and in the middle of one
-        stop = f"+callbacks.stop={{_target_: neuroada.training.callbacks.watch.StopAt, step: {crash_at}}}"
+        stop = f"+callbacks.watch={{_target_: neuroada.training.callbacks.watch.StopAt, step: {crash_at}}}"
         with pytest.raises(RuntimeError, match="crash"):
             finetune(make_run(*options, stop), tmp_path / "broken")
     finetune(make_run(*options), tmp_path / "broken")

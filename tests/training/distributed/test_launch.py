@@ -17,7 +17,7 @@ from neuroada.training.distributed.launch import launch
 
 MakeRun = Callable[..., RunConfig]
 TWO_RANKS = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2")
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def assert_same_outcome(one: Path, two: Path) -> None:

@@ -18,7 +18,8 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
 from neuroada.jobs.preparation import prepare
-from neuroada.training.distributed.fsdp import ShardedStrategy
+from neuroada.jobs.sizing import size
+from neuroada.methods.neuroada import AttachedNeuroAda
 from neuroada.training.distributed.launch import launch
 
 MakeRun = Callable[..., RunConfig]
@@ -80,14 +81,14 @@ def test_two_ranks_leave_what_one_process_leaves(make_run: MakeRun, tmp_path: Pa
 def assert_checkpoint_goes_on_in_one_process(make_run: MakeRun, sharded: Path, folder: Path) -> None:
     # A micro-batch of both ranks' examples, so that the place in the epoch means the same.
     run = make_run("data.micro_batch_size=4")
-    preparation = prepare(run, folder)
-    module = preparation.build_module(
-        lambda model: preparation.method.attach(model, run.model.target_modules, run.budget.top_k)
-    )
+    sized = size(run)
+    preparation = prepare(sized, folder)
+    model = preparation.load_model()
+    module = preparation.build_module(model, sized.sized.attach(model))
     checkpoint = sharded / "checkpoints" / "step-3.ckpt"
     preparation.trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
     assert preparation.trainer.global_step == 12
-    module.adapter.save(folder / "adapter")
+    module.trained.save(folder / "adapter")
     assert_same_adapter(sharded, folder)
 
 
@@ -140,4 +141,4 @@ def test_trained_output_head_is_refused(backbone: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(backbone, tie_word_embeddings=False)
     adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(target_modules=["lm_head"]))
     with pytest.raises(UserError, match=r"model\.target_modules: the output head .* trainer=fsdp; leave it out"):
-        ShardedStrategy().shard(model, adapter)
+        AttachedNeuroAda(adapter).shard(None)  # refused before the mesh is looked at
