@@ -75,7 +75,7 @@ def test_only_plain_greedy_decoding_is_verified(
     assert not used
     Generator(model, make(small_tokenizer))(batch([5, 4]), 0)
     assert used
-    with pytest.raises(UserError, match=r"evaluation\.decoding=verified: only plain greedy.*decoding=auto"):
+    with pytest.raises(UserError, match=r"evaluation\.decoding=verified: supports only plain greedy.*decoding=auto"):
         make(small_tokenizer, "verified", num_beams=2)
 
 
