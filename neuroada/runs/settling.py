@@ -66,9 +66,8 @@ def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
     runs = []
     for path in run.adapter:
         origin = AdapterOrigin.read(Path(path))
-        model = dataclasses.replace(
-            run.model, target_modules=origin.facts.get("model.target_modules", run.model.target_modules)
-        )
+        # Its own layers, or none where it names none: never those of the first adapter.
+        model = dataclasses.replace(run.model, target_modules=origin.sections["model"].get("target_modules"))
         budget = BudgetConfig(top_k=origin.facts.get("budget.top_k"))
         one = dataclasses.replace(run, adapter=path, method=origin.method, model=model, budget=budget)
         runs.append((one, folder / run_folder(dataclasses.asdict(one))))
