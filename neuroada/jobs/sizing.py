@@ -17,6 +17,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
 from neuroada.methods.untrained import Untrained
+from neuroada.sparse.targets import ALL_LINEAR
 
 logger = logging.getLogger(__name__)
 
@@ -84,11 +85,17 @@ def size(run: RunConfig) -> SizedRun:
     method = method_of(run.method)
     method.check_optimizer(run.optimizer)
     skeleton = loading.load_skeleton(run.model)
-    with_layers = with_targets(run, skeleton)
+    with_layers = with_targets(run, skeleton) if method.uses_targets else _without_targets(run)
     targets = with_layers.model.target_modules
-    taken = "" if run.model.target_modules == targets else describe_layers(skeleton, targets)
+    is_chosen = method.uses_targets and run.model.target_modules is None
+    taken = describe_layers(skeleton, targets) if is_chosen else ""
     asked = wanted(run.budget, skeleton, targets)
     return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), taken)
+
+
+def _without_targets(run: RunConfig) -> RunConfig:
+    """For a method that chooses what it trains by itself; the name stands for any layers."""
+    return replace(run, model=replace(run.model, target_modules=run.model.target_modules or ALL_LINEAR))
 
 
 def method_of(section: dict[str, Any]) -> Method:

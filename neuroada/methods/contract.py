@@ -114,11 +114,13 @@ class Method(Protocol):
         name: What ``method=`` selects.
         label: The method's part of a run folder's name.
         can_shard: Whether it trains under ``trainer=fsdp``.
+        uses_targets: Whether ``model.target_modules`` decides what trains.
     """
 
     name: str
     label: str
     can_shard: bool
+    uses_targets: bool
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
         """Settle the size; reads shapes only, so the skeleton may be on the meta device.
@@ -148,6 +150,7 @@ class Described:
     learning_rate: float | None = None
 
     can_shard = False
+    uses_targets = True
 
     def __post_init__(self) -> None:
         self.label = self.label or self.name

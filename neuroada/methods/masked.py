@@ -150,12 +150,17 @@ class MaskedWeights:
         return {}
 
     def _entries(self) -> dict[str, Tensor]:
-        return {name: weight.detach().gather(1, self._columns[name]) for name, weight in self._weights.items()}
+        return {name: weight.detach().gather(1, self._selected(name)) for name, weight in self._weights.items()}
+
+    def _selected(self, name: str) -> Tensor:
+        """(out_features, k) columns, where the weight is now: Lightning moves a model to the CPU after a fit."""
+        self._columns[name] = self._columns[name].to(self._weights[name].device)
+        return self._columns[name]
 
     @torch.no_grad()
     def _write(self, name: str, entries_OK: Tensor) -> None:
         weight = self._weights[name]
-        weight.scatter_(1, self._columns[name], entries_OK.to(weight.device, weight.dtype))
+        weight.scatter_(1, self._selected(name), entries_OK.to(weight.device, weight.dtype))
 
 
 def stored_columns(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

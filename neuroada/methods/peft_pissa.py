@@ -52,7 +52,7 @@ class AttachedPissa(AttachedPeft):
         tensors = {}
         for name, parameter in self._trained.items():
             key = f"base_model.model.{name.replace(f'.{_ADAPTER}.', '.')}"
-            first = self._initial[name]
+            first = self._initial[name].to(parameter.device)
             is_input_side = ".lora_A." in name  # (R, I), else (O, R)
             joined = torch.cat([parameter, first], 0) if is_input_side else torch.cat([parameter, -first], 1)
             tensors[key] = joined.detach().cpu().contiguous()
@@ -74,9 +74,10 @@ class AttachedPissa(AttachedPeft):
             factor = getattr(layer, "lora_A", None)
             if factor is None or _ADAPTER not in factor:
                 continue
-            input_RI = self._initial[f"{name}.lora_A.{_ADAPTER}.weight"].float()
-            output_OR = self._initial[f"{name}.lora_B.{_ADAPTER}.weight"].float()
             base = layer.base_layer
             assert isinstance(base, nn.Linear)
-            original_OI = self._originals[f"{name}.weight"].to(base.weight.device).float()
+            device = base.weight.device
+            input_RI = self._initial[f"{name}.lora_A.{_ADAPTER}.weight"].to(device).float()
+            output_OR = self._initial[f"{name}.lora_B.{_ADAPTER}.weight"].to(device).float()
+            original_OI = self._originals[f"{name}.weight"].to(device).float()
             base.weight.copy_(original_OI - layer.scaling[_ADAPTER] * (output_OR @ input_RI))

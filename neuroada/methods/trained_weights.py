@@ -24,6 +24,8 @@ class Full(Described):
 
     name: str = "full"
 
+    uses_targets = False
+
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
         return _sized(self.name, skeleton, [name for name, _ in skeleton.named_parameters()], wanted)
 
@@ -33,6 +35,8 @@ class LayerNorm(Described):
     """Weights and biases of all norms train (Zhao et al., 2023, "Tuning LayerNorm in Attention")."""
 
     name: str = "layernorm"
+
+    uses_targets = False
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
         names = _of_norms(skeleton)
@@ -48,6 +52,8 @@ class BitFit(Described):
     """All biases train (Ben Zaken et al., 2022, "BitFit"); the norms' weights in a backbone without biases."""
 
     name: str = "bitfit"
+
+    uses_targets = False
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
         biases = [name for name, _ in skeleton.named_parameters() if name.rpartition(".")[2] == "bias"]
@@ -66,6 +72,8 @@ class Head(Described):
     """The output head trains; one that shares its weight with the input embeddings gets a copy of its own."""
 
     name: str = "head"
+
+    uses_targets = False
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedHead":
         head, name = _head_of(skeleton, self.name)

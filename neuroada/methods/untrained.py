@@ -22,6 +22,7 @@ class Untrained(Described):
     name: str = "none"
 
     can_shard = True
+    uses_targets = False
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedUntrained":
         return SizedUntrained(Budget(trainable=0, total=count_parameters(skeleton), layers={}))
