@@ -51,7 +51,9 @@ def test_the_base_is_recognised_by_what_was_replaced(folder: Path) -> None:
 
 def test_without_originals_any_base_will_do(tmp_path: Path) -> None:
     weight_files.write(tmp_path, "full", nn.Sequential(nn.Linear(2, 3)), TRAINED, {})
-    weight_files.read(tmp_path).check_base({"0.weight": torch.ones(3, 2)}, tmp_path)
+    stored = weight_files.read(tmp_path)
+    stored.check_base({"0.weight": torch.ones(3, 2)}, tmp_path)
+    assert set(stored.tensors) == set(TRAINED)
 
 
 def test_views_of_one_weight_are_written_apart(tmp_path: Path) -> None:
