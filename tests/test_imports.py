@@ -109,7 +109,7 @@ def test_imports_point_down(path: Path) -> None:
         ("data", "from omegaconf import DictConfig"),
         ("data", "import hydra.utils"),
         ("methods", "from neuroada.training.loss import SummedLoss"),
-        ("methods", "from neuroada.data.batches import TrainingBatch"),
+        ("methods", "from neuroada.data.packing import TrainingBatch"),
         ("backbones", "from neuroada.methods.contract import Method"),
         ("runs", "from neuroada.training.module import NeuroAdaModule"),
         ("runs", "from neuroada.methods.contract import Method"),

@@ -27,9 +27,8 @@ from neuroada.backbones import loading
 from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import device_name, synchronize
 from neuroada.costs.workloads import backbone
-from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.token_budget import default_tokens_per_batch
+from neuroada.data.prompt_batches import PromptBatch, collate_prompts, default_tokens_per_batch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding

@@ -22,8 +22,8 @@ from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.costs.allocations import AllocationCounter
-from neuroada.data.batches import TrainingBatch, collate_packed, collate_padded
 from neuroada.data.encoding import Encoded
+from neuroada.data.packing import TrainingBatch, collate_packed, collate_padded
 from neuroada.methods.contract import Sized, Trained
 from neuroada.training.loss import SummedLoss
 

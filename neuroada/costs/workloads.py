@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 from neuroada.backbones import loading
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
-from neuroada.data.batches import TrainingBatch
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import TrainingBatch
 from neuroada.methods.contract import Targets
 from neuroada.runs.protocols import protocols_of
 from neuroada.training.loss import SummedLoss

@@ -12,12 +12,11 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.schema import EvaluationConfig
-from neuroada.data.batches import PromptBatch, collate_prompts
 from neuroada.data.catalog import Dataset
 from neuroada.data.download import DataFile
 from neuroada.data.encoding import encode_prompts
+from neuroada.data.prompt_batches import BudgetBatches, PromptBatch, collate_prompts, default_tokens_per_batch
 from neuroada.data.rows import read_rows
-from neuroada.data.token_budget import BudgetBatches, default_tokens_per_batch
 from neuroada.tasks.protocol import Example, Protocol
 
 LIMIT_SEED = 42

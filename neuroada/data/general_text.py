@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 import neuroada.bundled
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
-from neuroada.data.batches import TrainingBatch, collate_padded, pad_token_id
 from neuroada.data.encoding import Encoded
+from neuroada.data.packing import TrainingBatch, collate_padded, pad_token_id
 
 BUNDLED = "bundled"
 """Name of the small text that ships with the package."""

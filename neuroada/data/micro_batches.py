@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from neuroada.config.errors import UserError
-from neuroada.data.batches import TrainingBatch
 from neuroada.data.encoding import Encoded
+from neuroada.data.packing import TrainingBatch
 from neuroada.data.token_cache import TokenisedRows
 
 

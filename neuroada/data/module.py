@@ -10,12 +10,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig, ValidationConfig
-from neuroada.data.batches import TrainingBatch
 from neuroada.data.benchmarks import Benchmarks, PromptLoader
 from neuroada.data.catalog import lookup, with_own
 from neuroada.data.download import DataFile, content_hashes, ensure
 from neuroada.data.held_out import HeldOut, HeldOutSets
 from neuroada.data.micro_batches import EpochBoundaryResume, ResumableLoader
+from neuroada.data.packing import TrainingBatch
 from neuroada.data.training_rows import TrainingRows
 from neuroada.data.training_sets import TrainingSets
 from neuroada.tasks.protocol import Protocol

@@ -10,13 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig
-from neuroada.data import batches
-from neuroada.data.batches import TrainingBatch
+from neuroada.data import packing
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.download import DataFile
 from neuroada.data.encoding import Encoded
 from neuroada.data.held_out import HELD_OUT_SEED, HeldOut, HeldOutPart, HeldOutSets
 from neuroada.data.micro_batches import ResumableLoader, StepBatchSampler, TrainingSet, accumulation
+from neuroada.data.packing import TrainingBatch
 from neuroada.data.token_cache import Recipe, TokenisedRows, report_lost_completions, tokenised
 from neuroada.data.training_sets import TrainingSets
 
@@ -128,8 +128,8 @@ class TrainingRows:
 
     def _collate(self) -> Callable[[Sequence[Encoded], int], TrainingBatch]:
         if self._config.batching == "packed":
-            return batches.collate_packed
-        return functools.partial(batches.collate_padded, pad_id=batches.pad_token_id(self._tokenizer))
+            return packing.collate_packed
+        return functools.partial(packing.collate_padded, pad_id=packing.pad_token_id(self._tokenizer))
 
     def _longest_first(self, examples: Sequence[int]) -> list[int]:
         """The examples of a step, longest first, so that a micro-batch has examples of similar length."""

@@ -6,7 +6,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from neuroada.config.errors import UserError
-from neuroada.data.batches import PromptBatch
+from neuroada.data.prompt_batches import PromptBatch
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.settings import Decoding
 

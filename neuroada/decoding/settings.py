@@ -9,8 +9,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import EvaluationConfig
-from neuroada.data.batches import pad_token_id
 from neuroada.data.benchmarks import BenchmarkItems
+from neuroada.data.packing import pad_token_id
 from neuroada.decoding.vllm_engine import library
 
 _KEYWORDS = frozenset(vars(GenerationConfig()))

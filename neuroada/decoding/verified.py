@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
-from neuroada.data.token_budget import BudgetBatches
+from neuroada.data.prompt_batches import BudgetBatches
 from neuroada.decoding.cache import SharedStart, joined
 from neuroada.decoding.drafts import Drafts
 

@@ -7,8 +7,9 @@ from transformers import PreTrainedModel
 
 from neuroada.backbones.packed_attention import attend_by_example, attend_by_row
 from neuroada.backbones.probes import require_separate_examples
-from neuroada.data.batches import PromptBatch, TrainingBatch
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import TrainingBatch
+from neuroada.data.prompt_batches import PromptBatch
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
 from neuroada.training.loss import SummedLoss

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from neuroada.backbones.packed_attention import LENGTHS, attends_by_example
 from neuroada.backbones.probes import logits_are_plain
-from neuroada.data.batches import IGNORED, TrainingBatch
+from neuroada.data.packing import IGNORED, TrainingBatch
 
 _CHUNK_LOGITS = 2**25
 """Logits that exist at a time: 128 MiB in fp32."""

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import SchedulerConfig
-from neuroada.data.batches import PromptBatch, TrainingBatch
+from neuroada.data.packing import TrainingBatch
+from neuroada.data.prompt_batches import PromptBatch
 from neuroada.methods.contract import Trained
 from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.objective import Objective

@@ -4,8 +4,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from neuroada.data.batches import PromptBatch, TrainingBatch
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import TrainingBatch
+from neuroada.data.prompt_batches import PromptBatch
 
 
 class Objective(Protocol):

@@ -15,8 +15,8 @@ from transformers import (
 
 from neuroada.backbones.packed_attention import attend_by_example, attend_by_row, attends_by_example
 from neuroada.backbones.probes import keeps_examples_apart
-from neuroada.data.batches import collate_packed, collate_padded
 from neuroada.data.encoding import Encoded
+from neuroada.data.packing import collate_packed, collate_padded
 from neuroada.training.loss import SummedLoss
 
 EXAMPLES = [Encoded(list(range(5 + number, 12 + 3 * number)), labels_from=2) for number in range(4)]

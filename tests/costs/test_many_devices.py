@@ -24,7 +24,7 @@ from neuroada.config.errors import UserError
 from neuroada.costs.many_devices import MODELS, Layout, Sizes, bytes_sent, model_config, rank_memory, sizes_of
 from neuroada.costs.memory import MemoryPlan
 from neuroada.costs.roofline import Cluster, measured_share, operations, step_seconds
-from neuroada.data.batches import TrainingBatch
+from neuroada.data.packing import TrainingBatch
 from neuroada.sparse.sharded_rows import local_rows
 from neuroada.training.loss import SummedLoss
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
-from neuroada.data.batches import TrainingBatch
 from neuroada.data.general_text import BUNDLED, MOST_TOKENS, read_text, text_batches
+from neuroada.data.packing import TrainingBatch
 
 DOCUMENTS = ["The sky is blue.", "Is it true?"]
 

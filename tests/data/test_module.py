@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.token_budget import default_tokens_per_batch
+from neuroada.data.prompt_batches import default_tokens_per_batch
 
 Make = Callable[..., InstructionDataModule]
 

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from neuroada.config.errors import UserError
-from neuroada.data.batches import TrainingBatch
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import TrainingBatch
 
 MICRO_BATCHES_PER_EPOCH = 12  # 22 rows, 4 a step, 2 a micro-batch
 STEPS_PER_EPOCH = 6

@@ -17,7 +17,7 @@ from transformers import (
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
-from neuroada.data.batches import PromptBatch, collate_prompts
+from neuroada.data.prompt_batches import PromptBatch, collate_prompts
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding

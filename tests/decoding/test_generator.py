@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
-from neuroada.data.batches import PromptBatch, collate_prompts
+from neuroada.data.prompt_batches import PromptBatch, collate_prompts
 from neuroada.decoding.generator import Generator, context_length
 from neuroada.decoding.settings import Decoding
 from neuroada.decoding.verified import VerifiedDecoder

@@ -20,8 +20,8 @@ from transformers import (
 )
 
 import neuroada
-from neuroada.data.batches import IGNORED, TrainingBatch, collate_packed, collate_padded
 from neuroada.data.encoding import Encoded
+from neuroada.data.packing import IGNORED, TrainingBatch, collate_packed, collate_padded
 from neuroada.training import loss as module
 from neuroada.training.loss import SummedLoss, summed_cross_entropy
 

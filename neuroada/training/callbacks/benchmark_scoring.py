@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from transformers import PreTrainedTokenizerBase
 
-from neuroada.data.batches import PromptBatch
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.leaks import split_score
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.prompt_batches import PromptBatch
 from neuroada.decoding.generator import context_length
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.runs.partial_predictions import PartialPredictions

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from neuroada.data.batches import TrainingBatch
+from neuroada.data.packing import TrainingBatch
 
 _GIB = 2**30
 

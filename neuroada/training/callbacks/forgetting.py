@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neuroada.data.batches import TrainingBatch
 from neuroada.data.general_text import read_text, text_batches
+from neuroada.data.packing import TrainingBatch
 from neuroada.training.loss import SummedLoss
 from neuroada.training.module import FineTuningModule
 

@@ -8,13 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuroada.config.schema import ENGINES
-from neuroada.data.token_budget import (
+from neuroada.data.prompt_batches import (
     CPU_TOKENS_PER_BATCH,
     ENGINE_TOKENS_PER_BATCH,
     GPU_TOKENS_PER_BATCH,
     BudgetBatches,
+    collate_prompts,
     default_tokens_per_batch,
 )
+
+
+def test_prompts_stay_lists_beside_their_indices() -> None:
+    batch = collate_prompts([(5, [3, 4]), (2, [1, 2, 3, 0])])
+    assert batch == {"index": [5, 2], "prompts": [[3, 4], [1, 2, 3, 0]]}
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 120), st.none() | st.integers(1, 4), st.integers(1, 5))
@@ -50,6 +56,6 @@ def test_the_default_depends_on_decoder_and_device(decoding: str, device_type: s
 
 
 def test_reading_the_default_loads_no_framework() -> None:
-    program = "import sys, neuroada.data.token_budget; print(*sorted(sys.modules))"
+    program = "import sys, neuroada.data.prompt_batches; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"lightning", "transformers", "datasets"} & set(loaded.stdout.split())

@@ -1,6 +1,7 @@
-"""How many prompts are generated together: as many as fit a token budget."""
+"""Batches of prompts: as many together as fit a token budget. They stay lists; only decoders pad."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypedDict
 
 from torch.utils.data import Sampler
 
@@ -12,6 +13,20 @@ GPU_TOKENS_PER_BATCH = 32_768
 """16 GiB of cache for LLaMA-7B in bfloat16; batches shrink if that is too much."""
 ENGINE_TOKENS_PER_BATCH = 1_048_576
 """For engines that form their own batches. An interrupted run keeps only the batches that were complete."""
+
+
+class PromptBatch(TypedDict):
+    """The input of generation."""
+
+    index: list[int]
+    """``Example.index`` of each prompt."""
+    prompts: list[list[int]]
+    """Token ids of each prompt, bos included."""
+
+
+def collate_prompts(prompts: Sequence[tuple[int, list[int]]]) -> PromptBatch:
+    """One batch of (index, ids) pairs."""
+    return PromptBatch(index=[index for index, _ in prompts], prompts=[ids for _, ids in prompts])
 
 
 def default_tokens_per_batch(decoding: str, device_type: str) -> int:

@@ -1,4 +1,4 @@
-"""Tensors of a batch: padding, packing, labels."""
+"""Training batches: packed rows, padded rows, labels."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
-from neuroada.data.batches import collate_packed, collate_padded, collate_prompts, pad_token_id
 from neuroada.data.encoding import Encoded
+from neuroada.data.packing import collate_packed, collate_padded, pad_token_id
 
 PAD = 7
 ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12)), min_size=1, max_size=5)
@@ -64,11 +64,6 @@ def test_step_without_labels_can_still_be_divided_by() -> None:
     rows = [Encoded([1, 2], labels_from=2)]
     assert collate_padded(rows, num_step_tokens=0, pad_id=PAD)["num_step_tokens"] == 1
     assert collate_packed(rows, num_step_tokens=0)["num_step_tokens"] == 1
-
-
-def test_prompts_stay_lists_beside_their_indices() -> None:
-    batch = collate_prompts([(5, [3, 4]), (2, [1, 2, 3, 0])])
-    assert batch == {"index": [5, 2], "prompts": [[3, 4], [1, 2, 3, 0]]}
 
 
 def test_pad_is_the_tokenizers_own_else_unk_else_eos(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,4 +1,4 @@
-"""Token ids -> batches. Training rows become tensors, padded or packed; prompts stay lists for the decoders.
+"""Token ids -> training batches: examples packed end to end in one row, or padded to one row each.
 
 Masks and labels come from lengths, never from ids.
 
@@ -33,15 +33,6 @@ class TrainingBatch(TypedDict):
     """(B, T) int64: IGNORED on padding, on the first token of each example, and on tokens without loss."""
     num_step_tokens: int
     """Labelled tokens of the whole optimizer step, over all ranks and micro-batches; at least 1, as it is a divisor."""
-
-
-class PromptBatch(TypedDict):
-    """The input of generation."""
-
-    index: list[int]
-    """``Example.index`` of each prompt."""
-    prompts: list[list[int]]
-    """Token ids of each prompt, bos included."""
 
 
 def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -89,11 +80,6 @@ def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> Training
         labels=torch.cat(labels)[None],
         num_step_tokens=max(num_step_tokens, 1),
     )
-
-
-def collate_prompts(prompts: Sequence[tuple[int, list[int]]]) -> PromptBatch:
-    """One batch of (index, ids) pairs."""
-    return PromptBatch(index=[index for index, _ in prompts], prompts=[ids for _, ids in prompts])
 
 
 def _labels(example: Encoded, ids: torch.Tensor) -> torch.Tensor:
