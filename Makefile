@@ -30,7 +30,7 @@ format: $(READY)  ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-slow: $(READY)  ## The slow tests: results of the bundled default over three seeds
+test-slow: $(READY)  ## The slow tests: two processes for every method, and runs of more than 20 s
 	$(BIN)/pytest -m slow
 
 bundled: $(READY)  ## Rebuild the bundled data and retrain the bundled model (tens of minutes)
