@@ -122,7 +122,7 @@ def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table
         ("working memory, in the backward", planned.working),
     ):
         table.add_row(name, _gib(num_bytes))
-    table.caption = "the last two are never held at the same time"
+    table.caption = "the last two are never held together"
     return table
 
 

@@ -136,8 +136,8 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
     wanted = copy.deepcopy(settled)
     for group, section in origin.sections.items():
         if group not in typed and "experiment" not in typed:
-            # An adapter alone does not record all settings of a backbone.
-            settled[group] = OmegaConf.merge(settled[group], section)
+            # An adapter alone does not record all settings of a backbone. A value that is a mapping is replaced whole.
+            settled[group] = {**settled[group], **section}
     for key in typed:
         if "." in key and not is_absent(value_at(wanted, key)):
             OmegaConf.update(settled, key, value_at(wanted, key))

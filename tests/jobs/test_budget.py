@@ -57,7 +57,7 @@ def test_what_to_change_is_what_helps_first(
     printed: Callable[..., str], device_memory_gib: float, last_lines: list[str]
 ) -> None:
     lines = printed("data.max_length=2048", f"job.device_memory_gib={device_memory_gib}").splitlines()
-    verdict = lines[lines.index(next(line for line in lines if "at the same time" in line)) + 1 :]
+    verdict = lines[lines.index(next(line for line in lines if "never held together" in line)) + 1 :]
     assert len(verdict) == len(last_lines)
     assert all(line.startswith(start) for line, start in zip(verdict, last_lines, strict=True))
 

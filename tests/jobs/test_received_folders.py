@@ -83,7 +83,7 @@ def test_no_interpolation_in_it_is_resolved(
     monkeypatch.setenv("RECEIVED_SECRET", SECRET)
     tamper(received, method__label="${oc.env:RECEIVED_SECRET}", task__name="${oc.env:RECEIVED_SECRET}")
     before = files_in(tmp_path)
-    with pytest.raises(UserError, match=r"^[^\n]*config\.yaml holds the interpolation [^\n]*$") as caught:
+    with pytest.raises(UserError, match=r"^[^\n]*config\.yaml contains the interpolation [^\n]*$") as caught:
         do(job, overrides, received, tmp_path / "run")
     assert SECRET not in str(caught.value)
     assert files_in(tmp_path) == before

@@ -80,7 +80,8 @@ def assert_same_training(
         assert layer.columns.tolist() == dense[name].columns.tolist(), name
         assert layer.values.abs().max() > LEARNING_RATE, name  # it did train
         torch.testing.assert_close(layer.values, dense[name].values, rtol=0, atol=TOLERANCE, msg=name)
-    assert losses == pytest.approx(dense_losses, rel=0, abs=TOLERANCE)
+    # Relative: the losses are about 5, where float32 has steps of 5e-7, and the order of sums differs between CPUs.
+    assert losses == pytest.approx(dense_losses, rel=TOLERANCE)
     assert losses[-1] != losses[0]
 
 
