@@ -62,6 +62,7 @@ def test_a_mistake_is_one_message_and_changes_nothing(
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_budgets_of_the_four_models_in_one_sweep(start: Start, tmp_path: Path) -> None:
     # If the largest size fits, memory is planned only once.
     small = ("data.batch_size=1", "data.micro_batch_size=1", "job.device_memory_gib=1000")

@@ -194,10 +194,15 @@ def table(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
     title = f"{first['shape']}, {first['dtype']}, {first['device']}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
-    for column in _cells(first):
-        shown.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*_cells(row).values())
+    cells = [_cells(row) for row in rows]
+    for column in cells[0]:
+        if column == "method":
+            shown.add_column(column, overflow="fold")
+        else:
+            # On a narrow terminal headers and names wrap, numbers do not.
+            shown.add_column(column, justify="right", min_width=max(len(row[column]) for row in cells))
+    for row in cells:
+        shown.add_row(*row.values())
     return shown
 
 

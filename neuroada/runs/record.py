@@ -7,6 +7,7 @@ and content hashes match the current run.
 import dataclasses
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import platform
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 _NUM_SHOWN = 4
 """Maximum number of differences shown in an error: another job differs in nearly every key."""
 _PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
+_IF_INSTALLED = ("peft", "vllm")
 
 
 class RunRecord:
@@ -169,7 +171,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    installed = [name for name in _IF_INSTALLED if importlib.util.find_spec(name)]
+    versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *installed)}
     return {"python": platform.python_version(), **versions}
 
 

@@ -1,6 +1,7 @@
 """``job=finetune``: the files in the run folder, and that an interruption changes nothing."""
 
 import csv
+import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,7 @@ def test_result_records_what_a_reader_needs_to_repeat_the_run(make_run: MakeRun,
     assert result["evaluation"] == {"max_tokens_per_batch": 8192}
     assert "forgetting" not in result
     assert result["versions"]["torch"] == torch.__version__
+    assert result["versions"]["peft"] == importlib.metadata.version("peft")
     assert result["timings"]["optimizer_steps"] == 12
 
 

@@ -90,6 +90,7 @@ def test_it_trains_scores_and_judges_again(
     assert (told.returncode, "nothing changed" in told.stdout) == (0, True), told.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_package_or_argument_is_named_before_anything_is_read(
     start: Start, own: list[str], package: dict[str, str]
 ) -> None:
