@@ -71,7 +71,9 @@ def test_gpus_that_are_visible_are_shared_out(
 
 @pytest.mark.parametrize("gpus", [2, "0,1", True])
 def test_gpus_are_a_list_of_ids(processes: Callable[..., JobProcesses], gpus: Any) -> None:
-    with pytest.raises(SystemExit, match=rf"hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in \[0,1\]"):
+    with pytest.raises(
+        SystemExit, match=rf"hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in \[0,1\]"
+    ):
         processes(gpus=gpus)
 
 
