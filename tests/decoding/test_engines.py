@@ -37,6 +37,7 @@ def prompts() -> PromptBatch:
     return collate_prompts([(index, ids[:length]) for index, length in enumerate([509, 30, 12, 3])])
 
 
+@pytest.mark.slow
 def test_continuous_batching_writes_the_tokens_of_the_plain_loop(
     model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase
 ) -> None:

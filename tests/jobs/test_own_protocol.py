@@ -69,6 +69,7 @@ def rows_of(folder: Path) -> Iterator[dict[str, Any]]:
     return map(json.loads, (folder / "predictions" / "riddles.jsonl").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_it_trains_scores_and_judges_again(
     start: Start, own: list[str], package: dict[str, str], tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def test_metrics_say_that_a_sample_was_scored(make_run: MakeRun, tmp_path: Path)
     assert metrics(tmp_path / "sample")["limit"] == 4
 
 
+@pytest.mark.slow
 def test_killed_rank_ends_the_job_and_a_rerun_goes_on(
     make_run: MakeRun, overrides: list[str], tmp_path: Path, data_dir: Path
 ) -> None:
