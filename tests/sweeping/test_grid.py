@@ -54,6 +54,7 @@ def test_the_paper_s_table_is_four_models_with_two_budgets(
     assert batch == [[f"experiment={model}/{task}_top{k}"] for model in models for k in (1, 20)]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick_run: Path, tmp_path: Path) -> None:
     first = start(
         "sweep=topk", "optimizer.lr=0.015", "budget.top_k=13,5,5,0", "hydra.launcher.n_jobs=2", program=quick_run

@@ -40,6 +40,7 @@ def test_two_ranks_end_with_the_adapter_of_one(make_run: MakeRun, tmp_path: Path
     assert_same_outcome(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_torchrun_works_too(make_run: MakeRun, overrides: list[str], tmp_path: Path) -> None:
     finetune(make_run(), tmp_path / "one")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
