@@ -21,6 +21,7 @@ def page(path: Path, tables: Sequence[str]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_rows_of_the_page_are_the_script_s() -> None:
     scenario = Scenario(["llama_7b"], [20], [8, 64], [512, 4096], Cluster())
     subjects = [Subject("llama_7b", 20)]

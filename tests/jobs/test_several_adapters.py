@@ -118,6 +118,7 @@ class TestSeveral:
             evaluate(make_run("job=evaluate", several(adapters)), tmp_path)
         assert len(list(tmp_path.glob("evaluate/**/result.json"))) == 1
 
+    @pytest.mark.slow
     def test_two_ranks_score_the_same(self, make_run: MakeRun, adapters: list[Path], tmp_path: Path) -> None:
         evaluate(make_run("job=evaluate", several(adapters)), tmp_path / "one")
         ranks = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2")

@@ -151,6 +151,7 @@ def test_a_run_stopped_while_it_is_scored_keeps_the_best_too(
     assert result(tmp_path / "straight")["validation"] == result(tmp_path / "broken")["validation"]
 
 
+@pytest.mark.slow
 def test_two_ranks_measure_the_loss_of_one(make_run: MakeRun, tmp_path: Path) -> None:
     # Five rows in steps of four: the last has fewer rows than ranks.
     finetune(make_run(*EVERY_STEP), tmp_path / "one")
