@@ -11,13 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from neuroada.config.errors import UserError
 from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import ModelConfig, TaskConfig
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
+from neuroada.runs.stored_config import read_plain_config
 
 HEADER_FILE = "adapter_config.json"
 _FACTS = {
@@ -127,24 +126,6 @@ class AdapterOrigin:
     def _label_of(self, name: str) -> str:
         sizes = [f"-{letter}{self.header[key]}" for key, letter in (("top_k", "k"), ("r", "r")) if self.header.get(key)]
         return "".join([name, *sizes[:1]])
-
-
-def read_plain_config(folder: Path) -> dict[str, Any]:
-    """The ``config.yaml`` of a run folder as plain values; interpolations in it are left as text.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise UserError(f"{file} is missing; {folder} is not a run folder")
-    try:
-        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{file} is damaged ({first_line(error)}); give a folder that a run wrote") from error
-    if not isinstance(stored, dict) or not stored.get("job") or not stored.get("method"):
-        raise UserError(f"{file} is not a configuration; give a folder that a run wrote")
-    return stored
 
 
 def short_name(name_or_path: str) -> str:

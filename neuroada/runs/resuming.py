@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError
-from neuroada.config.resolution import first_line, resolved
+from neuroada.config.resolution import resolved
 from neuroada.runs.files import CONFIG_FILE
 from neuroada.runs.identity import changed_keys, differences
+from neuroada.runs.stored_config import read_config
 
 RESUME_MODES = ("auto", "never")
 _ABSENT = object()
@@ -37,24 +36,6 @@ def resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConf
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
     stored.resume = "auto"  # even if the run was started with resume=never
-    return stored
-
-
-def read_config(folder: Path) -> DictConfig:
-    """The resolved configuration stored in a run folder.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {folder} is not a run folder")
-    try:
-        stored = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); give a folder that a run wrote") from error
-    if not isinstance(stored, DictConfig) or not stored.get("job") or not stored.get("method"):
-        raise UserError(f"{path} is not a configuration; give a folder that a run wrote")
     return stored
 
 

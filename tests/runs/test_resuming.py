@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.runs.resuming import read_config
+from neuroada.runs.stored_config import read_config
 
 Checked = Callable[..., RunConfig]
 StoreRun = Callable[..., Path]
