@@ -4,24 +4,22 @@ but the selected entries are zeroed.
 Shapes: O neurons, I inputs, K selected inputs per neuron.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
+from neuroada.methods.attached import Attached, freeze
 from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, refuse_foreign_state
 from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.targets import match_targets
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 _COLUMNS, _ENTRIES = ".columns", ".entries"
 
@@ -87,16 +85,13 @@ class SizedMasked:
         return select_columns(weight_OI, self.top_k, self.method.selection, seed)
 
 
-class MaskedWeights:
+class MaskedWeights(Attached):
     """Weights whose gradients pass a mask; of their originals only the selected entries are kept."""
 
     def __init__(self, method: str, model: nn.Module, columns: Mapping[str, Tensor]) -> None:
+        super().__init__(model, freeze(model), {})
         self._method = method
-        self._model = model
-        self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-        model.requires_grad_(False)
         modules = dict(model.named_modules())
-        self._weights: dict[str, nn.Parameter] = {}
         self._columns: dict[str, Tensor] = {}
         self.originals: dict[str, Tensor] = {}
         self._hooks = []
@@ -105,13 +100,10 @@ class MaskedWeights:
             assert isinstance(weight, nn.Parameter)
             selected_OK = columns_OK.long().to(weight.device)
             weight.requires_grad_(True)
-            self._weights[name], self._columns[name] = weight, selected_OK
+            self._trained[name], self._columns[name] = weight, selected_OK
             self.originals[name] = weight.detach().gather(1, selected_OK)
             mask_OI = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, selected_OK, True)
             self._hooks.append(weight.register_hook(lambda grad_OI, mask_OI=mask_OI: grad_OI * mask_OI))
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(self._weights.values())
 
     def state(self) -> dict[str, Tensor]:
         """Columns and present entries of each layer: the rest of a weight never changes."""
@@ -131,35 +123,28 @@ class MaskedWeights:
         tensors = {key: value.int() if key.endswith(_COLUMNS) else value for key, value in self.state().items()}
         weight_files.write(directory, self._method, self._model, tensors, self.originals)
 
-    def shard(self, mesh: "DeviceMesh") -> None:
-        raise AssertionError("refused before: can_shard is False")
-
     def merge(self) -> None:
         for hook in self._hooks:
             hook.remove()
-        for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
+        self._restore_flags()
 
     def detach(self) -> None:
-        for name, weight in self._weights.items():
+        for name, weight in self._trained.items():
             self._write(name, self.originals[name])
             weight.grad = None
         self.merge()
 
-    def facts(self) -> dict[str, Any]:
-        return {}
-
     def _entries(self) -> dict[str, Tensor]:
-        return {name: weight.detach().gather(1, self._selected(name)) for name, weight in self._weights.items()}
+        return {name: weight.detach().gather(1, self._selected(name)) for name, weight in self._trained.items()}
 
     def _selected(self, name: str) -> Tensor:
         """(out_features, k) columns, where the weight is now: Lightning moves a model to the CPU after a fit."""
-        self._columns[name] = self._columns[name].to(self._weights[name].device)
+        self._columns[name] = self._columns[name].to(self._trained[name].device)
         return self._columns[name]
 
     @torch.no_grad()
     def _write(self, name: str, entries_OK: Tensor) -> None:
-        weight = self._weights[name]
+        weight = self._trained[name]
         weight.scatter_(1, self._selected(name), entries_OK.to(weight.device, weight.dtype))
 
 

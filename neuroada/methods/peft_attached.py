@@ -4,25 +4,24 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
-from neuroada.methods.contract import refuse_foreign_state
+from neuroada.methods.attached import Attached, flags
 from neuroada.sparse.adapter_files import TENSORS_FILE
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 _REWRITING = ("pissa", "olora", "corda", "loftq")
 """Values of ``init_lora_weights`` that change the base's weights when an adapter is loaded with them."""
 
 
-class AttachedPeft:
+class AttachedPeft(Attached):
     """Adapter layers of the peft library in the place of the backbone's.
+
+    The state is all that trains; what else an adapter holds is made anew from its seed when it is attached.
 
     Args:
         wrapped: The ``peft.PeftModel``; the backbone inside it is used without it.
@@ -34,11 +33,10 @@ class AttachedPeft:
     def __init__(
         self, wrapped: Any, model: nn.Module, requires_grad: Mapping[str, bool], originals: Mapping[str, Tensor]
     ) -> None:
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        super().__init__(model, requires_grad, trained)
         self._wrapped = wrapped
-        self._model = model
-        self._requires_grad = requires_grad
         self._originals = originals
-        self._trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
     @classmethod
     def on(cls, model: nn.Module, config: Any) -> Self:
@@ -69,26 +67,10 @@ class AttachedPeft:
         model.requires_grad_(False)
         return cls(wrapped, model, requires_grad, originals)
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(self._trained.values())
-
-    def state(self) -> dict[str, Tensor]:
-        """All that trains; what else an adapter holds is made anew from its seed when it is attached."""
-        return dict(self._trained)
-
-    @torch.no_grad()
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        refuse_foreign_state(state, self.state())
-        for name, parameter in self._trained.items():
-            parameter.copy_(state[name])
-
     def save(self, directory: Path) -> None:
         """In peft's own format."""
         with quiet_peft():
             self._wrapped.save_pretrained(str(directory), save_embedding_layers=False)
-
-    def shard(self, mesh: "DeviceMesh") -> None:
-        raise AssertionError("refused before: can_shard is False")
 
     def merge(self) -> None:
         merged = self._wrapped.merge_and_unload(safe_merge=True)
@@ -104,18 +86,6 @@ class AttachedPeft:
             if name in parameters:
                 parameters[name].copy_(original)
         self._restore_flags()
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def _restore_flags(self) -> None:
-        for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
-
-
-def flags(model: nn.Module) -> dict[str, bool]:
-    """Which parameters require gradients; peft leaves none that does."""
-    return {name: parameter.requires_grad for name, parameter in model.named_parameters()}
 
 
 def rewrites_base(config: Any) -> bool:

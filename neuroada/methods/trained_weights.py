@@ -1,21 +1,19 @@
 """Methods that train weights of the backbone itself: full, bitfit, layernorm and head."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
-from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, refuse_foreign_state, unmet
+from neuroada.methods.attached import Attached, freeze
+from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, unmet
 from neuroada.methods.output_head import is_tied, tie_again, untie
 from neuroada.sparse.budget import Budget
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 
 @dataclass(kw_only=True)
@@ -80,7 +78,7 @@ class Head(Described):
         layers = {f"{name}.{key}": parameter.numel() for key, parameter in head.named_parameters()}
         budget = Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
         tied = (
-            "the output head shares its weight with the input embeddings: a copy of its own trains"
+            "the output head shares its weight with the input embeddings: its own copy trains"
             if is_tied(skeleton)
             else ""
         )
@@ -103,14 +101,8 @@ class SizedWeights:
     rehearse = attach
 
 
-@dataclass(frozen=True)
-class SizedHead:
-    """The output head of a backbone."""
-
-    method: str
-    budget: Budget
-    remark: str = ""
-    size: Mapping[str, Any] = field(default_factory=dict)
+class SizedHead(SizedWeights):
+    """The output head of a backbone; a tied one is untied first."""
 
     def attach(self, model: nn.Module) -> "TrainedWeights":
         was_tied = untie(model)
@@ -123,41 +115,23 @@ class SizedHead:
     rehearse = attach
 
 
-class TrainedWeights:
+class TrainedWeights(Attached):
     """Parameters of the backbone that train; copies of what they were are kept on the CPU, for ``detach``."""
 
     def __init__(self, method: str, model: nn.Module, names: list[str]) -> None:
-        self._method = method
-        self._model = model
-        self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-        model.requires_grad_(False)
         parameters = dict(model.named_parameters())
-        self._trained = {name: parameters[name] for name in names}
+        super().__init__(model, freeze(model), {name: parameters[name] for name in names})
+        self._method = method
         for parameter in self._trained.values():
             parameter.requires_grad_(True)
         self.originals = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self._trained.items()}
         self.on_detach = _nothing
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(self._trained.values())
-
-    def state(self) -> dict[str, Tensor]:
-        return dict(self._trained)
-
-    @torch.no_grad()
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        refuse_foreign_state(state, self._trained)
-        for name, parameter in self._trained.items():
-            parameter.copy_(state[name])
 
     def save(self, directory: Path) -> None:
         tensors = {name: parameter.detach() for name, parameter in self._trained.items()}
         # All of a backbone needs no check of what lies beneath; a part of one does.
         is_whole = len(tensors) == len(list(self._model.parameters()))
         weight_files.write(directory, self._method, self._model, tensors, {} if is_whole else self.originals)
-
-    def shard(self, mesh: "DeviceMesh") -> None:
-        raise AssertionError("refused before: can_shard is False")
 
     def merge(self) -> None:
         self._restore_flags()
@@ -169,13 +143,6 @@ class TrainedWeights:
             parameter.grad = None
         self._restore_flags()
         self.on_detach()
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def _restore_flags(self) -> None:
-        for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
 
 
 def _nothing() -> None:

@@ -1,12 +1,13 @@
 """The backbone as it is: what scores the base, and what ``method=none`` means."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from neuroada.methods.attached import Attached, freeze
 from neuroada.methods.contract import Described, Targets, Wanted, count_parameters
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.sharding import shard_model
@@ -42,22 +43,11 @@ class SizedUntrained:
     rehearse = attach
 
 
-class FrozenBase:
+class FrozenBase(Attached):
     """A frozen backbone."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._requires_grad = [parameter.requires_grad for parameter in model.parameters()]
-        model.requires_grad_(False)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        return iter(())
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        assert not state, "a base has no state"
+        super().__init__(model, freeze(model), {})
 
     def save(self, directory: Path) -> None:
         raise AssertionError("a base that does not train is not saved")
@@ -69,8 +59,4 @@ class FrozenBase:
         self.detach()
 
     def detach(self) -> None:
-        for parameter, requires_grad in zip(self._model.parameters(), self._requires_grad, strict=True):
-            parameter.requires_grad_(requires_grad)
-
-    def facts(self) -> dict[str, Any]:
-        return {}
+        self._restore_flags()

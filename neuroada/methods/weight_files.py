@@ -4,18 +4,17 @@ They hold what changed, under the names of the backbone's parameters, and a hash
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
-from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE, fingerprint
+from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE, fingerprint, write_files
 
 FORMAT_VERSION = 1
 KIND = "NEUROADA_WEIGHTS"
@@ -56,7 +55,6 @@ def write(
         tensors: What training left.
         originals: What was there before, to recognise the base by; empty to accept any base of these shapes.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     header = {
         "format_version": FORMAT_VERSION,
         "peft_type": KIND,
@@ -65,12 +63,8 @@ def write(
         "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
         "fingerprint": fingerprint(dict(originals)) if originals else None,
     }
-    partial = directory / f"{TENSORS_FILE}.partial"
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, partial)
-    os.replace(partial, directory / TENSORS_FILE)
-    partial = directory / f"{CONFIG_FILE}.partial"
-    partial.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, directory / CONFIG_FILE)
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_files(directory, copies, header)
 
 
 def read(directory: Path) -> StoredWeights:

@@ -89,7 +89,6 @@ def fingerprint(entries: dict[str, Tensor]) -> str:
 
 def write(directory: Path, stored: StoredAdapter) -> None:
     """Write both files atomically; the configuration last."""
-    directory.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name in stored.columns:
         columns_OK = stored.columns[name]
@@ -105,11 +104,17 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         "fingerprint": stored.fingerprint,
         **dataclasses.asdict(stored.config),
     }
+    write_files(directory, tensors, header)
+
+
+def write_files(directory: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors on the CPU and the configuration, each whole or not at all; the configuration last."""
+    directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f"{TENSORS_FILE}.partial"
     save_file(tensors, partial)
     os.replace(partial, directory / TENSORS_FILE)
     partial = directory / f"{CONFIG_FILE}.partial"
-    partial.write_text(json.dumps(header, indent=2) + "\n")
+    partial.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, directory / CONFIG_FILE)
 
 
