@@ -42,7 +42,7 @@ class SizedRun:
 
     @rank_zero_only
     def announce(self) -> None:
-        """Log what a user did not type: the layers that were taken, and what the budget comes to."""
+        """Log what a user did not type: the layers that were taken, and the number of parameters."""
         if self.taken:
             logger.info("model.target_modules: %s", self.taken)
         settings, counted = self.sized.size, self.sized.budget

@@ -28,8 +28,8 @@ class Wanted:
 
     Attributes:
         top_k: Trained inputs per neuron, for methods that count so.
-        trainable: Number of parameters to meet as closely as the method can; wins over ``top_k``. None leaves the size
-            to ``top_k`` and to the method's own settings.
+        trainable: Number of parameters, met as closely as the method can; takes precedence over ``top_k``. None
+            leaves the size to ``top_k`` and to the method's own settings.
     """
 
     top_k: int | None = None
@@ -72,17 +72,17 @@ class Trained(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What only this method knows of a run's outcome, for ``result.json``."""
+        """What only this method can add to ``result.json``."""
         ...
 
 
 class Sized(Protocol):
-    """A method whose size is settled for one architecture.
+    """A method whose size is known for one architecture.
 
     Attributes:
         budget: What will train.
         size: The settings that decide the size, such as ``{"top_k": 5}`` or ``{"r": 4}``.
-        remark: What a user must know of the size, in one line; empty where there is nothing to say.
+        remark: What a user must know about the size, in one line; may be empty.
     """
 
     @property
@@ -123,7 +123,7 @@ class Method(Protocol):
     uses_targets: bool
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
-        """Settle the size; reads shapes only, so the skeleton may be on the meta device.
+        """Choose the size; reads shapes only, so the skeleton may be on the meta device.
 
         Raises:
             UserError, AdapterError: The targets do not fit, or a setting is wrong.
@@ -164,7 +164,7 @@ CLOSE = 0.01
 
 
 def unmet(method: str, budget: Budget, wanted: Wanted) -> str:
-    """A remark where a count was asked for that a method without a setting for it does not meet."""
+    """A remark if a method that has no setting for its size misses the wanted count."""
     if wanted.trainable is None or wanted.trainable == budget.trainable:
         return ""
     return (

@@ -57,7 +57,7 @@ class Masked(Described):
 
 @dataclass(frozen=True)
 class SizedMasked:
-    """Masked tuning with its k settled."""
+    """Masked tuning with its k chosen."""
 
     method: Masked
     targets: Targets
@@ -106,7 +106,7 @@ class MaskedWeights(Attached):
             self._hooks.append(weight.register_hook(lambda grad_OI, mask_OI=mask_OI: grad_OI * mask_OI))
 
     def state(self) -> dict[str, Tensor]:
-        """Columns and present entries of each layer: the rest of a weight never changes."""
+        """Columns and current entries of each layer: the rest of a weight never changes."""
         entries = {f"{name}{_ENTRIES}": entries_OK for name, entries_OK in self._entries().items()}
         return {**entries, **{f"{name}{_COLUMNS}": columns_OK for name, columns_OK in self._columns.items()}}
 

@@ -1,4 +1,4 @@
-"""An output head that shares its weight with the input embeddings: given a copy of its own, and tied again."""
+"""An output head that shares its weight with the input embeddings: given its own copy, and tied again."""
 
 from torch import nn
 

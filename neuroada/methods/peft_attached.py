@@ -19,9 +19,9 @@ _REWRITING = ("pissa", "olora", "corda", "loftq")
 
 
 class AttachedPeft(Attached):
-    """Adapter layers of the peft library in the place of the backbone's.
+    """Adapter layers of the peft library, which replace layers of the backbone.
 
-    The state is all that trains; what else an adapter holds is made anew from its seed when it is attached.
+    The state is all that trains; what else an adapter holds is created again from its seed when it is attached.
 
     Args:
         wrapped: The ``peft.PeftModel``; the backbone inside it is used without it.
@@ -40,7 +40,7 @@ class AttachedPeft(Attached):
 
     @classmethod
     def on(cls, model: nn.Module, config: Any) -> Self:
-        """Put new adapter layers of this configuration in."""
+        """Add new adapter layers with this configuration."""
         import peft
 
         requires_grad = flags(model)
@@ -50,10 +50,10 @@ class AttachedPeft(Attached):
 
     @classmethod
     def loaded(cls, model: nn.Module, directory: Path) -> Self:
-        """Put the adapter layers in that a directory holds; they do not train.
+        """Add the adapter layers saved in a directory; they do not train.
 
         Raises:
-            UserError: They belong to other layers. Peft raises errors of its own where shapes differ.
+            UserError: They belong to other layers. If shapes differ, peft raises its own error.
         """
         import peft
 
@@ -104,7 +104,7 @@ def linear_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def refuse_other_layers(wrapped: Any, model: nn.Module, directory: Path) -> None:
-    """Raises UserError unless the saved tensors are those of the adapter layers; peft loads what fits and goes on."""
+    """Raises UserError unless the saved tensors are those of the adapter layers; peft itself ignores a misfit."""
     import peft
 
     with safe_open(directory / TENSORS_FILE, framework="pt") as tensors:
@@ -115,14 +115,14 @@ def refuse_other_layers(wrapped: Any, model: nn.Module, directory: Path) -> None
     missing, unknown = sorted(expected - stored), sorted(stored - expected - base)
     if missing or unknown:
         raise UserError(
-            f"adapter={directory}: made for other layers than this base has: {len(missing)} tensors are missing and "
+            f"adapter={directory}: its layers are not those of this base: {len(missing)} tensors are missing and "
             f"{len(unknown)} unknown (first: {[*missing, *unknown][0]}); give the base it was trained on"
         )
 
 
 @contextmanager
 def undone_on_failure(model: nn.Module, originals: Mapping[str, Tensor]) -> Iterator[None]:
-    """Leave the model as it was where peft gives up halfway."""
+    """Restore the model if peft fails halfway."""
     attributes = set(vars(model))
     children = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
     requires_grad = flags(model)
@@ -145,7 +145,7 @@ def undone_on_failure(model: nn.Module, originals: Mapping[str, Tensor]) -> Iter
 
 @contextmanager
 def quiet_peft() -> Iterator[None]:
-    """Hush what peft says about its own use of other libraries."""
+    """Silence warnings about how peft itself uses other libraries."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
         warnings.filterwarnings("ignore", message=".*Sparse invariant checks.*")

@@ -126,7 +126,7 @@ class SavedWeights:
         for name, tensor in self.stored.tensors.items():
             self._refuse_unless(weights[name].shape == tensor.shape, name, weights[name])
         self.stored.check_base({name: weights[name].detach().cpu() for name in names}, self.directory)
-        # A head that was given a weight of its own shares that of a tied backbone's embeddings.
+        # A head trained on its own copy; in a freshly loaded, tied backbone it shares the weight of the embeddings.
         is_untied = not names <= dict(model.named_parameters()).keys() and untie(model)
         trained = TrainedWeights(self.stored.method, model, list(names))
         if is_untied:

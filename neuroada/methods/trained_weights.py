@@ -67,7 +67,7 @@ class BitFit(Described):
 
 @dataclass(kw_only=True)
 class Head(Described):
-    """The output head trains; one that shares its weight with the input embeddings gets a copy of its own."""
+    """The output head trains; one tied to the input embeddings gets its own copy."""
 
     name: str = "head"
 
@@ -116,7 +116,7 @@ class SizedHead(SizedWeights):
 
 
 class TrainedWeights(Attached):
-    """Parameters of the backbone that train; copies of what they were are kept on the CPU, for ``detach``."""
+    """Parameters of the backbone that train; copies of the originals stay on the CPU, for ``detach``."""
 
     def __init__(self, method: str, model: nn.Module, names: list[str]) -> None:
         parameters = dict(model.named_parameters())
@@ -129,7 +129,7 @@ class TrainedWeights(Attached):
 
     def save(self, directory: Path) -> None:
         tensors = {name: parameter.detach() for name, parameter in self._trained.items()}
-        # All of a backbone needs no check of what lies beneath; a part of one does.
+        # The base is checked on loading only if the file replaces part of it.
         is_whole = len(tensors) == len(list(self._model.parameters()))
         weight_files.write(directory, self._method, self._model, tensors, {} if is_whole else self.originals)
 

@@ -1,6 +1,6 @@
 """Files of methods that train weights of the backbone: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
-They hold what changed, under the names of the backbone's parameters, and a hash of what was there before.
+They contain what changed, under the names of the backbone's parameters, and a hash of the original tensors.
 """
 
 import json
@@ -28,7 +28,7 @@ class StoredWeights:
     Attributes:
         method: Name of the method that trained them.
         base_model_name_or_path: Hub id or folder of the backbone, if it had a name.
-        fingerprint: Hash of the tensors that were there before; None where everything is replaced.
+        fingerprint: Hash of the original tensors; None if everything is replaced.
         tensors: By name; of full shape, or what ``masked`` stores for an entry.
     """
 
@@ -38,7 +38,7 @@ class StoredWeights:
     tensors: dict[str, Tensor]
 
     def check_base(self, originals: Mapping[str, Tensor], directory: Path) -> None:
-        """Raises UserError unless these are the tensors that training began with."""
+        """Raises UserError unless these are the tensors that training started from."""
         if self.fingerprint is not None and fingerprint(dict(originals)) != self.fingerprint:
             raise UserError(
                 f"{directory}: the weights of this model are not those that {self.method} was trained on "
@@ -53,7 +53,7 @@ def write(
 
     Args:
         tensors: What training left.
-        originals: What was there before, to recognise the base by; empty to accept any base of these shapes.
+        originals: The original tensors, to recognise the base; empty to accept any base of these shapes.
     """
     header = {
         "format_version": FORMAT_VERSION,
