@@ -31,7 +31,7 @@ format: $(READY)  ## Apply ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 test-slow: $(READY)  ## The slow tests: two processes for every method, and runs of more than 20 s
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
 
 bundled: $(READY)  ## Rebuild the bundled data and retrain the bundled model (tens of minutes)
 	$(BIN)/python -m neuroada.bundled.make_data
