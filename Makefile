@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# The versions of dependencies; .github/oldest.txt has the oldest supported ones, /dev/null leaves it to pip.
+CONSTRAINTS ?= constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck pytest format test-slow bundled clean
+.PHONY: help demo test lint typecheck pytest format test-slow docs docs-serve bundled clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +35,12 @@ format: $(READY)  ## Apply ruff's fixes and formatting
 test-slow: $(READY)  ## The slow tests: two processes for every method, and runs of more than 20 s
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
 
+docs: $(READY)  ## The documentation as a site in build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+docs-serve: $(READY)  ## The same on a local port, rebuilt as you edit
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict --config-file docs/site/mkdocs.yml
+
 bundled: $(READY)  ## Rebuild the bundled data and retrain the bundled model (tens of minutes)
 	$(BIN)/python -m neuroada.bundled.make_data
 	$(BIN)/python -m neuroada.bundled.pretrain
@@ -43,5 +51,5 @@ clean:  ## Remove the environment and caches; outputs/ and data/ stay
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
 	@touch $@

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from .composed_runs import checked, composed, settled, store_adapter, store_run  # noqa: F401  # fixtures
+from .docs.documented import counted
 from .finished_runs import (  # noqa: F401
     made_up,
     make_result,
@@ -109,3 +110,10 @@ def token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "datasets_cache"
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many documented commands there are and how they are tested, whenever they were."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    if any("tests/docs/test_commands.py" in report.nodeid for report in reports):
+        terminalreporter.write_line(f"documented commands: {counted()}")

@@ -1,0 +1,74 @@
+"""What stands for the placeholders of documented commands, such as ``<run folder>``."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from .documented import ROOT
+from .walking import SHORT, failure_of
+
+BUNDLED_MODEL = ROOT / "neuroada" / "bundled" / "model"
+_ANY = re.compile(r"<[a-z][^<>]*>", re.IGNORECASE)
+
+
+class FinishedRuns:
+    """Finished runs on the bundled model, one for each method, made when they are first asked for.
+
+    Args:
+        folder: Where they are made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def of(self, method: str) -> Path:
+        """The run folder of a method, relative to ``folder``."""
+        if not (found := self._found(method)):
+            failure = failure_of([f"method={method}", *SHORT, "~callbacks.progress_bar"], self.folder)
+            assert failure is None, failure
+            found = self._found(method)
+        return found[0].parent.relative_to(self.folder)
+
+    def _found(self, method: str) -> list[Path]:
+        return list(self.folder.glob(f"outputs/finetune/*/*/{method}-*/s*/result.json"))
+
+
+class Workspace:
+    """A folder in which the commands of a page run.
+
+    Args:
+        folder: The folder.
+        finished: Runs that placeholders stand for.
+    """
+
+    def __init__(self, folder: Path, finished: FinishedRuns) -> None:
+        self.folder = folder
+        self._finished = finished
+        self._values: dict[str, Callable[[], str]] = {
+            "<run folder>": lambda: self._run("neuroada"),
+            "<another run folder>": lambda: self._run("lora"),
+            "<adapter folder>": lambda: f"{self._run('neuroada')}/adapter",
+            "<PEFT adapter folder>": lambda: f"{self._run('lora')}/adapter",
+            "<hub id, folder or .gguf>": lambda: str(BUNDLED_MODEL),
+            "<hub id or folder>": lambda: str(BUNDLED_MODEL),
+            "<text file or data set>": self._text,
+        }
+
+    def filled(self, text: str) -> str:
+        """A command with a real value for each placeholder.
+
+        Raises:
+            KeyError: A placeholder that has none.
+        """
+        return _ANY.sub(lambda found: self._values[found[0]](), text)
+
+    def _run(self, method: str) -> str:
+        run = self._finished.of(method)
+        shutil.copytree(self._finished.folder / run, self.folder / run, dirs_exist_ok=True)
+        return str(run)
+
+    def _text(self) -> str:
+        path = self.folder / "general.txt"
+        path.write_text("The sky is blue and the sea is deep. " * 40, encoding="utf-8")
+        return path.name
