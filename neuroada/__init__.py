@@ -3,7 +3,8 @@
 The Python API below needs only torch and safetensors; training runs are started with ``python run.py``.
 """
 
-from neuroada.sparse.adapter import Adapter, attach, load
+from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.attaching import attach, load
 from neuroada.sparse.budget import Budget, budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError

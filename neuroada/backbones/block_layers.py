@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
 
@@ -22,12 +22,21 @@ def linear_layers_of_blocks(model: nn.Module) -> list[str]:
     ]
     if not inside:
         raise UserError(
-            f"model.target_modules=null: {type(model).__name__} has no blocks with nn.Linear layers (GPT-2 has "
-            "Conv1D, which cannot be adapted); use another model"
+            f"model.target_modules=null: {type(model).__name__} has no blocks with nn.Linear layers{_instead(blocks)}; "
+            f"use a model that has them, such as Llama or Qwen, or method=full, bitfit, layernorm or head, which work "
+            "without"
         )
     endings = list(dict.fromkeys(name.rpartition(".")[2] for name in inside))
     matched = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in endings]
     return endings if set(matched) == set(inside) else inside
+
+
+def _instead(blocks: list[tuple[str, nn.Module]]) -> str:
+    """What stands in the blocks instead of linear layers."""
+    modules = [module for _, block in blocks for module in block.modules()]
+    kinds = dict.fromkeys(type(module).__name__ for module in modules if _is_matrix(getattr(module, "weight", None)))
+    known = " (the linear layer of GPT-2 and its like, with its weight stored transposed)" if "Conv1D" in kinds else ""
+    return f"; they have {', '.join(kinds)}{known}" if kinds else ""
 
 
 def describe_layers(model: nn.Module, names: list[str]) -> str:
@@ -38,6 +47,10 @@ def describe_layers(model: nn.Module, names: list[str]) -> str:
     )
     shown = names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], "..."]
     return f"{num_layers} linear layers in {len(blocks)} blocks: {', '.join(shown)}"
+
+
+def _is_matrix(weight: object) -> bool:
+    return isinstance(weight, Tensor) and weight.dim() == 2
 
 
 _MOST_SHOWN = 12

@@ -81,7 +81,8 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
     """
     frame = _Frame.of(sized.run, folder)
     if isinstance(frame.trainer.strategy, ShardedStrategy) and not sized.method.can_shard:
-        raise UserError(f"trainer=fsdp: method={sized.method.name} cannot be sharded; use trainer=ddp")
+        whole = " with modules_to_save" if sized.run.method.get("modules_to_save") else ""
+        raise UserError(f"trainer=fsdp: method={sized.method.name}{whole} cannot be sharded; use trainer=ddp")
     run = sized.run
     if run.data.micro_batch_size is None:
         recorded = read_chosen(folder).get("micro_batch_size") if run.resume != "never" else None

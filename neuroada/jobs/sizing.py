@@ -17,6 +17,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
 from neuroada.methods.untrained import Untrained
+from neuroada.sparse.experts import frozen_experts
 from neuroada.sparse.targets import ALL_LINEAR
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class SizedRun:
         wanted: What the budget asks for.
         sized: What the method makes of it on this architecture.
         taken: The layers that were taken where the configuration names none, in one line; else empty.
+        left_out: The experts of a mixture that no method puts layers on, in one line; else empty.
     """
 
     run: RunConfig
@@ -39,12 +41,15 @@ class SizedRun:
     wanted: Wanted
     sized: Sized
     taken: str = ""
+    left_out: str = ""
 
     @rank_zero_only
     def announce(self) -> None:
         """Log what a user did not type: the layers that were taken, and the number of parameters."""
         if self.taken:
             logger.info("model.target_modules: %s", self.taken)
+        if self.left_out:
+            logger.warning("%s", self.left_out)
         settings, counted = self.sized.size, self.sized.budget
         trained = f"{counted.trainable:,} parameters ({counted.percent:.3f} %)"
         if self.wanted.trainable is not None:
@@ -89,8 +94,9 @@ def size(run: RunConfig) -> SizedRun:
     targets = with_layers.model.target_modules
     is_chosen = method.uses_targets and run.model.target_modules is None
     taken = describe_layers(skeleton, targets) if is_chosen else ""
-    asked = wanted(run.budget, skeleton, targets)
-    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), taken)
+    asked = wanted(run.budget, skeleton, targets, run.method.get("modules_to_save"))
+    left_out = frozen_experts(skeleton) if method.uses_targets else ""
+    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), taken, left_out)
 
 
 def _without_targets(run: RunConfig) -> RunConfig:

@@ -1,7 +1,7 @@
 """From the ``budget`` group to what a method is asked for: a number or share of parameters, or another method's
 count."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -9,13 +9,19 @@ from neuroada.config.schema import BudgetConfig
 from neuroada.methods.contract import Method, Targets, Wanted, count_parameters
 from neuroada.methods.masked import Masked
 from neuroada.methods.neuroada import NeuroAda
+from neuroada.sparse.whole_modules import is_inside, match_whole, whole_sizes
 
 _COUNTED_AT_TOP_K: Mapping[str, Method] = {method.name: method for method in (NeuroAda(), Masked())}
 """Methods that ``budget.match`` may name; ``BudgetConfig`` refuses all others."""
 
 
-def wanted(budget: BudgetConfig, skeleton: nn.Module, targets: Targets) -> Wanted:
+def wanted(
+    budget: BudgetConfig, skeleton: nn.Module, targets: Targets, modules_to_save: Sequence[str] | None = None
+) -> Wanted:
     """What a run asks of its method on this architecture.
+
+    Args:
+        modules_to_save: Modules that train whole; a number of parameters includes theirs.
 
     Raises:
         AdapterError: The targets do not fit the model.
@@ -27,4 +33,6 @@ def wanted(budget: BudgetConfig, skeleton: nn.Module, targets: Targets) -> Wante
     if budget.match is None:
         return Wanted(top_k=budget.top_k)
     other = _COUNTED_AT_TOP_K[budget.match].sized(skeleton, targets, Wanted(top_k=budget.top_k))
-    return Wanted(top_k=budget.top_k, trainable=other.budget.trainable)
+    whole = match_whole(skeleton, modules_to_save)
+    beside = sum(size for name, size in other.budget.layers.items() if not is_inside(name, whole))
+    return Wanted(top_k=budget.top_k, trainable=beside + sum(whole_sizes(whole).values()))

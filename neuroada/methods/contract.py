@@ -6,7 +6,7 @@ checkpoints, scoring, merging and records talk to.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +34,12 @@ class Wanted:
 
     top_k: int | None = None
     trainable: int | None = None
+
+    def less(self, num_parameters: int) -> "Wanted":
+        """What is left of a wanted number when modules that train whole have taken theirs; at least one."""
+        if self.trainable is None:
+            return self
+        return replace(self, trainable=max(1, self.trainable - num_parameters))
 
 
 class Trained(Protocol):

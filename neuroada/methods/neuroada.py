@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from neuroada.config.errors import UserError
 from neuroada.methods.contract import Described, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.sizes import nearest_whole
 from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.attaching import selected_columns
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.targets import match_targets
+from neuroada.sparse.whole_modules import is_named, match_whole, whole_sizes
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -35,20 +37,30 @@ class NeuroAda(Described):
         selection: How inputs are chosen: magnitude, smallest or random.
         selection_seed: Seed of the random choice.
         gradient: How the gradients of the values are made, see ``neuroada.attach``; a matter of speed.
+        modules_to_save: Modules that train whole beside the bypasses; cannot be sharded.
     """
 
     name: str = "neuroada"
     selection: str = "magnitude"
     selection_seed: int = 0
     gradient: str = "auto"
+    modules_to_save: list[str] | None = None
 
-    can_shard = True
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.can_shard = not self.modules_to_save
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedNeuroAda":
-        widths = [(layer.out_features, layer.in_features) for layer in match_targets(skeleton, targets).values()]
-        top_k = top_k_for(widths, wanted)
+        whole = match_whole(skeleton, self.modules_to_save)
+        layers = match_targets(skeleton, targets, whole)
+        widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
+        top_k = top_k_for(widths, wanted.less(sum(whole_sizes(whole).values())))
         config = neuroada.NeuroAdaConfig(
-            top_k=top_k, target_modules=targets, selection=self.selection, seed=self.selection_seed
+            top_k=top_k,
+            target_modules=targets,
+            selection=self.selection,
+            seed=self.selection_seed,
+            modules_to_save=self.modules_to_save,
         )
         return SizedNeuroAda(config, neuroada.budget(skeleton, config), self.gradient, clamped(widths, top_k))
 
@@ -98,7 +110,8 @@ class SizedNeuroAda:
         return {"top_k": self.config.top_k}
 
     def attach(self, model: nn.Module) -> "AttachedNeuroAda":
-        return AttachedNeuroAda(neuroada.attach(model, self.config, gradient=self.gradient, track=_shown_while_slow))
+        columns = selected_columns(model, self.config, _shown_while_slow)
+        return AttachedNeuroAda(Adapter(model, self.config, columns, self.gradient))
 
     def rehearse(self, model: nn.Module) -> "AttachedNeuroAda":
         """Columns are drawn: there are no weights to rank.
@@ -110,7 +123,10 @@ class SizedNeuroAda:
         for name, layer in named_layers(model, self.budget.layers).items():
             drawn_OK = drawn_columns(layer.out_features, layer.in_features, self.config.top_k)
             columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
-        return AttachedNeuroAda(Adapter(model, self.config, columns, self.gradient))
+        # A model with fewer blocks, for planning, may lack some.
+        present = [entry for entry in self.config.modules_to_save or () if is_named(model, entry)]
+        config = replace(self.config, modules_to_save=present or None)
+        return AttachedNeuroAda(Adapter(model, config, columns, self.gradient))
 
 
 class AttachedNeuroAda:
@@ -127,8 +143,9 @@ class AttachedNeuroAda:
         return self.adapter.parameters()
 
     def state(self) -> dict[str, Tensor]:
-        """Values, columns and original entries of each layer."""
-        return {key: value for key, value in self.adapter.model.state_dict().items() if _BYPASS in key}
+        """Values, columns and original entries of each layer, and all of the modules that train whole."""
+        layers = {key: value for key, value in self.adapter.model.state_dict().items() if _BYPASS in key}
+        return {**layers, **{name: tensor.detach() for name, tensor in self.adapter.whole.tensors().items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         refuse_foreign_state(state, self.state())
@@ -154,7 +171,9 @@ class AttachedNeuroAda:
         self.adapter.detach()
 
     def facts(self) -> dict[str, Any]:
-        return {"selection": self.adapter.config.selection, "rounded_away": self.adapter.rounded_away()}
+        config = self.adapter.config
+        saved = {} if config.modules_to_save is None else {"modules_to_save": config.modules_to_save}
+        return {"selection": config.selection, "rounded_away": self.adapter.rounded_away(), **saved}
 
 
 def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:

@@ -79,13 +79,27 @@ class AttachedPeft(Attached):
 
     @torch.no_grad()
     def detach(self) -> None:
+        # unload() would leave the trained copies of whole modules in their place.
+        first = {
+            name: module.original_module
+            for name, module in self._model.named_modules()
+            if isinstance(module, _trained_whole())
+        }
         base = self._wrapped.unload()
         assert base is self._model
+        for name, module in first.items():
+            self._model.set_submodule(name, module)
         parameters = dict(self._model.named_parameters())
         for name, original in self._originals.items():
             if name in parameters:
                 parameters[name].copy_(original)
         self._restore_flags()
+
+
+def _trained_whole() -> type:
+    from peft.utils.other import ModulesToSaveWrapper
+
+    return ModulesToSaveWrapper
 
 
 def rewrites_base(config: Any) -> bool:
@@ -148,5 +162,7 @@ def quiet_peft() -> Iterator[None]:
     """Silence warnings about how peft itself uses other libraries."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+        # Modules that train whole are copied, also where memory is planned with tensors that have no content.
+        warnings.filterwarnings("ignore", message=".*data pointer of FakeTensor.*")
         warnings.filterwarnings("ignore", message=".*Sparse invariant checks.*")
         yield

@@ -1,7 +1,7 @@
 """Methods of the peft library: each is a file in ``conf/method`` that names its configuration class and settings."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from neuroada.methods.peft_shapes import (
 from neuroada.methods.sizes import nearest_of, nearest_share, nearest_whole
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.targets import match_targets
+from neuroada.sparse.whole_modules import is_named, match_whole, whole_sizes
 
 WHOLE, SHARE, BLOCK = "whole", "share", "block"
 REFUSALS = (
@@ -31,6 +32,7 @@ REFUSALS = (
     ValueError,
 )
 """What peft raises over settings, layers or files that it cannot use."""
+_SET_ELSEWHERE = {"target_modules": "model.target_modules", "modules_to_save": "method.modules_to_save"}
 _UNSUPPORTED_STARTS = ("olora", "corda", "loftq", "eva", "lora_ga")
 
 
@@ -57,6 +59,7 @@ class Peft(Described):
         sized_by: The setting that meets a wanted parameter count; None where no setting does.
         sizes: The values it may take: ``whole`` numbers from 1, a ``share`` between 0 and 1 that is left out, or a
             ``block`` size that divides the inputs of every layer.
+        modules_to_save: Modules that train whole beside the adapter layers; peft trains and saves a copy of each.
         proportional: Settings that are a multiple of the size, such as ``lora_alpha: 2`` for twice the rank; one that
             ``settings`` gives stays as given.
     """
@@ -66,6 +69,7 @@ class Peft(Described):
     sized_by: str | None = None
     sizes: str = WHOLE
     proportional: dict[str, float] = field(default_factory=dict)
+    modules_to_save: list[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,8 +78,8 @@ class Peft(Described):
             raise UserError(f"method.config={self.config}: peft has no such class; check the name and peft's version")
         known = inspect.signature(config).parameters
         for key in self.settings:
-            if key not in known or key == "target_modules":
-                hint = "use model.target_modules" if key == "target_modules" else suggest(key, known)
+            if key not in known or key in _SET_ELSEWHERE:
+                hint = f"use {_SET_ELSEWHERE[key]}" if key in _SET_ELSEWHERE else suggest(key, known)
                 raise UserError(f"method.settings.{key}: {self.config} has no such setting; {hint}")
         size = self.settings.get(self.sized_by or "", 1)
         if self.sizes != SHARE and (not isinstance(size, int) or size < 1):
@@ -87,22 +91,50 @@ class Peft(Described):
                 "undone; use pissa_niter_4, or leave it out"
             )
 
+        if self.modules_to_save and is_pissa(self.settings):
+            raise UserError(
+                f"method.modules_to_save: method={self.name} saves plain LoRA factors alone; leave it out, or "
+                "use method=lora"
+            )
+
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedPeft":
-        layers = match_targets(skeleton, targets)
+        whole = self._whole_modules(skeleton)
+        layers = match_targets(skeleton, targets, whole)
         sample = _Sample(layers)
         settings = dict(self.settings)
-        if wanted.trainable is not None and self.sized_by is not None:
-            settings[self.sized_by] = self._size_for(sample, layers, wanted.trainable)
-        settings = self._whole(settings)
-        counts = self._counted(sample, settings)
+        left = wanted.less(sum(whole.values()))
+        if left.trainable is not None and self.sized_by is not None:
+            settings[self.sized_by] = self._size_for(sample, layers, left.trainable)
+        settings = self._complete(settings)
+        counts = {**self._counted(sample, settings), **whole}
         budget = Budget(trainable=sum(counts.values()), total=count_parameters(skeleton), layers=counts)
         size = {} if self.sized_by is None else {self.sized_by: settings.get(self.sized_by)}
         return SizedPeft(self, settings, targets, budget, size, self._remark(budget, wanted, settings))
 
-    def make_config(self, settings: Mapping[str, Any], targets: Targets) -> Any:
-        """The configuration object; raises UserError where its class refuses the settings."""
+    def make_config(self, settings: Mapping[str, Any], targets: Targets, whole: Sequence[str] = ()) -> Any:
+        """The configuration object; raises UserError where its class refuses the settings.
+
+        Args:
+            whole: Full names of modules that train whole: peft would take any name that ends in a shorter one.
+        """
+        saved = {"modules_to_save": list(whole)} if whole else {}
         with self.refusing(), quiet_peft():
-            return getattr(library(f"method={self.name}"), self.config)(target_modules=targets, **settings)
+            return getattr(library(f"method={self.name}"), self.config)(target_modules=targets, **saved, **settings)
+
+    def _whole_modules(self, skeleton: nn.Module) -> dict[str, int]:
+        """Number of values by the name of each parameter that trains whole.
+
+        Raises:
+            UserError, AdapterError: A module cannot train whole.
+        """
+        modules = match_whole(skeleton, self.modules_to_save)
+        parameters = [part for module in modules.values() for part in module.parameters()]
+        if len({id(part) for part in parameters}) < len(parameters):
+            raise UserError(
+                f"method.modules_to_save={self.modules_to_save}: they share a weight, and peft would train separate "
+                "copies of it; use method=neuroada, or leave them out"
+            )
+        return whole_sizes(modules)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -114,7 +146,7 @@ class Peft(Described):
         except REFUSALS as error:
             raise UserError(f"method={self.name}: peft refuses method.settings ({first_line(error)})") from error
 
-    def _whole(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings, and those that follow from the size."""
         size = settings.get(self.sized_by) if self.sized_by else None
         if size is None:
@@ -127,7 +159,7 @@ class Peft(Described):
 
         def count(value: float) -> int | None:
             try:
-                settings = self._whole({**self.settings, str(key): value})
+                settings = self._complete({**self.settings, str(key): value})
                 return sum(self._counted(sample, settings).values())
             except UserError:
                 return None
@@ -165,16 +197,20 @@ class SizedPeft:
     remark: str = ""
 
     def attach(self, model: nn.Module) -> AttachedPeft:
-        match_targets(model, self.targets)  # in our own words where they do not fit
+        whole = match_whole(model, self.method.modules_to_save)
+        match_targets(model, self.targets, whole)  # in our own words where they do not fit
         is_language_model = hasattr(model, "prepare_inputs_for_generation")
         task = {"task_type": "CAUSAL_LM"} if is_language_model else {}  # what others load the adapter by
-        config = self.method.make_config({**self.settings, **task}, self.targets)
+        config = self.method.make_config({**self.settings, **task}, self.targets, list(whole))
         with self.method.refusing():
             return (AttachedPissa if is_pissa(self.settings) else AttachedPeft).on(model, config)
 
     def rehearse(self, model: nn.Module) -> AttachedPeft:
         """Decompositions and masks of weights need content, so layers start without them; they are of the same size."""
-        config = self.method.make_config(without_decomposition(self.settings), self.targets)
+        # A model with fewer blocks, for planning, may lack some.
+        present = [entry for entry in self.method.modules_to_save or () if is_named(model, entry)]
+        settings = without_decomposition(self.settings)
+        config = self.method.make_config(settings, self.targets, list(match_whole(model, present)))
         take_first_entries(config)
         with self.method.refusing():
             attached = AttachedPeft.on(model, config)

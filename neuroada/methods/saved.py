@@ -25,6 +25,7 @@ from neuroada.methods.trained_weights import TrainedWeights
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
 _PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
 """Kinds of peft adapters that add tokens to the input, which a backbone called by itself would not see."""
@@ -37,7 +38,8 @@ class Saved(Protocol):
         can_shard: Whether it can be put on a backbone that is sharded afterwards.
     """
 
-    can_shard: bool
+    @property
+    def can_shard(self) -> bool: ...
 
     def budget(self, skeleton: nn.Module) -> Budget:
         """What was trained."""
@@ -76,10 +78,13 @@ class SavedNeuroAda:
     stored: adapter_files.StoredAdapter
     directory: Path
 
-    can_shard = True
+    @property
+    def can_shard(self) -> bool:
+        return not self.stored.config.modules_to_save
 
     def budget(self, skeleton: nn.Module) -> Budget:
         layers = {name: values_OK.numel() for name, values_OK in self.stored.values.items()}
+        layers.update(whole_sizes(match_whole(skeleton, self.stored.config.modules_to_save)))
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
     def attach(self, model: nn.Module) -> Trained:

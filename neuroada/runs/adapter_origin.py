@@ -24,6 +24,7 @@ _FACTS = {
     "model.target_modules": "target_modules",
     "method.selection": "selection",
     "method.selection_seed": "seed",
+    "method.modules_to_save": "modules_to_save",
 }
 """Configuration key -> header key that sets it: an adapter is loaded as it was saved."""
 

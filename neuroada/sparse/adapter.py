@@ -1,7 +1,9 @@
-"""Attach bypasses to a model, keep its weights effective while they train, and remove them again."""
+"""An adapter: bypasses that train and keep the model's weights effective, until they are merged or removed."""
 
+import itertools
+import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +17,18 @@ from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
+from neuroada.sparse.module_names import plain_modules, unwrapped
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saved_inputs import limit_saved_inputs
-from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.sharded_rows import all_rows, is_sharded
 from neuroada.sparse.sharding import reshard, shard_model
 from neuroada.sparse.switching import PreparedAdapter, prepare
-from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
+from neuroada.sparse.whole_modules import WholeModules, match_whole
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-Track = Callable[[Iterable[str]], Iterable[str]]
+logger = logging.getLogger(__name__)
 
 
 class Adapter:
@@ -41,13 +43,16 @@ class Adapter:
         model: The adapted model.
         config: The configuration it was attached with.
         layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
+        whole: The modules that train whole, ``config.modules_to_save``.
         is_sharded: Whether ``shard`` spread the model over ranks.
     """
 
     def __init__(
         self, model: nn.Module, config: NeuroAdaConfig, columns: dict[str, torch.Tensor], gradient: str = AUTO
     ) -> None:
-        modules = dict(model.named_modules())
+        check_way(gradient)
+        modules = plain_modules(model)
+        whole = match_whole(model, config.modules_to_save)
         self.model = model
         self.config = config
         self.is_sharded = False
@@ -60,13 +65,25 @@ class Adapter:
             assert isinstance(layer, nn.Linear)
             self.layers[name] = bypass_linear(layer, columns_OK, gradient)
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
+        self.whole = WholeModules(whole)
         # The model keeps its adapter alive, so the caller does not have to hold the returned object.
         model._neuroada_adapter = self  # type: ignore[assignment]
         self._follow_optimizers()
 
+    def __repr__(self) -> str:
+        if not self.layers:
+            return "Adapter(merged or detached)"
+        counted = self._counted()
+        base = getattr(unwrapped(self.model), "name_or_path", None) or type(unwrapped(self.model)).__name__
+        whole = f", whole modules: {', '.join(self.config.modules_to_save)}" if self.config.modules_to_save else ""
+        return (
+            f"Adapter(k={self.config.top_k}, {len(self.layers)} layers{whole}, {counted.trainable:,} trained values, "
+            f"{counted.percent:.3g} % of {counted.total:,}, base: {base})"
+        )
+
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The trainable values, one (out_features, k) tensor per layer."""
-        return (layer.values for layer in self._attached().values())
+        """What trains: one (out_features, k) tensor per layer, and all of the whole modules."""
+        return itertools.chain((layer.values for layer in self._attached().values()), self.whole.parameters())
 
     def sync(self) -> None:
         """Rewrite the effective weights from the values."""
@@ -77,11 +94,8 @@ class Adapter:
 
     def budget(self) -> Budget:
         """The parameter counts of this adapter."""
-        attached = self._attached()
-        layers = {name: layer.values.numel() for name, layer in attached.items()}
-        added = sum(parameter.numel() for layer in attached.values() for parameter in layer.bypass.parameters())
-        total = sum(parameter.numel() for parameter in self.model.parameters()) - added
-        return Budget(trainable=sum(layers.values()), total=total, layers=layers)
+        self._attached()
+        return self._counted()
 
     @torch.no_grad()
     def rounded_away(self) -> float:
@@ -106,13 +120,16 @@ class Adapter:
         On a sharded model every rank must call it; the first one writes, and the others wait for it.
         """
         layers = self._attached()
+        self._report_others_that_train()
+        plain = unwrapped(self.model)
         stored = adapter_files.StoredAdapter(
             config=self.config,
-            base_model_name_or_path=getattr(self.model, "name_or_path", None) or None,
-            revision=getattr(getattr(self.model, "config", None), "_commit_hash", None),
+            base_model_name_or_path=getattr(plain, "name_or_path", None) or None,
+            revision=getattr(getattr(plain, "config", None), "_commit_hash", None),
             fingerprint=self.fingerprint(),
             columns={name: all_rows(layer.columns).cpu() for name, layer in layers.items()},
             values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
+            whole={name: tensor.detach().cpu() for name, tensor in self.whole.tensors().items()},
         )
         if not self.is_sharded or torch.distributed.get_rank() == 0:
             adapter_files.write(Path(directory), stored)
@@ -128,9 +145,11 @@ class Adapter:
         a whole model.
 
         Raises:
-            AdapterError: It is sharded already.
+            AdapterError: It is sharded already, or has modules that train whole.
         """
         self._refuse_sharded("shard")
+        if self.config.modules_to_save:
+            raise AdapterError("shard(): modules_to_save cannot be sharded; train on whole models, such as with DDP")
         shard_model(self.model, list(self._attached().values()), mesh)
         self.is_sharded = True
 
@@ -144,7 +163,7 @@ class Adapter:
             AdapterError: The files are damaged, or belong to another base model or other layers.
         """
         self._refuse_sharded("prepare")
-        return prepare(self.model, self._attached(), Path(directory))
+        return prepare(self.model, self._attached(), self.whole, Path(directory))
 
     def switch(self, other: PreparedAdapter | str | Path) -> PreparedAdapter:
         """Replace this adapter's configuration, columns and values by a saved adapter's; the base stays exact.
@@ -164,10 +183,13 @@ class Adapter:
         layers = self._attached()
         prepared = other if isinstance(other, PreparedAdapter) else self.prepare(other)
         prepared.check_fits(self.model, layers)
-        before = PreparedAdapter(self.model, self.config, {name: layer.bypass for name, layer in layers.items()})
+        bypasses = {name: layer.bypass for name, layer in layers.items()}
+        whole = {name: tensor.detach().clone() for name, tensor in self.whole.tensors().items()}
+        before = PreparedAdapter(self.model, self.config, bypasses, whole)
         for name, layer in layers.items():
             layer.restore()
             layer.bypass = prepared.bypasses[name].train(layer.training)
+        self.whole.write(prepared.whole)
         self.config = prepared.config
         self.sync()
         return before
@@ -183,6 +205,7 @@ class Adapter:
         self._refuse_sharded("detach")
         for layer in self._attached().values():
             layer.restore()
+        self.whole.restore()
         self._remove()
 
     def _attached(self) -> dict[str, BypassedLinear]:
@@ -191,6 +214,24 @@ class Adapter:
         if self.is_sharded:
             reshard(self.model)
         return self.layers
+
+    def _counted(self) -> Budget:
+        layers = {name: layer.values.numel() for name, layer in self.layers.items()}
+        layers.update(self.whole.sizes())
+        added = sum(parameter.numel() for layer in self.layers.values() for parameter in layer.bypass.parameters())
+        total = sum(parameter.numel() for parameter in self.model.parameters()) - added
+        return Budget(trainable=sum(layers.values()), total=total, layers=layers)
+
+    def _report_others_that_train(self) -> None:
+        own = {id(parameter) for parameter in self.parameters()}
+        others = [name for name, part in self.model.named_parameters() if part.requires_grad and id(part) not in own]
+        if others:
+            logger.warning(
+                "%s requires gradients but is not saved with the adapter (%d parameters are not); name its module in "
+                "modules_to_save when you attach",
+                others[0],
+                len(others),
+            )
 
     def _refuse_sharded(self, action: str) -> None:
         if self.is_sharded:
@@ -233,63 +274,3 @@ class Adapter:
         self.__dict__.update(state)
         if self.layers:
             self._follow_optimizers()
-
-
-def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, track: Track = iter) -> Adapter:
-    """Give the target layers of a model bypasses that start at zero, and freeze everything else. In place.
-
-    Args:
-        model: Any torch or Hugging Face model with ``nn.Linear`` layers.
-        config: What to adapt.
-        gradient: How the gradient of the values is computed: ``auto`` (the fastest for each layer, by measured
-            rule), ``sampled``, ``gemm`` or ``triton``. It affects only speed, so it is not saved with the adapter.
-        track: Wraps the names of the layers while their connections are ranked, to show progress:
-            ``rich.progress.track`` or ``tqdm`` do.
-
-    Raises:
-        AdapterError: The targets do not match the model, or it has an adapter already; the model is then unchanged.
-    """
-    check_way(gradient)
-    targets = match_targets(model, config.target_modules)
-    columns = {}
-    for name in track(list(targets)):
-        weight_OI = targets[name].weight
-        if weight_OI.is_meta:
-            raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
-        try:
-            columns[name] = select_columns(weight_OI, config.top_k, config.selection, layer_seed(config.seed, name))
-        except AdapterError as error:
-            raise AdapterError(f"{name}: {error}") from error
-    return Adapter(model, config, columns, gradient)
-
-
-def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Adapter:
-    """Attach a saved adapter to the base model it was trained on, with its stored columns and values.
-
-    Args:
-        model: The base model.
-        directory: What ``Adapter.save`` wrote.
-        gradient: As in ``attach``.
-
-    Raises:
-        AdapterError: The files are missing, damaged or of a newer format, or the model is another base or has an
-            adapter already; the model is then unchanged.
-    """
-    check_way(gradient)
-    directory = Path(directory)
-    refuse_attached(dict(model.named_modules()))
-    stored = adapter_files.read(directory)
-    missing = sorted(stored.columns.keys() - dict(model.named_modules()).keys())
-    if missing:
-        raise AdapterError(
-            f"{directory}: this model has no layer {missing[0]} ({len(missing)} of {len(stored.columns)} are missing); "
-            f"the adapter was trained on {stored.base_model_name_or_path or 'another model'}"
-        )
-    layers = check_layers(model, list(stored.columns))
-    stored.check_base({name: layer.weight for name, layer in layers.items()}, directory)
-    adapter = Adapter(model, stored.config, stored.columns, gradient)
-    with torch.no_grad():
-        for name, layer in adapter.layers.items():
-            layer.values.copy_(stored.values[name])
-    adapter.sync()
-    return adapter

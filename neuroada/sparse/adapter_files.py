@@ -1,6 +1,7 @@
 """Adapter files: ``adapter_config.json`` and ``adapter_model.safetensors``. Nothing is pickled.
 
-For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.values``, both (out_features, k).
+For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.values``, both (out_features, k). Of
+modules that train whole it holds ``modules_to_save.<name>`` for each parameter and buffer.
 """
 
 import dataclasses
@@ -18,11 +19,15 @@ from torch import Tensor
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""2 has modules that train whole, which a reader of 1 would leave out."""
 KIND = "NEUROADA"
 """``peft_type`` of these files: peft refuses them by this name instead of misreading them."""
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
+ADAPTER_FOLDER = "adapter"
+"""Where a run keeps the adapter in its folder."""
+_WHOLE = "modules_to_save."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,7 @@ class StoredAdapter:
         fingerprint: Hash of the base entries under the bypasses, see ``fingerprint``.
         columns: (out_features, k) int32 columns by layer name.
         values: (out_features, k) values by layer name.
+        whole: Parameters and buffers of the modules that train whole, by name.
     """
 
     config: NeuroAdaConfig
@@ -44,6 +50,7 @@ class StoredAdapter:
     fingerprint: str
     columns: dict[str, Tensor]
     values: dict[str, Tensor]
+    whole: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def check_base(self, weights: dict[str, Tensor], directory: Path) -> None:
         """Raise AdapterError unless the (out_features, in_features) weights are those of this adapter's base."""
@@ -77,6 +84,13 @@ class StoredAdapter:
         return self.base_model_name_or_path or "an unnamed model"
 
 
+def adapter_folder(directory: str | Path) -> Path:
+    """The folder with the adapter's files: the one given, or ``adapter/`` in the folder of a run; ``~`` is expanded."""
+    given = Path(directory).expanduser()
+    inner = given / ADAPTER_FOLDER
+    return inner if (inner / CONFIG_FILE).is_file() else given
+
+
 def fingerprint(entries: dict[str, Tensor]) -> str:
     """SHA-256 of named (out_features, k) base entries, rounded to bf16 so that fp32 and bf16 loads agree."""
     digest = hashlib.sha256()
@@ -96,13 +110,15 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         narrow = torch.int16 if int(columns_OK.max()) <= torch.iinfo(torch.int16).max else torch.int32
         tensors[f"{name}.columns"] = columns_OK.to(narrow).cpu().contiguous()
         tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
+    # Cloned: modules may share a tensor, and a file holds each name's content.
+    tensors.update({f"{_WHOLE}{name}": part.cpu().clone().contiguous() for name, part in stored.whole.items()})
     header = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSIONS[1 if stored.whole else 0],
         "peft_type": KIND,
         "base_model_name_or_path": stored.base_model_name_or_path,
         "revision": stored.revision,
         "fingerprint": stored.fingerprint,
-        **dataclasses.asdict(stored.config),
+        **{key: value for key, value in dataclasses.asdict(stored.config).items() if value is not None},
     }
     write_files(directory, tensors, header)
 
@@ -132,7 +148,8 @@ def read(directory: Path) -> StoredAdapter:
         raise AdapterError(f"{path} is missing; save the adapter again") from error
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
-    columns, values = _pair(tensors, path)
+    whole = {key.removeprefix(_WHOLE): tensor for key, tensor in tensors.items() if key.startswith(_WHOLE)}
+    columns, values = _pair({key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE)}, path)
     return StoredAdapter(
         config=_config(header, directory / CONFIG_FILE),
         base_model_name_or_path=header["base_model_name_or_path"],
@@ -140,6 +157,7 @@ def read(directory: Path) -> StoredAdapter:
         fingerprint=header["fingerprint"],
         columns=columns,
         values=values,
+        whole=whole,
     )
 
 
@@ -153,14 +171,17 @@ def read_header(directory: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise AdapterError(f"{path} is missing; {directory} is not an adapter folder") from error
+        raise AdapterError(
+            f"{path} is missing; {directory} is not an adapter folder, nor a run folder with {ADAPTER_FOLDER}/"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
     if not isinstance(header, dict) or header.get("peft_type") != KIND:
         raise AdapterError(f"{path} is not a NeuroAda adapter's; give a folder that Adapter.save wrote")
-    if header.get("format_version") != FORMAT_VERSION:
+    if header.get("format_version") not in FORMAT_VERSIONS:
+        known = " and ".join(map(str, FORMAT_VERSIONS))
         raise AdapterError(
-            f"{path} has format version {header.get('format_version')}, this package reads {FORMAT_VERSION}; "
+            f"{path} has format version {header.get('format_version')}, this package reads {known}; "
             "use the package version that wrote it"
         )
     absent = {"base_model_name_or_path", "revision", "fingerprint", "top_k", "target_modules"} - header.keys()

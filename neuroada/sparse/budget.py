@@ -6,6 +6,7 @@ from torch import nn
 
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.targets import match_targets
+from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Budget:
     Attributes:
         trainable: Values that train.
         total: Parameters of the base model, including embeddings and output head; tied ones count once.
-        layers: Trained values by layer name.
+        layers: Trained values by layer name; of modules that train whole, by parameter name.
     """
 
     trainable: int
@@ -32,9 +33,11 @@ def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
     """Count what ``attach(model, config)`` would train. Reads shapes only, so it works on the meta device.
 
     Raises:
-        AdapterError: ``config.target_modules`` does not match the model.
+        AdapterError: ``config.target_modules`` or ``modules_to_save`` does not match the model.
     """
-    targets = match_targets(model, config.target_modules)
+    whole = match_whole(model, config.modules_to_save)
+    targets = match_targets(model, config.target_modules, whole)
     layers = {name: layer.out_features * min(config.top_k, layer.in_features) for name, layer in targets.items()}
+    layers.update(whole_sizes(whole))
     total = sum(parameter.numel() for parameter in model.parameters())
     return Budget(trainable=sum(layers.values()), total=total, layers=layers)

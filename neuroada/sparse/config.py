@@ -18,6 +18,8 @@ class NeuroAdaConfig:
             linear layer but the output head.
         selection: ``magnitude`` (largest absolute weight, the published method), ``smallest`` or ``random``.
         seed: Seed of the ``random`` selection; the others do not use it.
+        modules_to_save: Modules that train whole and are saved with the adapter, such as a new classification head;
+            named as in ``target_modules``. Layers in them get no bypass.
 
     Raises:
         AdapterError: A value is out of range.
@@ -27,6 +29,7 @@ class NeuroAdaConfig:
     target_modules: Sequence[str] | str = "all-linear"
     selection: str = "magnitude"
     seed: int = 0
+    modules_to_save: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 1:
@@ -41,3 +44,13 @@ class NeuroAdaConfig:
             raise AdapterError(
                 f"target_modules={self.target_modules!r}: give module names, one regular expression, or 'all-linear'"
             )
+        self._check_modules_to_save()
+
+    def _check_modules_to_save(self) -> None:
+        named = self.modules_to_save
+        if named is None:
+            return
+        is_list = isinstance(named, Sequence) and not isinstance(named, str)
+        if not is_list or not all(isinstance(name, str) and name for name in named):
+            raise AdapterError(f"modules_to_save={named!r}: give a list of module names, such as ['score']")
+        object.__setattr__(self, "modules_to_save", list(named) or None)

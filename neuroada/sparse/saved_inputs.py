@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from neuroada.sparse.layer import Bypass
+from neuroada.sparse.module_names import plain_modules
 
 # Above this share of columns, copying them out gains too little.
 _MAX_SHARE = 0.75
@@ -28,7 +29,7 @@ def limit_saved_inputs(model: nn.Module, bypasses: dict[str, Bypass]) -> None:
         model: The model that contains the layers.
         bypasses: By layer name; they need not be in their layers yet.
     """
-    modules = dict(model.named_modules())
+    modules = plain_modules(model)
     for name, bypass in bypasses.items():
         layer, siblings = modules[name], modules[name.rpartition(".")[0]].children()
         assert isinstance(layer, nn.Linear)

@@ -12,6 +12,7 @@ from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import Bypass, BypassedLinear
 from neuroada.sparse.saved_inputs import limit_saved_inputs
+from neuroada.sparse.whole_modules import WholeModules
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class PreparedAdapter:
         model: The model it was created for. It becomes invalid if other base weights are loaded into the model.
         config: The configuration of the adapter.
         bypasses: One per layer, by module name.
+        whole: Tensors of the modules that train whole, by name.
     """
 
     model: nn.Module
     config: NeuroAdaConfig
     bypasses: dict[str, Bypass]
+    whole: dict[str, Tensor]
 
     def check_fits(self, model: nn.Module, layers: Iterable[str]) -> None:
         """Raise AdapterError unless it was created for exactly these layers of this model."""
@@ -35,12 +38,16 @@ class PreparedAdapter:
         _check_same(set(self.bypasses), set(layers), "the prepared adapter")
 
 
-def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path) -> PreparedAdapter:
+def prepare(
+    model: nn.Module, layers: dict[str, BypassedLinear], whole: WholeModules, directory: Path
+) -> PreparedAdapter:
     """Read and check an adapter for layers that currently have another one; see ``Adapter.prepare``."""
+    directory = adapter_files.adapter_folder(directory)
     stored = adapter_files.read(directory)
     _check_same(set(stored.columns), set(layers), str(directory))
     for name, layer in layers.items():
         stored.check_shape(name, layer.weight, directory)
+    whole.check(stored.whole, directory)
     columns = {name: stored.columns[name].to(layer.weight.device) for name, layer in layers.items()}
     entries = {name: base_entries(layer, columns[name]) for name, layer in layers.items()}
     stored.check_entries(entries, directory)
@@ -49,7 +56,9 @@ def prepare(model: nn.Module, layers: dict[str, BypassedLinear], directory: Path
         for name, bypass in bypasses.items():
             bypass.values.copy_(stored.values[name])
     limit_saved_inputs(model, bypasses)
-    return PreparedAdapter(model, stored.config, bypasses)
+    held = whole.tensors()
+    moved = {name: tensor.to(held[name].device) for name, tensor in stored.whole.items()}
+    return PreparedAdapter(model, stored.config, bypasses, moved)
 
 
 def base_entries(layer: BypassedLinear, columns_OK: Tensor) -> Tensor:

@@ -2,36 +2,50 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.module_names import plain_modules
+from neuroada.sparse.whole_modules import is_inside
 
 ALL_LINEAR = "all-linear"
+_CONV1D = "Conv1D"
+"""Name of a class of transformers, which this package does not import."""
 WEIGHT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-def match_targets(model: nn.Module, target_modules: Sequence[str] | str) -> dict[str, nn.Linear]:
+def match_targets(
+    model: nn.Module, target_modules: Sequence[str] | str, whole: Collection[str] = ()
+) -> dict[str, nn.Linear]:
     """The layers named by ``target_modules`` (see ``NeuroAdaConfig``), in the model's order. Nothing is changed.
+
+    Args:
+        whole: Modules that train whole; layers in them are left out.
 
     Raises:
         AdapterError: An entry matches nothing, or matches a layer that cannot be adapted.
     """
-    modules = dict(model.named_modules())
+    modules = plain_modules(model)
     refuse_attached(modules)
     if target_modules == ALL_LINEAR:
-        names = _all_linear(model, modules)
+        names = _all_linear(modules)
     elif isinstance(target_modules, str):
         names = _match_pattern(modules, target_modules)
     else:
         names = _match_names(modules, target_modules)
-    return check_layers(model, names)
+    beside = [name for name in names if not is_inside(name, whole)]
+    if not beside:
+        raise AdapterError(
+            f"target_modules={target_modules!r}: all layers it names are in modules_to_save; name others to adapt"
+        )
+    return check_layers(model, beside)
 
 
-def refuse_attached(modules: dict[str, nn.Module]) -> None:
+def refuse_attached(modules: Mapping[str, nn.Module]) -> None:
     """Raise AdapterError if a module already has a bypass."""
     for name, module in modules.items():
         if isinstance(module, BypassedLinear):
@@ -44,7 +58,7 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]
     Raises:
         AdapterError: A layer is not.
     """
-    modules = dict(model.named_modules())
+    modules = plain_modules(model)
     owners = _owners(modules)
     layers: dict[str, nn.Linear] = {}
     for name in names:
@@ -62,7 +76,7 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]
     return layers
 
 
-def _owners(modules: dict[str, nn.Module]) -> dict[int, list[str]]:
+def _owners(modules: Mapping[str, nn.Module]) -> dict[int, list[str]]:
     owners: dict[int, list[str]] = {}
     for owner, module in modules.items():
         for key, parameter in module.named_parameters(recurse=False):
@@ -84,8 +98,7 @@ def _check_forward(name: str, layer: nn.Module, parent: nn.Module) -> None:
         )
     if type(layer) is not nn.Linear:
         raise AdapterError(
-            f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: "
-            "name linear layers in target_modules"
+            f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: {_way_out(layer)}"
         )
     # Accelerate replaces it for a model spread over several devices; the class's forward is then never called.
     if "forward" in vars(layer):
@@ -111,17 +124,41 @@ def _check_weight(name: str, layer: nn.Linear) -> None:
         )
 
 
-def _all_linear(model: nn.Module, modules: dict[str, nn.Module]) -> list[str]:
+def _all_linear(modules: Mapping[str, nn.Module]) -> list[str]:
     # As in PEFT, the output head is excluded: it is a classifier over the vocabulary, often tied.
+    model = modules[""]
     get_head = getattr(model, "get_output_embeddings", lambda: None)
     head = get_head()
     names = [name for name, module in modules.items() if type(module) is nn.Linear and module is not head]
-    if not names:
-        raise AdapterError(f"target_modules='{ALL_LINEAR}': {type(model).__name__} has no nn.Linear layer to adapt")
-    return names
+    if names:
+        return names
+    message = f"target_modules='{ALL_LINEAR}': {type(model).__name__} has no nn.Linear layer to adapt"
+    others = [module for module in modules.values() if _is_almost_linear(module) and module is not head]
+    if others:
+        message += f", but {len(others)} of class {type(others[0]).__name__}: {_way_out(others[0])}"
+    raise AdapterError(message)
 
 
-def _match_pattern(modules: dict[str, nn.Module], pattern: str) -> list[str]:
+def _is_almost_linear(module: nn.Module) -> bool:
+    """A linear layer of another class: transformers' Conv1D, or a subclass of nn.Linear."""
+    return type(module) is not nn.Linear and (isinstance(module, nn.Linear) or type(module).__name__ == _CONV1D)
+
+
+def _way_out(layer: nn.Module) -> str:
+    if type(layer).__name__ == _CONV1D:
+        return (
+            "Conv1D is the linear layer of GPT-2 and its like, with its weight stored transposed; use a model with "
+            "nn.Linear layers, such as Llama or Qwen (in a run, method=full, bitfit, layernorm and head work without)"
+        )
+    if isinstance(layer, nn.Linear):
+        return (
+            "a subclass may use its weight in another way; name plain nn.Linear layers in target_modules, or use "
+            "another model"
+        )
+    return "name linear layers in target_modules"
+
+
+def _match_pattern(modules: Mapping[str, nn.Module], pattern: str) -> list[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -129,29 +166,34 @@ def _match_pattern(modules: dict[str, nn.Module], pattern: str) -> list[str]:
     names = [name for name in modules if name and compiled.fullmatch(name)]
     if not names:
         raise AdapterError(
-            f"target_modules={pattern!r}: this regular expression matches no module name as a whole; "
-            f"{_known_endings(modules)}"
+            f"target_modules={pattern!r}: this regular expression matches no module name as a whole; {_known(modules)}"
         )
     return names
 
 
-def _match_names(modules: dict[str, nn.Module], entries: Sequence[str]) -> list[str]:
+def _match_names(modules: Mapping[str, nn.Module], entries: Sequence[str]) -> list[str]:
     def matches(name: str, entry: str) -> bool:
         return name == entry or name.endswith(f".{entry}")
 
     for entry in entries:
-        if not any(matches(name, entry) for name in modules):
-            near = difflib.get_close_matches(entry, _linear_endings(modules), n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise AdapterError(f"target_modules: no module is named {entry!r}; {hint}{_known_endings(modules)}")
+        if any(matches(name, entry) for name in modules):
+            continue
+        for name, _ in modules[""].named_parameters():
+            if matches(name, entry):
+                raise AdapterError(f"target_modules: {entry!r} is a parameter, not a layer ({name}); {_known(modules)}")
+        near = difflib.get_close_matches(entry, _linear_endings(modules), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise AdapterError(f"target_modules: no module is named {entry!r}; {hint}{_known(modules)}")
     return [name for name in modules if any(matches(name, entry) for entry in entries)]
 
 
-def _linear_endings(modules: dict[str, nn.Module]) -> list[str]:
+def _linear_endings(modules: Mapping[str, nn.Module]) -> list[str]:
     endings = (name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, nn.Linear))
     return list(dict.fromkeys(ending for ending in endings if ending))
 
 
-def _known_endings(modules: dict[str, nn.Module]) -> str:
+def _known(modules: Mapping[str, nn.Module]) -> str:
     endings = _linear_endings(modules)
-    return f"linear layers here: {', '.join(endings)}" if endings else "this model has no linear layers"
+    if not endings:
+        return "this model has no linear layers"
+    return f"linear layers here: {', '.join(endings)}; target_modules={ALL_LINEAR} takes all but the output head"

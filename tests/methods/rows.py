@@ -20,6 +20,7 @@ class Row:
         trains_entries: Whether only entries of ``parameters()`` train.
         stores_ranks: What a saved adapter counts as trained, as a multiple of what was.
         holds_backbone: Whether a checkpoint may hold the backbone.
+        trains_whole: Whether the overrides let modules train whole beside the method's own parameters.
     """
 
     name: str
@@ -32,6 +33,11 @@ class Row:
     trains_entries: bool = False
     stores_ranks: int = 1
     holds_backbone: bool = False
+    trains_whole: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-whole" if self.trains_whole else self.name
 
     def composed_with(self) -> tuple[str, ...]:
         """The overrides that select it."""
@@ -40,9 +46,12 @@ class Row:
 
 ROWS = (
     Row("neuroada", "method.selection=strongest", ("budget.top_k=2",), merges_within=0.0, changes_per_row=2),
+    Row("neuroada", "method.modules_to_save=[nrm]", ("budget.top_k=2", "method.modules_to_save=[norm]"),
+        merges_within=0.0, changes_per_row=2, trains_whole=True),
     Row("masked", "optimizer.weight_decay=0.1", ("budget.top_k=2",), merges_within=0.0, changes_per_row=2,
         trains_entries=True),
     Row("lora", "method.settings.r=0"),
+    Row("lora", "+method.settings.modules_to_save=[norm]", ("method.modules_to_save=[norm]",), trains_whole=True),
     Row("rslora", "+method.settings.rr=1"),
     Row("dora", "method.settings.r=0"),
     Row("pissa", "method.settings.init_lora_weights=olora", starts_within=1e-3, reopens_within=1e-5, stores_ranks=2),

@@ -86,7 +86,7 @@ class Study:
     first_logits: Tensor
 
 
-@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.id)
 def subject(request: pytest.FixtureRequest, compose_method: MakeRun) -> Subject:
     run = compose_method(*request.param.composed_with())
     sized = size(run)

@@ -19,7 +19,7 @@ TWO_RANKS = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_two_ranks_end_with_what_one_does(row: Row, compose_method: MakeRun, tmp_path: Path) -> None:
     # Adam divides small gradients by themselves, so that rounding decides their sign: plain descent does not.
     settings = (*row.composed_with(), "optimizer._target_=torch.optim.SGD", "~optimizer.betas", "~optimizer.eps")

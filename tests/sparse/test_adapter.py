@@ -85,6 +85,20 @@ def test_only_the_values_train(tiny_llama: MakeLlama) -> None:
     assert all(values.dtype == torch.float32 and not values.any() for values in adapter.parameters())
 
 
+def test_printed_it_says_what_it_is(tiny_llama: MakeLlama, batch: Batch) -> None:
+    model = tiny_llama()
+    adapter = neuroada.attach(model, CONFIG)
+    counted = adapter.budget()
+    assert repr(adapter) == (
+        f"Adapter(k=3, 8 layers, {counted.trainable:,} trained values, {counted.percent:.3g} % of {counted.total:,}, "
+        "base: LlamaForCausalLM)"
+    )
+    model.name_or_path = "somebody/model"
+    assert "base: somebody/model" in str(adapter)
+    adapter.detach()
+    assert repr(adapter) == "Adapter(merged or detached)"
+
+
 def test_layers_are_reached_by_module_name(tiny_llama: MakeLlama) -> None:
     model = tiny_llama()
     adapter = neuroada.attach(model, CONFIG)

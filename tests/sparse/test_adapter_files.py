@@ -88,6 +88,18 @@ def test_a_loaded_adapter_is_the_saved_one(base: Path, tmp_path: Path) -> None:
     assert bits(other) == bits(read(base))
 
 
+def test_a_run_folder_stands_for_its_adapter(base: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read(base)
+    neuroada.load(expected, saved)
+    for given in (saved.parent, str(saved.parent), f"~/{saved.parent.name}"):
+        monkeypatch.setenv("HOME", str(saved.parent.parent))
+        model = read(base)
+        adapter = neuroada.load(model, given)
+        assert logits(model).equal(logits(expected))
+        adapter.switch(given)
+        assert logits(model).equal(logits(expected))
+
+
 def test_an_adapter_of_the_fp32_load_fits_the_bf16_load_and_back(base: Path, saved: Path, tmp_path: Path) -> None:
     model = read(base, torch.bfloat16)
     adapter = neuroada.load(model, saved)
@@ -251,7 +263,7 @@ def test_the_header_of_another_library(content: Any, base: Path, saved: Path) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format_version": 2}, "format version 2, this package reads 1"),
+        ({"format_version": 3}, "format version 3, this package reads 1 and 2"),
         ({"fingerprint": "0" * 64}, "not those the adapter was trained on"),
         ({"top_k": 0}, "top_k=0"),
         ({"top_k": "many"}, "top_k=many"),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, LlamaModel
+from transformers import FalconConfig, FalconForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, LlamaModel
 
-from neuroada.sparse.adapter import attach
+from neuroada.sparse.attaching import attach
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.targets import match_targets
@@ -89,7 +89,12 @@ def test_all_linear_takes_a_model_without_an_output_head(tiny_llama: MakeLlama) 
 
 def test_an_unknown_name_gets_the_near_ones(tiny_llama: MakeLlama) -> None:
     assert_refused(
-        tiny_llama(), ["k_proj", "q_prj"], "'q_prj'", "did you mean q_proj", "linear layers here: q_proj, k_"
+        tiny_llama(),
+        ["k_proj", "q_prj"],
+        "'q_prj'",
+        "did you mean q_proj",
+        "linear layers here: q_proj, k_",
+        "=all-linear",
     )
 
 
@@ -137,7 +142,13 @@ def test_the_output_projection_of_multihead_attention() -> None:
 
 def test_the_conv1d_of_gpt2() -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_embd=8, n_layer=1, n_head=2, n_positions=8))
-    assert_refused(model, ["c_attn"], "transformer.h.0.attn.c_attn is a Conv1D", "nn.Linear")
+    assert_refused(model, ["c_attn"], "transformer.h.0.attn.c_attn is a Conv1D", "nn.Linear", "transposed", "Llama")
+    assert_refused(model, "all-linear", "no nn.Linear layer", "but 4 of class Conv1D", "transposed", "method=full")
+
+
+def test_a_model_with_linear_layers_of_its_own_class() -> None:
+    config = FalconConfig(vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    assert_refused(FalconForCausalLM(config), "all-linear", "but 4 of class FalconLinear", "another model")
 
 
 def test_a_subclass_of_linear_whose_forward_may_differ() -> None:

@@ -1,0 +1,186 @@
+"""Modules that train whole beside the bypasses, such as a new classification head: ``modules_to_save``, as in PEFT.
+
+They train in place. Copies of what they held before stay on the CPU, for ``detach``.
+"""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.module_names import plain_modules
+
+
+class WholeModules:
+    """The modules of one model that train whole. Frozen parameters in them are made to train.
+
+    Args:
+        modules: By plain name, as ``match_whole`` finds them.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self._modules = dict(modules)
+        self._originals = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors().items()}
+        for parameter in self.parameters():
+            parameter.requires_grad_(True)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All their parameters; a shared one once."""
+        yield from {id(part): part for _, part in self._named_parameters()}.values()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and persistent buffers by plain name; the live ones, not copies."""
+        return _tensors(self._modules)
+
+    def check(self, stored: Mapping[str, Tensor], directory: Path) -> None:
+        """Raise AdapterError unless stored tensors are those of these modules."""
+        check_stored(stored, self._modules, directory)
+
+    def sizes(self) -> dict[str, int]:
+        """Number of trained values by parameter name."""
+        return whole_sizes(self._modules)
+
+    @torch.no_grad()
+    def write(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put values back that ``tensors`` gave; names and shapes must be the same."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+
+    def restore(self) -> None:
+        """Put the values back that the modules had at the start, bit for bit."""
+        self.write(self._originals)
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, module in self._modules.items():
+            yield from ((f"{name}.{key}", part) for key, part in module.named_parameters())
+
+
+def match_whole(model: nn.Module, entries: Sequence[str] | None) -> dict[str, nn.Module]:
+    """The modules that ``modules_to_save`` names, as ``NeuroAdaConfig`` says, outermost ones only.
+
+    Raises:
+        AdapterError: An entry matches nothing, or a module that cannot train whole.
+    """
+    modules = plain_modules(model)
+    found: dict[str, nn.Module] = {}
+    for entry in entries or ():
+        matched = {name: module for name, module in modules.items() if _matches(name, entry)}
+        if not matched:
+            raise AdapterError(f"modules_to_save: no module is named {entry!r}; {_near(entry, modules)}")
+        found.update(matched)
+    outermost = {name: module for name, module in found.items() if not is_inside(name, found.keys() - {name})}
+    for name, module in outermost.items():
+        _refuse_unusable(name, module)
+    _refuse_shared(modules, outermost)
+    return outermost
+
+
+def whole_sizes(modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Number of values by parameter name; a shared parameter counts under its first name."""
+    sizes: dict[str, int] = {}
+    seen: set[int] = set()
+    for name, module in modules.items():
+        for key, parameter in module.named_parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                sizes[f"{name}.{key}"] = parameter.numel()
+    return sizes
+
+
+def is_named(model: nn.Module, entry: str) -> bool:
+    """Whether an entry of ``modules_to_save`` names a module of this model."""
+    return any(_matches(name, entry) for name in plain_modules(model))
+
+
+def is_inside(name: str, parents: Collection[str]) -> bool:
+    """Whether a module or parameter is one of these modules or below one."""
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def refuse_fresh_head(model: nn.Module, whole: Collection[str]) -> None:
+    """Refuse a head that a checkpoint did not hold, unless it trains whole: no adapter file would contain it.
+
+    transformers marks every parameter that it reads from a checkpoint; what it made at random is not marked.
+
+    Raises:
+        AdapterError: There is such a head.
+    """
+    plain = plain_modules(model)[""]
+    base = getattr(plain, "base_model_prefix", "")
+    read = {name: getattr(part, "_is_hf_initialized", False) for name, part in plain.named_parameters()}
+    if not base or not hasattr(plain, base) or not any(read.values()):
+        return
+    fresh = [name for name, is_read in read.items() if not is_read and not is_inside(name, {base, *whole})]
+    if fresh:
+        module = fresh[0].rpartition(".")[0].partition(".")[0] or fresh[0]
+        raise AdapterError(
+            f"{fresh[0]} is new: the checkpoint does not hold it, and an adapter would not either, so the trained "
+            f"model could not be loaded again; use modules_to_save=['{module}'], which trains and saves it"
+        )
+
+
+def check_stored(stored: Mapping[str, Tensor], modules: Mapping[str, nn.Module], directory: Path) -> None:
+    """Raise AdapterError unless the stored tensors are those of these modules."""
+    present = _tensors(modules)
+    if odd := sorted(stored.keys() ^ present.keys()):
+        raise AdapterError(
+            f"{directory}: {odd[0]} is {'not in this model' if odd[0] in stored else 'missing'} ({len(odd)} tensors of "
+            "modules_to_save differ); load the base model it was trained on, with the same head"
+        )
+    for name, tensor in stored.items():
+        if tensor.shape != present[name].shape:
+            raise AdapterError(
+                f"{directory}: {name} is {tuple(tensor.shape)} there and {tuple(present[name].shape)} in this model; "
+                "load the base model it was trained on, with the same head"
+            )
+
+
+def _matches(name: str, entry: str) -> bool:
+    return name == entry or name.endswith(f".{entry}")
+
+
+def _tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.state_dict(keep_vars=True).items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def _near(entry: str, modules: Mapping[str, nn.Module]) -> str:
+    endings = list(dict.fromkeys(name.rpartition(".")[2] for name in modules if name))
+    near = difflib.get_close_matches(entry, endings, n=3, cutoff=0.5)
+    outer = [name for name, module in modules.items() if name and "." not in name and _has_parameters(module)]
+    return f"did you mean {' or '.join(near)}?" if near else f"modules here: {', '.join(outer) or 'none'}"
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _refuse_unusable(name: str, module: nn.Module) -> None:
+    if not _has_parameters(module):
+        raise AdapterError(f"modules_to_save: {name} ({type(module).__name__}) has no parameters; leave it out")
+    odd = next((part for part in module.parameters() if not part.is_floating_point()), None)
+    if odd is not None:
+        raise AdapterError(
+            f"modules_to_save: {name} has {odd.dtype} weights (quantised?), which cannot train; load it in float32 or "
+            "bfloat16"
+        )
+
+
+def _refuse_shared(modules: Mapping[str, nn.Module], whole: Mapping[str, nn.Module]) -> None:
+    inside = {id(part): name for name, module in whole.items() for part in module.parameters()}
+    for owner, module in modules.items():
+        for key, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in inside and not is_inside(owner, whole):
+                raise AdapterError(
+                    f"modules_to_save: {inside[id(parameter)]} shares a weight with {owner}.{key}, which would train "
+                    f"too; name {owner} as well to train the shared weight, or untie the two first"
+                )
