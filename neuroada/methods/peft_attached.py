@@ -80,11 +80,7 @@ class AttachedPeft(Attached):
     @torch.no_grad()
     def detach(self) -> None:
         # unload() would leave the trained copies of whole modules in their place.
-        first = {
-            name: module.original_module
-            for name, module in self._model.named_modules()
-            if isinstance(module, _trained_whole())
-        }
+        first = _modules_before(self._model)
         base = self._wrapped.unload()
         assert base is self._model
         for name, module in first.items():
@@ -96,10 +92,15 @@ class AttachedPeft(Attached):
         self._restore_flags()
 
 
-def _trained_whole() -> type:
+def _modules_before(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules that stood where copies train whole, by name."""
     from peft.utils.other import ModulesToSaveWrapper
 
-    return ModulesToSaveWrapper
+    return {
+        name: module.original_module
+        for name, module in model.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    }
 
 
 def rewrites_base(config: Any) -> bool:

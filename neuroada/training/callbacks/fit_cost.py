@@ -50,13 +50,13 @@ class FitCost(Callback):
         batch_idx: int,
     ) -> None:
         self._seconds += time.perf_counter() - self._started
-        self._num_tokens = self._num_tokens + _num_tokens(batch)
+        self._num_tokens = self._num_tokens + num_tokens(batch)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         strategy = trainer.strategy
         device = strategy.root_device
-        num_tokens = torch.as_tensor(self._num_tokens, dtype=torch.float64, device=device)
-        self._num_tokens = int(strategy.reduce(num_tokens, reduce_op="sum"))
+        counted = torch.as_tensor(self._num_tokens, dtype=torch.float64, device=device)
+        self._num_tokens = int(strategy.reduce(counted, reduce_op="sum"))
         peak_bytes = torch.tensor(_peak_bytes(device), dtype=torch.float64, device=device)
         self._peak_bytes = int(strategy.reduce(peak_bytes, reduce_op="max"))
 
@@ -76,7 +76,7 @@ class FitCost(Callback):
         return {"peak_gib": round(self._peak_bytes / _GIB, 3), "measured": what} if self._seconds else {}
 
 
-def _num_tokens(batch: TrainingBatch) -> int | Tensor:
+def num_tokens(batch: TrainingBatch) -> int | Tensor:
     """Tokens of a micro-batch without padding; stays on the batch's device, to avoid a synchronization."""
     mask = batch["attention_mask"]
     return batch["input_ids"].numel() if mask is None else mask.sum()

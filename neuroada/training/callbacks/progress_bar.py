@@ -1,20 +1,33 @@
-"""Progress bars: training with its loss, generation with the name of the benchmark and the accuracy so far."""
+"""Progress bars on a terminal: optimizer steps of the whole fit with a loss, items of each benchmark with the accuracy
+so far."""
 
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomTimeColumn, ProcessingSpeedColumn
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import TrainingBatch
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
+from neuroada.training.callbacks.fit_cost import num_tokens
+from neuroada.training.callbacks.pace import Pace, shown_time
+from neuroada.training.schedule import planned_steps
+
+_PACE = "pace"
+"""Field of the bar of a fit."""
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, with a line per benchmark that stays visible when the benchmark is done."""
+    """Lightning's rich progress bar, with one bar for all steps of a fit, and one per benchmark that stays visible when
+    the benchmark is done."""
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=True)
         self._benchmark = 0
+        self._pace: Pace | None = None
 
     @property
     def test_description(self) -> str:
@@ -22,12 +35,46 @@ class ProgressBar(RichProgressBar):
         assert isinstance(data, InstructionDataModule)
         return data.benchmarks[self._benchmark].name
 
+    def configure_columns(self, trainer: lightning.Trainer) -> list[ProgressColumn]:
+        ours = {CustomTimeColumn: _TimeColumn, ProcessingSpeedColumn: _SpeedColumn}
+        columns = super().configure_columns(trainer)
+        return [ours[type(column)](column.style) if type(column) in ours else column for column in columns]
+
     def get_metrics(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)  # the logger's version number says nothing here
         return metrics
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.progress is None:
+            return
+        self._pace = Pace(planned_steps(trainer), trainer.global_step)
+        self.train_progress_bar_id = self.progress.add_task(
+            epoch_of(trainer), total=self._pace.total, completed=self._pace.done, pace=self._pace
+        )
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # The base class would begin a new bar.
+        if self.progress is not None and self.train_progress_bar_id is not None:
+            self.progress.update(self.train_progress_bar_id, description=epoch_of(trainer))
+
+    def on_train_batch_end(  # type: ignore[override]
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: TrainingBatch,
+        batch_idx: int,
+    ) -> None:
+        if self._pace is None:
+            return
+        self._pace.add(num_tokens(batch) * trainer.world_size)
+        self._pace.reach(trainer.global_step)
+        self._update(self.train_progress_bar_id, trainer.global_step)
+        self._update_metrics(trainer, pl_module)
 
     def on_test_batch_start(
         self,
@@ -52,8 +99,42 @@ class ProgressBar(RichProgressBar):
         dataloader_idx: int = 0,
     ) -> None:
         super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        scoring = next((part for part in trainer.callbacks if isinstance(part, BenchmarkScoring)), None)  # type: ignore[attr-defined]
+        scoring = scoring_of(trainer)
         if self.progress is None or self.test_progress_bar_id is None or scoring is None:
             return
         accuracy = scoring.running_accuracy(dataloader_idx)
         self.progress.update(self.test_progress_bar_id, description=f"{self.test_description} {accuracy:6.1%}")
+
+
+def epoch_of(trainer: lightning.Trainer) -> str:
+    """``epoch 1 of 3``, or without an end where only steps are limited."""
+    end = f" of {trainer.max_epochs}" if trainer.max_epochs is not None and trainer.max_epochs > 0 else ""
+    return f"epoch {trainer.current_epoch + 1}{end}"
+
+
+def scoring_of(trainer: lightning.Trainer) -> BenchmarkScoring | None:
+    """The callback that judges the answers of a test loop."""
+    return next((part for part in trainer.callbacks if isinstance(part, BenchmarkScoring)), None)  # type: ignore[attr-defined]
+
+
+class _TimeColumn(CustomTimeColumn):
+    """Time taken and time left. Rich forgets steps after 30 s, so that slow ones would have no end."""
+
+    def render(self, task: Task) -> Text:
+        pace: Pace | None = task.fields.get(_PACE)
+        if pace is None:
+            return super().render(task)
+        elapsed = task.finished_time if task.finished else task.elapsed
+        return Text(f"{shown_time(elapsed)} • {shown_time(pace.seconds_left())}", style=self.style)
+
+
+class _SpeedColumn(ProcessingSpeedColumn):
+    """Tokens per second of a fit, over all ranks."""
+
+    max_refresh = 1.0  # reading a count from a GPU waits for it
+
+    def render(self, task: Task) -> Any:
+        pace: Pace | None = task.fields.get(_PACE)
+        if pace is None:
+            return super().render(task)
+        return Text(f"{pace.tokens_per_second() or 0:,.0f} tokens/s", style=self.style)
