@@ -3,12 +3,14 @@
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from torch import nn
@@ -26,7 +28,11 @@ logger = logging.getLogger(__name__)
 BUNDLED = "bundled"
 _ARCHITECTURES = Path(__file__).parent / "architectures"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".model")
-
+_TOKENIZER_FILES = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "*.tiktoken"),
+    *("chat_template*", "additional_chat_templates/*"),
+)
+"""Whatever a tokenizer may be read from, of any class."""
 
 _OWN_CODE_ONLY = {"trust_remote_code": False}
 """A checkpoint's own Python files are never run, nor is anybody asked whether they may."""
@@ -42,6 +48,27 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     with _named(config):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options, **_OWN_CODE_ONLY)
     return tokenizer
+
+
+def save_tokenizer(config: ModelConfig, folder: Path) -> None:
+    """Copy the files of the backbone's tokenizer, with its chat templates, unchanged; those of a GGUF file are made.
+
+    Raises:
+        UserError: They cannot be found or read.
+    """
+    source, options = _source(config)
+    if "gguf_file" in options:
+        load_tokenizer(config).save_pretrained(folder)
+        return
+    here = Path(source)
+    if not here.is_dir():
+        with _named(config):
+            patterns = list(_TOKENIZER_FILES)
+            here = Path(snapshot_download(source, revision=config.revision, allow_patterns=patterns))
+    for path in {path for pattern in _TOKENIZER_FILES for path in here.glob(pattern) if path.is_file()}:
+        copied = folder / path.relative_to(here)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copied)
 
 
 def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
@@ -173,12 +200,24 @@ def _forget_quantization(model: PreTrainedModel) -> None:
         del model.config.quantization_config
 
 
+def _refuse_folder_of_a_run(config: ModelConfig) -> None:
+    """Where a user looks for what ``job=merge`` wrote: in the run that it merged, or that run itself."""
+    given = Path(config.name_or_path)
+    run = given.parent if given.name == "merged" else given
+    if (run / "adapter" / "adapter_config.json").is_file():
+        raise UserError(
+            f"model.name_or_path={given}: {run} is the run of an adapter and holds no checkpoint; job=merge "
+            f"adapter={run} writes one to a folder of its own, which it shows at its end"
+        )
+
+
 @contextmanager
 def _named(config: ModelConfig) -> Iterator[None]:
     """Turn transformers' errors about a name it cannot load into one line that says what to do."""
     try:
         yield
     except (OSError, ValueError, KeyError, HFValidationError, SafetensorError) as error:
+        _refuse_folder_of_a_run(config)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"model.name_or_path={config.name_or_path}: cannot be loaded ({reason}); check the name, the network and, "

@@ -239,7 +239,7 @@ def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:
     if values.get("adapter") is not None or _section(values, "job").get("name") == "finetune":
         yield (
             "evaluation.decoding=vllm: scores only saved checkpoints; use job=merge adapter=<run folder>, then "
-            "job=evaluate model.name_or_path=<run folder>/merged"
+            "job=evaluate model.name_or_path=<the folder it shows>"
         )
     if trainer.get("devices") not in (1, "1", "auto") or trainer.get("num_nodes", 1) != 1:
         yield f"evaluation.decoding=vllm: runs in one process, not on trainer.devices={trainer.get('devices')}; use 1"

@@ -1,10 +1,13 @@
 """``job=merge``: write the base with a saved adapter merged in, as a plain Hugging Face checkpoint."""
 
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rich.console import Console
 
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
@@ -18,9 +21,11 @@ MERGED_FOLDER = "merged"
 
 
 def merge(run: RunConfig, folder: Path) -> None:
-    """Write ``merged/`` into the run folder: weights, configuration and tokenizer, for ``from_pretrained``.
+    """Write ``merged/`` into the merge's own run folder: weights, configuration and tokenizer, for ``from_pretrained``.
 
-    The folder has no ``adapter_config.json``: with peft installed, ``from_pretrained`` would read it as a peft adapter.
+    Not into the adapter's run: that one may be read-only or received, and another dtype gives another checkpoint. The
+    tokenizer's files are those of the base, unchanged. There is no ``adapter_config.json``: with peft installed,
+    ``from_pretrained`` would read it as a peft adapter.
 
     Raises:
         UserError, AdapterError: The adapter or its base cannot be read, or do not belong together.
@@ -30,7 +35,6 @@ def merge(run: RunConfig, folder: Path) -> None:
     if target.exists() and run.resume != "never":
         raise UserError(f"{target} exists already; use resume=never to overwrite it, or another hydra.run.dir")
     saved = open_saved(adapter_directory(Path(run.adapter)))
-    tokenizer = loading.load_tokenizer(run.model)
     model = loading.load_model(run.model, torch.device("cpu"))
     trained = saved.attach(model)
     facts = trained.facts()
@@ -38,9 +42,19 @@ def merge(run: RunConfig, folder: Path) -> None:
     partial = folder / f"{MERGED_FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    loading.save_tokenizer(run.model, partial)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    logger.info("merged checkpoint: %s", target)
     if facts.get("rounded_away"):
         logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)
+    _say_where(target)
+
+
+@rank_zero_only
+def _say_where(target: Path) -> None:
+    shown = target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
+    # Not through the logger: the path is there to be copied, so that it may not be broken.
+    console = Console(highlight=False)
+    console.print(f"merged checkpoint: {shown}", soft_wrap=True, markup=False)
+    override = shlex.quote(f"model.name_or_path={shown}")
+    console.print(f"score it with: job=evaluate {override} and its task", soft_wrap=True, markup=False)

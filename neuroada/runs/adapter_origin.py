@@ -91,13 +91,25 @@ class AdapterOrigin:
         budget = {"top_k": self.header.get("top_k"), "trainable": None, "percent": None, "match": None}
         if not self._config:
             return {"model": self._base, "budget": budget}
-        data = _mapping(self._config.get("data"))
         return {
             "model": {**self._base, **self._model},
             "budget": budget,
             "task": _fields_of(TaskConfig, self._config.get("task")),
-            "data": {"sets": _mapping(data.get("sets"))},
+            "data": self._data,
         }
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        """Names of the run's data sets, and its data folder if that is one here: a received run's is elsewhere.
+
+        Its ``data.url`` is left out: a received folder must not decide what this machine fetches.
+        """
+        stored, task = (_mapping(self._config.get(group)) for group in ("data", "task"))
+        sets = {"sets": _mapping(stored.get("sets"))}
+        folder = stored.get("dir")
+        names = [name for key in ("train", "benchmarks") for name in task.get(key) or [] if isinstance(name, str)]
+        is_here = isinstance(folder, str) and any(Path(folder, name).is_dir() for name in names)
+        return {**sets, "dir": folder} if is_here else sets
 
     @cached_property
     def _config(self) -> dict[str, Any]:

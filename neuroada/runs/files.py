@@ -35,3 +35,9 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) else None
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a run continues from; None if its folder has none."""
+    checkpoints = (folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
+    return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)

@@ -14,6 +14,8 @@ from neuroada.runs.files import write_whole
 from neuroada.runs.identity import changed_keys
 from neuroada.tasks.scoring import Prediction
 
+_SUFFIX = ".partial.jsonl"
+
 
 class PartialPredictions:
     """The partial files of one benchmark.
@@ -29,7 +31,7 @@ class PartialPredictions:
         self._folder = folder
         self._benchmark = benchmark
         self._run = run
-        self._path = folder / f"{benchmark}.rank{rank}.partial.jsonl"
+        self._path = folder / f"{benchmark}.rank{rank}{_SUFFIX}"
         self._is_begun = False
 
     def read(self) -> list[Prediction]:
@@ -55,7 +57,7 @@ class PartialPredictions:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        return sorted(self._folder.glob(f"{self._benchmark}.rank*.partial.jsonl"))
+        return sorted(self._folder.glob(f"{self._benchmark}.rank*{_SUFFIX}"))
 
     def _beginning(self) -> str:
         """The first line if the file lacks it; removes an incomplete last line."""
@@ -79,6 +81,16 @@ class PartialPredictions:
                 "hydra.run.dir"
             )
         yield from values[1:]
+
+
+def count_answers(folder: Path) -> dict[str, int]:
+    """Benchmark -> predictions that an interrupted run has stored, over all ranks."""
+    counts: dict[str, int] = {}
+    for path in sorted(folder.glob(f"*.rank*{_SUFFIX}")):
+        benchmark = path.name.removesuffix(_SUFFIX).rpartition(".rank")[0]
+        # The first line identifies the run.
+        counts[benchmark] = counts.get(benchmark, 0) + max(0, _whole_lines(path).count("\n") - 1)
+    return {benchmark: count for benchmark, count in counts.items() if count}
 
 
 def _whole_lines(path: Path) -> str:

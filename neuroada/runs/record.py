@@ -29,6 +29,7 @@ from neuroada.runs.files import (
     METRICS_FILE,
     PREDICTIONS_FOLDER,
     RESULT_FILE,
+    last_checkpoint,
     write_whole,
 )
 from neuroada.runs.identity import changed_keys, differences
@@ -84,7 +85,7 @@ class RunRecord:
         Args:
             chosen: Values chosen for open settings, which a resumed run must reuse.
         """
-        checkpoint = None if self._starts_over else self._last_checkpoint()
+        checkpoint = None if self._starts_over else last_checkpoint(self.folder)
         self._claim()
         if chosen is not None:
             self._keep(chosen)
@@ -118,10 +119,6 @@ class RunRecord:
                 f"{self.folder} contains another run ({'; '.join(shown)}); "
                 "use resume=never to replace it, or another hydra.run.dir"
             )
-
-    def _last_checkpoint(self) -> Path | None:
-        checkpoints = (self.folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
-        return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
 
     @rank_zero_only
     def _keep(self, chosen: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from hydra.types import RunMode
 
 from neuroada.config.errors import UserError
 from neuroada.runs.files import read_outcome
+from neuroada.runs.interruption import EXIT_STATUSES
 
 
 def held_out_loss(result: Mapping[str, Any] | None) -> float | None:
@@ -42,10 +43,10 @@ def no_held_out_loss(folder: Path) -> UserError:
 
 @contextmanager
 def as_exception_of_a_job(hydra: HydraConf) -> Iterator[None]:
-    """Raise instead of exit: other launchers run a job in a process that must continue."""
+    """Raise instead of exit: other launchers run a job in a process that must continue, unless it was interrupted."""
     try:
         yield
     except SystemExit as ending:
-        if hydra.mode != RunMode.MULTIRUN:
+        if hydra.mode != RunMode.MULTIRUN or ending.code in EXIT_STATUSES:
             raise
         raise UserError(str(ending.code).removeprefix("neuroada: ")) from None

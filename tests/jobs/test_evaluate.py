@@ -42,6 +42,13 @@ def test_saved_adapter_scores_as_after_training(
     assert (tmp_path / "again" / "metrics.json").read_text() == (finished / "metrics.json").read_text()
 
 
+def test_the_data_is_where_the_run_had_it(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    task = ("data.dir=", "task.")
+    given = [item for item in overrides if not item.startswith(("model.", *task))]
+    evaluate(compose_run([*given, "job=evaluate", f"adapter={finished}"]), tmp_path / "again")
+    assert predictions(tmp_path / "again") == predictions(finished)
+
+
 def test_training_changed_what_the_model_writes(overrides: list[str], finished: Path, tmp_path: Path) -> None:
     evaluate(compose_run([*overrides, "job=evaluate"]), tmp_path / "base")
     assert predictions(tmp_path / "base") != predictions(finished)
@@ -79,15 +86,25 @@ def test_limit_scores_a_fixed_sample(overrides: list[str], finished: Path, tmp_p
 
 
 def test_merged_checkpoint_is_a_plain_one_with_the_same_predictions(
-    overrides: list[str], finished: Path, tmp_path: Path
+    overrides: list[str], finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     merge(compose_run([*overrides, "job=merge", f"adapter={finished}"]), tmp_path / "merge")
     merged = tmp_path / "merge" / "merged"
+    assert f"merged checkpoint: {merged}\n" in capfd.readouterr().out
     assert not (merged / "adapter_config.json").exists()
     assert not any("bypass" in name for name, _ in AutoModelForCausalLM.from_pretrained(merged).named_parameters())
     run = compose_run([*overrides, "job=evaluate", f"model.name_or_path={merged}"])
     evaluate(run, tmp_path / "scored")
     assert predictions(tmp_path / "scored") == predictions(finished)
+
+
+@pytest.mark.parametrize("tried", ["merged", ""], ids=["merged in the run", "the run itself"])
+def test_a_run_is_no_checkpoint_and_the_message_says_where_one_comes_from(
+    overrides: list[str], finished: Path, tmp_path: Path, tried: str
+) -> None:
+    run = compose_run([*overrides, "job=evaluate", f"model.name_or_path={finished / tried}"])
+    with pytest.raises(UserError, match=rf"job=merge adapter={finished} writes one to a folder of its own"):
+        evaluate(run, tmp_path / "again")
 
 
 def test_merging_twice_does_not_overwrite(overrides: list[str], finished: Path, tmp_path: Path) -> None:

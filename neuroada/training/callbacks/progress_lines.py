@@ -36,7 +36,7 @@ class ProgressLines(Callback):
         self._pace = Pace(planned_steps(trainer), trainer.global_step)
         self._said = time.perf_counter()
 
-    def on_train_batch_end(  # type: ignore[override]
+    def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,

@@ -7,17 +7,25 @@ whole sweep again on every rank. Under ``torchrun`` or SLURM the ranks exist alr
 import dataclasses
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from hydra.utils import get_method
 from omegaconf import OmegaConf
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.runs.interruption import Interrupted, interruptible, report_interruption
 from neuroada.training.distributed.devices import ranks_to_start, unreachable_ranks_in_one_line
 from neuroada.training.distributed.quiet import quiet_libraries
 
@@ -29,8 +37,10 @@ def launch(run: RunConfig, folder: Path) -> None:
 
     Raises:
         UserError: A rank failed (and has reported why), or the ranks that the run asks for cannot be started.
+        SystemExit: Ctrl-C or SIGTERM arrived; what was kept has been reported.
     """
-    with quiet_libraries(), unreachable_ranks_in_one_line():
+    reported = interruptible(partial(report_interruption, run, folder))
+    with reported, quiet_libraries(), unreachable_ranks_in_one_line():
         num_ranks = ranks_to_start(run, folder)
         if num_ranks > 1:
             _start_ranks(run, folder, num_ranks)
@@ -51,6 +61,7 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.5,
+        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # SIGTERM: see _sent_as_sigint
     )
     # The agent reports a failed rank at length; the rank itself has already reported the cause.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -59,7 +70,32 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(run)), path)
         command = ["-m", "neuroada.training.distributed.rank", str(path), str(folder)]
         try:
-            elastic_launch(config, sys.executable)(*command)
+            with _sent_as_sigint() as received:
+                elastic_launch(config, sys.executable)(*command)
+        except SignalException as ending:
+            raise Interrupted(received[0] if received else ending.sigval) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             raise UserError(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None
+
+
+@contextmanager
+def _sent_as_sigint() -> Iterator[list[signal.Signals]]:
+    """End the ranks with SIGINT when SIGTERM arrives; yields the signals that were sent on so.
+
+    Lightning answers SIGTERM in a rank with a broadcast inside the handler, which waits for ranks that are computing.
+    """
+    received: list[signal.Signals] = []
+
+    def send_on(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        raise SignalException("ended by SIGTERM", sigval=signal.SIGINT)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    earlier = signal.signal(signal.SIGTERM, send_on)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

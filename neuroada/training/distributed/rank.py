@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 
 from neuroada.config.check import typed
 from neuroada.config.errors import reported_in_one_line
+from neuroada.runs.interruption import interruptible
 from neuroada.runs.process_lifetime import end_with_parent
 from neuroada.training.distributed.devices import unreachable_ranks_in_one_line
 from neuroada.training.distributed.quiet import quiet_libraries
@@ -31,7 +32,7 @@ def main() -> None:
     run = typed(values)
     job = get_method(run.job.function)
     folder = Path(sys.argv[2])
-    with reported_in_one_line(folder), quiet_libraries(), unreachable_ranks_in_one_line():
+    with interruptible(), reported_in_one_line(folder), quiet_libraries(), unreachable_ranks_in_one_line():
         job(run, folder)
 
 
