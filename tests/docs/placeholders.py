@@ -50,6 +50,7 @@ class Workspace:
             "<another run folder>": lambda: self._run("lora"),
             "<adapter folder>": lambda: f"{self._run('neuroada')}/adapter",
             "<PEFT adapter folder>": lambda: f"{self._run('lora')}/adapter",
+            "<merged checkpoint>": lambda: str(BUNDLED_MODEL),
             "<hub id, folder or .gguf>": lambda: str(BUNDLED_MODEL),
             "<hub id or folder>": lambda: str(BUNDLED_MODEL),
             "<text file or data set>": self._text,
