@@ -24,7 +24,7 @@ from neuroada.methods.peft_shapes import (
 from neuroada.methods.sizes import nearest_of, nearest_share, nearest_whole
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.targets import match_targets
-from neuroada.sparse.whole_modules import is_named, match_whole, whole_sizes
+from neuroada.sparse.whole_modules import is_named, match_whole, refuse_fresh_head, whole_sizes
 
 WHOLE, SHARE, BLOCK = "whole", "share", "block"
 REFUSALS = (
@@ -199,6 +199,7 @@ class SizedPeft:
     def attach(self, model: nn.Module) -> AttachedPeft:
         whole = match_whole(model, self.method.modules_to_save)
         match_targets(model, self.targets, whole)  # in our own words where they do not fit
+        refuse_fresh_head(model, whole)
         is_language_model = hasattr(model, "prepare_inputs_for_generation")
         task = {"task_type": "CAUSAL_LM"} if is_language_model else {}  # what others load the adapter by
         config = self.method.make_config({**self.settings, **task}, self.targets, list(whole))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from types import FrameType
 
 from neuroada.config.schema import RunConfig
@@ -93,7 +94,7 @@ def _kept(run: RunConfig, folder: Path) -> list[str]:
     kept = []
     checkpoint = last_checkpoint(folder)
     if checkpoint is not None:
-        kept.append(f"the checkpoint of step {_step_of(checkpoint)} ({CHECKPOINTS_FOLDER}/{checkpoint.name})")
+        kept.append(f"the checkpoint{_step_of(checkpoint)} ({CHECKPOINTS_FOLDER}/{checkpoint.name})")
     if run.job.name == "finetune" and (folder / ADAPTER_FOLDER).is_dir():
         kept.append(f"the trained adapter ({ADAPTER_FOLDER}/)")
     answers = [f"{count:,} to {name}" for name, count in count_answers(folder / PREDICTIONS_FOLDER).items()]
@@ -111,11 +112,15 @@ def _first_checkpoint(run: RunConfig) -> str:
     return f": the first checkpoint is written after step {every} (callbacks.checkpoint.every_n_train_steps)"
 
 
-def _step_of(checkpoint: Path) -> int:
+def _step_of(checkpoint: Path) -> str:
+    """`` of step 100``; empty where the file cannot be read."""
     import torch  # the command line is read without it
 
-    stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return int(stored["global_step"])
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return f" of step {int(stored['global_step'])}"
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError):
+        return ""
 
 
 @contextmanager

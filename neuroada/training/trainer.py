@@ -7,10 +7,11 @@ from typing import Any
 import lightning
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.training.callbacks.progress_lines import ProgressLines
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
 
 # Keywords of loggers and callbacks that hold paths. These are relative to the run folder, so that a configuration can
@@ -28,7 +29,9 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     loggers = _parts(run.logger, folder, "logger")
     if not loggers:  # LearningRateMonitor refuses to start without one
         callbacks = [part for part in callbacks if not isinstance(part, LearningRateMonitor)]
-    has_progress_bar = any(isinstance(part, lightning.pytorch.callbacks.ProgressBar) for part in callbacks)
+    if run.trainer.get("enable_progress_bar") is False:  # with a bar, Lightning would refuse to start
+        callbacks = [part for part in callbacks if not isinstance(part, ProgressBar | ProgressLines)]
+    has_progress_bar = any(isinstance(part, ProgressBar) for part in callbacks)
     has_checkpoints = any(isinstance(part, lightning.pytorch.callbacks.Checkpoint) for part in callbacks)
     settings = {
         "enable_progress_bar": has_progress_bar,

@@ -41,7 +41,7 @@ class SignalAt(Callback):
 
 def signalled(run: RunConfig, **settings: Any) -> RunConfig:
     part = {"_target_": f"{__name__}.SignalAt", **settings}
-    return dataclasses.replace(run, callbacks={**(run.callbacks or {}), "signal": part})
+    return dataclasses.replace(run, callbacks={**(run.callbacks or {}), "watch": part})
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from neuroada.jobs.finetune import finetune
 from neuroada.training.callbacks.progress import progress
 from neuroada.training.callbacks.progress_bar import ProgressBar
 from neuroada.training.callbacks.progress_lines import ProgressLines
+from neuroada.training.trainer import build_trainer
 
 from ...tiny_runs import StopAt
 
@@ -157,3 +158,11 @@ def test_the_shipped_callback_fits_the_output(terminal: io.StringIO, monkeypatch
     assert isinstance(part, ProgressBar)
     monkeypatch.setattr(rich, "_console", Console(file=io.StringIO()))
     assert isinstance(progress(seconds_between_lines=5), ProgressLines)
+
+
+@pytest.mark.parametrize("kind", ["progress_bar.ProgressBar", "progress_lines.ProgressLines"])
+def test_a_trainer_without_progress_shows_none(kind: str, make_run: MakeRun, tmp_path: Path) -> None:
+    part = {"_target_": f"neuroada.training.callbacks.{kind}"}
+    run = with_parts(make_run("+trainer.enable_progress_bar=false"), progress_bar=part)
+    shown = [type(part).__name__ for part in build_trainer(run, tmp_path).callbacks]
+    assert not {"ProgressBar", "ProgressLines"} & set(shown)
