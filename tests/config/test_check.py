@@ -43,7 +43,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ),
         (
             "+callbacks.progress_bar.rate=1",
-            "callbacks.progress_bar.rate: neuroada.training.callbacks.progress_bar.ProgressBar has no such argument; "
+            "callbacks.progress_bar.rate: neuroada.training.callbacks.progress.progress has no such argument; "
             "valid: refresh_rate",
         ),
         (
