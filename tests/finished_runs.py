@@ -131,6 +131,8 @@ def store_made_up_sweep(
     return root
 
 
+QUIET = {"load_average": 1.1, "processors": 2}
+"""The record of a machine that did nothing else during the fit."""
 MADE_UP_METHODS = {
     "bitfit": "bitfit",
     "dora": "dora-r8",
@@ -164,7 +166,7 @@ def store_made_up_methods(
             result["method"] = {"name": name, "label": label}
             result["budget"] |= {"trainable": trainable, "percent": trainable / 100_000, "wanted": wanted}
             result["budget"]["top_k"] = 20 if label.endswith("k20") else None
-            result["timings"] |= {"step_seconds": 4.0 + 0.3 * place + 0.02 * seed, "optimizer_steps": 40}
+            result["timings"] |= {"step_seconds": 4.0 + 0.3 * place + 0.02 * seed, "optimizer_steps": 40} | QUIET
             result["memory"] = {"peak_gib": 1.2 + 0.1 * place, "measured": "resident set of the process"}
             after = 2.311 + 0.04 * place - 0.02 * seed
             result["forgetting"] = {
@@ -202,7 +204,7 @@ def made_up_result(
         **result,
         "config": config,
         "budget": {**budget, "trainable": 5_000 * top_k, "percent": 0.05 * top_k},
-        "timings": {"fit_seconds": 60 + top_k, "tokens_per_second": 900 - 2 * top_k + 5 * seed},
+        "timings": {"fit_seconds": 60 + top_k, "tokens_per_second": 900 - 2 * top_k + 5 * seed, **QUIET},
         "memory": {"peak_gib": 1.2 + 0.004 * top_k},
         "validation": {"loss": 1.5 - 0.1 * math.log2(top_k) + 0.01 * seed, "num_tokens": 4000, "step": 40},
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neuroada.report.grids import write_csv
+from neuroada.report.tables import write_csv
 from neuroada.runs.listing import read_runs
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"

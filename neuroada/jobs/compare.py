@@ -3,28 +3,23 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich import box
+import pandas
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.report.cells import Group, grouped
+from neuroada.report import speed
+from neuroada.report.cells import grouped
 from neuroada.report.document import Tests, write_report
-from neuroada.report.grids import Grid, methods_grid
 from neuroada.report.significance import Contest, Item, contest, verdicts
-from neuroada.report.summary import percent
+from neuroada.report.terminal import runs_table, settings_tables, table_of
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.listing import Run, Status, read_runs
 
-MISSING = "-"
 UNBOUNDED_WIDTH = 10_000
 """Columns when the output is not a terminal: piped text must not be wrapped."""
 SMALLEST_P = 0.001
 """Smaller p-values are shown as ``<0.001``."""
-_WORDS = {"benchmark", "method", "setting"}
-"""Left-aligned columns."""
 P_EXPLAINED = "p: McNemar's exact test, not corrected for the number of comparisons"
 
 
@@ -55,14 +50,18 @@ def show(
     console: Console, finished: Sequence[Run], num_unfinished: int, contests: Mapping[int, Contest], baseline: int
 ) -> None:
     """Print the tables and their footnotes."""
-    for group in grouped(finished):
-        console.print(methods_table(group))
-    console.print(runs_table(finished, num_unfinished))
+    groups = grouped(finished)
+    for table in settings_tables(groups):
+        console.print(table)
+    remark = speed.remark(finished)
+    if remark:
+        console.print(f"{remark}.", soft_wrap=True)
+    console.print(runs_table(finished, groups, num_unfinished))
     for number, run in enumerate(finished, start=1):
         console.print(f"{number:>3}  {run.folder}", soft_wrap=True, markup=False)
     tests = _tests(contests, baseline)
-    if tests.grid.rows:
-        console.print(contest_table(contests, baseline))
+    if not tests.table.empty:
+        console.print(table_of(tests.table, f"compared with run {baseline}, on the same items"))
         console.print(tests.caption, soft_wrap=True)
     for note in tests.notes:
         console.print(note, soft_wrap=True)
@@ -96,34 +95,14 @@ def contests_with(baseline: int, finished: Sequence[Run]) -> dict[int, Contest]:
     return {number: contest(_verdicts(run), there) for number, run in numbered.items()}
 
 
-def accuracy_rows(finished: Sequence[Run]) -> list[list[str]]:
-    """Numbered runs and their accuracy by benchmark, after a header row; a dash where a run has no score."""
-    benchmarks = list(dict.fromkeys(name for run in finished for name in run.scores))
-    rows = [["#", "method", "seed", "% trained", *benchmarks, "macro"]]
-    for number, run in enumerate(finished, start=1):
-        seed, share = run.setting("seed"), run.outcome("budget.percent")
-        accuracies = [_percent_or_dash(run.scores.get(name, {}).get("protocol")) for name in benchmarks]
-        rows.append(
-            [
-                str(number),
-                run.label,
-                MISSING if seed is None else str(seed),
-                MISSING if share is None else f"{share:.3f}",
-                *accuracies,
-                _percent_or_dash(run.outcome("metrics.macro")),
-            ]
-        )
-    return rows
-
-
-def contest_rows(contests: Mapping[int, Contest]) -> list[list[str]]:
-    """Wins, losses, percentage points and p of each run and benchmark, after a header row."""
-    rows = [["#", "benchmark", "n", "wins", "losses", "points", "p"]]
-    for number, found in contests.items():
-        for test in found.tests:
-            counts = (str(test.num_items), str(test.wins), str(test.losses))
-            rows.append([str(number), test.benchmark, *counts, f"{test.points:+.1f}", shown_p(test.p)])
-    return rows
+def contest_table(contests: Mapping[int, Contest]) -> pandas.DataFrame:
+    """Wins, losses, percentage points and p of each run and benchmark."""
+    rows = [
+        [str(number), test.benchmark, test.num_items, test.wins, test.losses, f"{test.points:+.1f}", shown_p(test.p)]
+        for number, found in contests.items()
+        for test in found.tests
+    ]
+    return pandas.DataFrame(rows, columns=["#", "benchmark", "n", "wins", "losses", "points", "p"]).astype(str)
 
 
 def shown_p(p: float) -> str:
@@ -131,46 +110,13 @@ def shown_p(p: float) -> str:
     return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
 
 
-def methods_table(group: Group) -> Table:
-    """The cells of one model and task: accuracy, trained parameters, cost and forgetting."""
-    grid = methods_grid(group)
-    return _table(group.title, [grid.header, *grid.rows])
-
-
-def runs_table(finished: Sequence[Run], num_unfinished: int) -> Table:
-    """The accuracies of all runs."""
-    return _table(f"{len(finished)} finished, {num_unfinished} unfinished", accuracy_rows(finished))
-
-
-def contest_table(contests: Mapping[int, Contest], baseline: int) -> Table:
-    """The paired tests of all runs except the baseline."""
-    return _table(f"compared with run {baseline}, on the same items", contest_rows(contests))
-
-
 def _tests(contests: Mapping[int, Contest], baseline: int) -> Tests:
-    header, *rows = contest_rows(contests)
     return Tests(
-        grid=Grid(header, rows, num_words=2),
+        table=contest_table(contests),
         caption=f"wins: correct where run {baseline} is wrong. {P_EXPLAINED}",
         notes=[f"run {number}: {found.note}" for number, found in contests.items() if found.note],
     )
 
 
-def _table(title: str, rows: list[list[str]]) -> Table:
-    header, *body = rows
-    # Names come from files: brackets in them are not markup.
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
-    for name in header:
-        is_word = name in _WORDS
-        table.add_column(escape(name), justify="left" if is_word else "right", overflow="fold")
-    for row in body:
-        table.add_row(*map(escape, row))
-    return table
-
-
 def _verdicts(run: Run) -> dict[Item, bool] | None:
     return verdicts(run.folder, run.result)
-
-
-def _percent_or_dash(fraction: float | None) -> str:
-    return MISSING if fraction is None else percent(fraction)

@@ -11,10 +11,11 @@ from neuroada.config.errors import UserError
 from neuroada.costs import many_devices, roofline
 from neuroada.costs.many_devices import EXAMPLE_TOKENS, LORA_RANK, MODELS, Layout, Subject, model_config
 from neuroada.costs.roofline import Cluster, measured_share
-from neuroada.report import drawing
+from neuroada.report import drawing, palette
 
 _GIGA = 1e9
-_GPUS = (80, 141)
+_GPUS = {80: (0, (4, 3)), 141: (0, (1, 2))}
+"""Memory of a GPU in GB -> the line that marks it."""
 """GB of an H100 and an H200 as advertised. Both have 6 % more, which is left to the driver and the allocator."""
 _FIGURE_RANKS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -153,24 +154,26 @@ def draw(path: Path, subject: Subject, num_tokens: int) -> None:
         "step": "activations and working memory",
     }
     with drawing.style():
-        figure, [axes] = drawing.panels(1, (6.4, 3.6))
+        figure, [axes] = drawing.canvas(height=3.6)
         below = [0.0] * len(layouts)
-        for (part, label), colour in zip(parts.items(), drawing.SERIES_COLOURS, strict=False):
+        for (part, label), colour in zip(parts.items(), palette.SERIES_COLOURS, strict=False):
             heights = [getattr(memory, part) / _GIGA for memory in memories]
             axes.bar(range(len(layouts)), heights, bottom=below, width=0.62, color=colour, label=label)
             below = [low + height for low, height in zip(below, heights, strict=True)]
         for place, total in enumerate(below):
-            drawing.annotate(axes, f"{total:.0f}", (place, total), (0, 2), ha="center", fontsize=8)
-        for gpu in _GPUS:
-            axes.axhline(gpu, color=drawing.FAINT, linestyle=(0, (4, 3)), linewidth=1)
-            where = {"xycoords": ("axes fraction", "data"), "ha": "right", "color": drawing.FAINT}
-            drawing.annotate(axes, f"{gpu} GB", (1, gpu), (0, -10), **where)
+            above = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+            axes.annotate(f"{total:.0f}", (place, total), **above)
+        for gpu, line in _GPUS.items():
+            axes.axhline(gpu, color=palette.FAINT, linestyle=line, linewidth=1, label=f"a GPU of {gpu} GB")
         axes.set_xticks(range(len(layouts)), [str(layout.ranks) for layout in layouts])
         axes.set_xlabel("ranks (FSDP; 1 is one GPU)")
         axes.set_ylabel("GB on each rank")
         axes.set_title(f"{subject.name}, k={subject.top_k}, {num_tokens:,} tokens, gradient checkpointing")
-        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.86), reverse=True)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=160)
+        drawing.legend_below(figure, axes)
+        if path.suffix == ".svg":
+            drawing.save_svg(figure, path)
+        else:
+            figure.savefig(path, dpi=160)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

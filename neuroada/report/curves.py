@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neuroada.config.errors import UserError, reported_in_one_line
-from neuroada.report.drawing import panels, steps_axis, style
+from neuroada.report.drawing import HEIGHT_INCHES, canvas, legend_below, save_svg, steps_axis, style
 from neuroada.runs.record import read_result
 
 Curves = dict[str, dict[int, float]]
@@ -49,7 +49,7 @@ def write(out: Path, folders: list[Path]) -> None:
     Raises:
         UserError: A folder contains no finished run, or matplotlib is not installed.
     """
-    names = [f"{read_result(folder)['config']['task']['name']}" for folder in folders]
+    names = _names(folders)
     curves = {"loss": {name: losses(folder) for name, folder in zip(names, folders, strict=True)}}
     accuracies = {name: logged_accuracies(folder) for name, folder in zip(names, folders, strict=True)}
     if any(accuracies.values()):
@@ -59,6 +59,13 @@ def write(out: Path, folders: list[Path]) -> None:
         table.writerow(["run", "step", *curves])
         table.writerows(_rows(curves))
     _draw(out.with_suffix(".svg"), curves)
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The task of each run, with its folder if another one has the same task."""
+    tasks = [str(read_result(folder)["config"]["task"]["name"]) for folder in folders]
+    rows = [folder.as_posix() for folder in folders]
+    return [task if tasks.count(task) == 1 else f"{task} {row}" for task, row in zip(tasks, rows, strict=True)]
 
 
 def _rows(curves: dict[str, Curves]) -> Iterator[list[str | int | float]]:
@@ -72,14 +79,14 @@ def _rows(curves: dict[str, Curves]) -> Iterator[list[str | int | float]]:
 def _draw(path: Path, curves: dict[str, Curves]) -> None:
     try:
         with style():
-            figure, places = panels(len(curves), inches=(6.4, 3.6))
+            figure, places = canvas(len(curves), height=HEIGHT_INCHES * len(curves))
             for axes, (number, of_runs) in zip(places, curves.items(), strict=True):
                 for name, curve in of_runs.items():
                     axes.plot(list(curve), list(curve.values()), marker="o", markersize=3, label=name)
                 axes.set(ylabel=_AXES[number], ylim=(0, None))
                 steps_axis(axes)
-                axes.legend()
-            figure.savefig(path, metadata={"Date": None})
+            legend_below(figure, places[0])
+            save_svg(figure, path)
     except ImportError as error:
         raise UserError("curves need matplotlib; pip install 'neuroada[plots]'") from error
 

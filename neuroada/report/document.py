@@ -2,19 +2,24 @@
 
 import datetime
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from neuroada.report.cells import Group, grouped
+from neuroada.report.drawing import Figure
 from neuroada.report.estimates import SPREAD
-from neuroada.report.figures import Figure, draw
-from neuroada.report.grids import Grid, cells_grid, open_runs_grid, published_grid, runs_grid, write_csv
+from neuroada.report.figures import draw, remarks
+from neuroada.report.labels import SHARED
+from neuroada.report.palette import dark_rules
 from neuroada.report.published import beside_published, published_rows
+from neuroada.report.speed import MARK
+from neuroada.report.tables import cells_table, open_runs_table, published_table, runs_table, write_csv
 from neuroada.runs.listing import Run, Status
 
 logger = logging.getLogger(__name__)
@@ -22,6 +27,16 @@ logger = logging.getLogger(__name__)
 HTML_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
 CSV_FILE = "runs.csv"
+EXPLAINED = (
+    "Accuracies are in percent, by the papers' protocol. With several seeds, a number is the mean ± sample standard "
+    "deviation.",
+    "The 95 % interval is Wilson's over the items, stratified by benchmark for the macro average; with several seeds "
+    "it is Student's over them where that is wider.",
+    "Step ms is the mean time of an optimizer step; forgetting is the rise of the loss on general text, in nats per "
+    f"token. {MARK} marks times on a machine that was busy, or may have been.",
+)
+WORD_COLUMNS = {"setting", "", "group", "run", "state", "why", "benchmark"}
+"""Their cells are words, aligned on the left; the others are numbers."""
 FIGURES_FOLDER = "figures"
 """Folder for the SVG and PNG files, next to the report."""
 
@@ -31,11 +46,12 @@ class Tests:
     """The paired tests against a baseline.
 
     Attributes:
+        table: A row for each run and benchmark.
         caption: What is compared with what, and how.
         notes: Which runs were compared on only some items, or not at all.
     """
 
-    grid: Grid
+    table: pandas.DataFrame
     caption: str
     notes: Sequence[str]
 
@@ -46,12 +62,14 @@ class Section:
 
     group: Group
     conditions: str
-    cells: Grid
-    published: Grid
+    cells: pandas.DataFrame
+    published: pandas.DataFrame
     links: Mapping[str, str]
     """Budget -> URL of its published run."""
     footnotes: Sequence[str]
     figures: Sequence[Figure]
+    remarks: Sequence[str]
+    """What is not shown, and why."""
 
 
 def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) -> Path:
@@ -60,7 +78,8 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
     Without matplotlib there are no figures, and a warning is logged.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sections = [_section(group, folder / FIGURES_FOLDER) for group in grouped(runs)]
+    groups = grouped(runs)
+    sections = [_section(group, folder / FIGURES_FOLDER) for group in groups]
     write_csv(folder / CSV_FILE, runs)
     counts = {status.value: sum(run.status is status for run in runs) for status in Status}
     content = {
@@ -69,10 +88,13 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
         "counts": ", ".join(f"{count} {status}" for status, count in counts.items() if count),
         "sections": sections,
         "tests": tests,
-        "runs": runs_grid(runs),
-        "open_runs": open_runs_grid(runs),
+        "runs": runs_table(groups, runs),
+        "open_runs": open_runs_table(runs),
         "commits": sorted({_commit(run) for run in runs} - {""}),
         "figures_folder": FIGURES_FOLDER,
+        "explained": [Markup(sentence) for sentence in _explained(groups)],
+        "word_columns": WORD_COLUMNS,
+        "dark_rules": Markup(dark_rules()),
     }
     environment = _environment()
     for name in (HTML_FILE, MARKDOWN_FILE):
@@ -81,14 +103,21 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
     return folder / HTML_FILE
 
 
+def _explained(groups: Sequence[Group]) -> Iterator[str]:
+    """What the numbers and signs of the report mean."""
+    yield from EXPLAINED
+    if any(SHARED in cell.label for group in groups for cell in group.cells):
+        yield f"In names, {SHARED} stands for what all values share."
+
+
 def _section(group: Group, folder: Path) -> Section:
     pairs = beside_published(group, published_rows())
     off = [pair.published for pair in pairs if pair.published.is_average_off]
     return Section(
         group=group,
         conditions=_conditions(group),
-        cells=cells_grid(group),
-        published=published_grid(pairs),
+        cells=cells_table(group),
+        published=published_table(pairs),
         links={f"k={pair.published.top_k}": pair.published.url for pair in pairs},
         footnotes=[
             f"* As printed; the columns of k={row.top_k} average {row.mean_of_columns:.1f}, "
@@ -96,12 +125,13 @@ def _section(group: Group, folder: Path) -> Section:
             for row in off
         ],
         figures=_figures(group, folder),
+        remarks=[remark for remark in remarks(group) if remark],
     )
 
 
 def _conditions(group: Group) -> str:
     """The conditions that a reader must know, each with all values that occur in the group."""
-    runs = [run for cell in group.cells for run in cell.runs]
+    runs = group.runs
     trained = [run for run in runs if not run.is_base]
     places = {(run.outcome("content.dtype"), run.outcome("device")) for run in runs}
     texts = {(run.outcome("forgetting.text"), run.outcome("forgetting.num_tokens")) for run in runs}
@@ -162,6 +192,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["inline"] = lambda svg: Markup(svg)  # our own figure; matplotlib has escaped the names in it
+    environment.filters["breakable"] = lambda path: escape(path).replace("/", Markup("/<wbr>"))
     environment.filters["spread"] = _smaller_spread
     environment.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
     return environment

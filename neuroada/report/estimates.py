@@ -1,8 +1,14 @@
 """Numbers over the seeds of a cell, and 95 % intervals of accuracies.
 
-Seeds say more than items: with several seeds, the interval is Student's over their means. A single run has only its
-items: each benchmark has Wilson's interval, and the macro average combines their half-widths like independent errors
-(the MOVER method of G. Zou and A. Donner, Statistics in Medicine 27, 2008). One benchmark simply has Wilson's interval.
+An accuracy varies with the items that were asked and with the seed, and an interval covers both:
+
+- Items: a benchmark has Wilson's interval. The macro average weighs benchmarks equally whatever their size, so its
+  interval is stratified: the half-widths of the benchmarks' intervals combine like independent errors (the MOVER method
+  of G. Zou and A. Donner, Statistics in Medicine 27, 2008). Several seeds answer the same items, so they count as one
+  run, with the mean of their bounds, and not as more items.
+- Seeds: Student's interval of the mean, if there are at least two.
+
+Each bound is that of the wider one. So two seeds that happen to agree do not look certain.
 """
 
 import math
@@ -53,6 +59,20 @@ class Interval:
         return f"{self.low:.1f}–{self.high:.1f}"
 
 
+def combined(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Interval | None:
+    """The 95 % interval of the mean macro accuracy of runs that differ only in their seed; None without counts.
+
+    Args:
+        runs: For each run, benchmark -> its entry in ``metrics.json``.
+    """
+    scored = [scores for scores in runs if scores]
+    of_items = over_items(scored)
+    if of_items is None or len(scored) == 1:
+        return of_items
+    of_seeds = over_seeds([100 * statistics.fmean(map(_share, scores.values())) for scores in scored])
+    return Interval(min(of_items.low, of_seeds.low), max(of_items.high, of_seeds.high))
+
+
 def over_seeds(values: Sequence[float]) -> Interval:
     """Student's 95 % interval of the mean of at least two accuracies in percent, clipped to 0 and 100."""
     mean = statistics.fmean(values)
@@ -61,20 +81,35 @@ def over_seeds(values: Sequence[float]) -> Interval:
     return Interval(max(mean - reach, 0.0), min(mean + reach, 100.0))
 
 
-def over_items(scores: Mapping[str, Mapping[str, Any]]) -> Interval | None:
-    """The 95 % interval of the macro average of one run; None unless every benchmark has its counts.
+def over_items(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Interval | None:
+    """The 95 % interval over the items of the mean macro accuracy; None unless every benchmark has its counts.
 
     Args:
-        scores: Benchmark -> its entry in ``metrics.json``.
+        runs: For each seed, benchmark -> its entry in ``metrics.json``; the same benchmarks in each.
     """
-    if not scores or not all(score.get("n") and "correct" in score for score in scores.values()):
+    if not runs or not all(runs) or not all(_is_counted(score) for scores in runs for score in scores.values()):
         return None
-    shares = [score["correct"] / score["n"] for score in scores.values()]
-    bounds = [bounds_of(score) for score in scores.values()]
+    strata = [[scores[name] for scores in runs] for name in runs[0]]
+    shares = [statistics.fmean(map(_share, scores)) for scores in strata]
+    bounds = [_bounds_of_mean(scores) for scores in strata]
     mean = statistics.fmean(shares)
     below = math.hypot(*(share - low for share, (low, _) in zip(shares, bounds, strict=True))) / len(shares)
     above = math.hypot(*(high - share for share, (_, high) in zip(shares, bounds, strict=True))) / len(shares)
     return Interval(100 * (mean - below), 100 * (mean + above))
+
+
+def _is_counted(score: Mapping[str, Any]) -> bool:
+    return bool(score.get("n")) and "correct" in score
+
+
+def _share(score: Mapping[str, Any]) -> float:
+    return float(score["correct"] / score["n"])
+
+
+def _bounds_of_mean(scores: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The mean bounds of several seeds on the same items."""
+    lows, highs = zip(*map(bounds_of, scores), strict=True)
+    return statistics.fmean(lows), statistics.fmean(highs)
 
 
 def bounds_of(score: Mapping[str, Any]) -> tuple[float, float]:

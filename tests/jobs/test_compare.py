@@ -8,8 +8,10 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.jobs.compare import compare, runs_table, shown_p
-from neuroada.runs.listing import Run
+from neuroada.jobs.compare import compare, shown_p
+from neuroada.report.cells import grouped
+from neuroada.report.terminal import runs_table, settings_frame, settings_tables
+from neuroada.runs.listing import Run, read_runs
 
 StoreResult = Callable[..., Path]
 pytestmark = pytest.mark.usefixtures("without_matplotlib")
@@ -21,35 +23,84 @@ def cells(table: Any) -> list[list[str]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
+def runs_shown(*results: dict[str, Any], num_unfinished: int = 0) -> Any:
+    runs = [Run.finished(result, Path(str(number)), str(number)) for number, result in enumerate(results)]
+    return runs_table(runs, grouped(runs), num_unfinished)
+
+
 def test_a_benchmark_that_a_run_did_not_score_is_a_dash(make_result: Callable[..., dict[str, Any]]) -> None:
-    results = [make_result(boolq=(30, 40), piqa=(5, 20)), make_result(piqa=(0, 20), AddSub=(1, 10))]
-    table = runs_table([Run.finished(result) for result in results], num_unfinished=1)
+    table = runs_shown(
+        make_result(boolq=(30, 40), piqa=(5, 20)), make_result(piqa=(0, 20), AddSub=(1, 10)), num_unfinished=1
+    )
     assert table.title == "2 finished, 1 unfinished"
+    on = "llama_7b on commonsense"
     assert cells(table) == [
-        ["#", "method", "seed", "% trained", "boolq", "piqa", "AddSub", "macro"],
-        ["1", "neuroada-k20", "42", "0.404", "75.0", "25.0", "-", "50.0"],
-        ["2", "neuroada-k20", "42", "0.404", "-", "0.0", "10.0", "5.0"],
+        ["#", "on", "method", "seed", "macro", "boolq", "piqa", "AddSub"],
+        ["1", f"{on} (boolq, piqa)", "neuroada-k20", "42", "50.0", "75.0", "25.0", "-"],
+        ["2", f"{on} (piqa, AddSub)", "neuroada-k20", "42", "5.0", "-", "0.0", "10.0"],
     ]
 
 
 def test_a_result_without_numbers_is_a_row_of_dashes(make_result: Callable[..., dict[str, Any]]) -> None:
-    table = runs_table([Run.finished(make_result(boolq=(1, 2))), Run.finished({})], num_unfinished=0)
-    assert cells(table)[2] == ["2", "unknown method", "-", "-", "-", "-"]
+    table = runs_shown(make_result(boolq=(1, 2)), {})
+    assert cells(table)[2] == ["2", "unknown model on unknown task", "unknown method", "-", "-", "-"]
 
 
-def test_methods_stand_beside_each_other(
+def test_settings_are_sorted_by_score(
     store_methods: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = store_methods(methods={"lora": "lora-r8", "bitfit": "bitfit"}, seeds=[1])
+    root = store_methods(methods={"bitfit": "bitfit", "lora": "lora-r8"}, seeds=[1])
     compare(RunConfig(runs=str(root)), tmp_path)
     title, header, _, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert title == ["made_up_model", "on", "commonsense"]
-    assert " ".join(header) == "setting macro 95 % trained trained % wanted seeds step ms peak GiB forgetting"
-    assert [row[:4] for row in rows[:3]] == [
-        ["base", "20.0", "18.6–21.5", "0"],
-        ["bitfit", "45.0", "43.2–46.8", "24,040"],
-        ["lora-r8", "40.0", "38.3–41.8", "24,000"],
+    assert " ".join(title) == "commonsense: macro of boolq, piqa, ARC-Easy"
+    assert (
+        " ".join(header) == "model method macro 95 % lr seeds trained wanted held-out loss step ms peak GiB forgetting"
+    )
+    assert [row[:6] for row in rows[:3]] == [
+        ["made_up_model", "lora-r8", "45.0", "43.2–46.8", "0.01", "1"],
+        ["made_up_model", "bitfit", "40.0", "38.3–41.8", "0.01", "1"],
+        ["made_up_model", "base", "20.0", "18.6–21.5", "-", "1"],
     ]
+
+
+def test_models_on_the_same_benchmarks_are_one_table(store_sweep: Callable[..., Path]) -> None:
+    store_sweep(model="one", top_ks=[1, 20], seeds=[1, 2])
+    groups = grouped(read_runs(store_sweep(model="two", top_ks=[2], seeds=[3])))
+    assert len(settings_tables(groups)) == 1
+    frame = settings_frame(groups)
+    best = frame.iloc[0]
+    assert (best["model"], best["method"], best["k"], best["lr"]) == ("one", "neuroada-k20", "20", "0.01")
+    assert (best["macro"], best["seeds"]) == ("75.1 ± 0.7", "1,2"), "mean ± sample standard deviation, and the seeds"
+    assert frame["model"].tolist() == ["one", "two", "one", "one", "two"]
+
+
+def test_tasks_are_tables_of_their_own(store_sweep: Callable[..., Path]) -> None:
+    store_sweep(task="math", benchmarks=["AddSub"], top_ks=[1], seeds=[1])
+    tables = settings_tables(grouped(read_runs(store_sweep(top_ks=[1], seeds=[1]))))
+    assert {table.title for table in tables} == {"math: macro of AddSub", "commonsense: macro of boolq, piqa, ARC-Easy"}
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "shown"),
+    [
+        ("optimizer", "lr", 0.02, "0.02"),
+        ("method", "selection", "random", "selection=random"),
+        ("evaluation", "limit", 16, "limit=16"),
+        ("task", "train", ["commonsense_15k"], "train=commonsense_15k"),
+    ],
+)
+def test_runs_that_differ_are_never_merged_or_called_the_same(
+    made_up: Callable[..., dict[str, Any]], group: str, key: str, value: Any, shown: str
+) -> None:
+    results = [made_up("m", "t", 1, seed, {"boolq": 50}) for seed in (1, 2)]
+    results[1]["config"][group][key] = value
+    runs = [Run.finished(result, Path(str(number)), str(number)) for number, result in enumerate(results)]
+    frame = settings_frame(grouped(runs))
+    assert frame["seeds"].tolist() in (["1", "2"], ["2", "1"])
+    names = frame.drop(columns=["seeds", "macro", "95 %"]).apply(tuple, axis=1)
+    assert names.is_unique
+    assert any(shown in " ".join(row) for row in names)
+    assert len({row[1] for row in cells(runs_shown(*results))[1:]}) == 2
 
 
 def test_runs_are_found_and_numbered(
@@ -67,10 +118,10 @@ def test_runs_are_found_and_numbered(
     compare(RunConfig(runs="outputs"), tmp_path)
     printed = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     lines = printed[printed.index("2 finished, 1 unfinished") + 1 :]
-    assert lines[0].split() == ["#", "method", "seed", "%", "trained", "boolq", "piqa", "macro"]
-    assert [line.split() for line in lines[2:4]] == [
-        ["1", "neuroada-k20", "42", "0.404", "25.0", "25.0", "25.0"],
-        ["2", "neuroada-k20", "42", "0.404", "75.0", "-", "75.0"],
+    assert lines[0].split() == ["#", "on", "method", "seed", "macro", "boolq", "piqa"]
+    assert [line.split()[:1] + line.split()[-5:] for line in lines[2:4]] == [
+        ["1", "neuroada-k20", "42", "25.0", "25.0", "25.0"],
+        ["2", "neuroada-k20", "42", "75.0", "75.0", "-"],
     ]
     assert lines[4:] == [
         "1  outputs/finetune/llama_7b/commonsense/neuroada-k20-01234567/s1",

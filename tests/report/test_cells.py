@@ -9,7 +9,7 @@ import pytest
 
 from neuroada.report.cells import Group, grouped, in_order, over_learning_rates
 from neuroada.report.estimates import Estimate
-from neuroada.report.grids import cells_grid, methods_grid
+from neuroada.report.tables import cells_table
 from neuroada.runs.listing import Run, read_runs
 
 StoreSweep = Callable[..., Path]
@@ -115,8 +115,8 @@ def test_the_base_has_the_loss_its_fine_tunes_started_from(made_up: MakeResult, 
     results = [made_up("m", "t", 1, seed, {"boolq": 50}) for seed in (1, 2)]
     for result, loss in zip(results, at_step_0, strict=True):
         result["validation"] |= {} if loss is None else {"base_loss": loss}
-    grid = cells_grid(group_of(made_up("m", "t", None, 1, {"boolq": 20}), *results))
-    assert [row[grid.header.index("held-out loss")] for row in grid.rows] == [shown, "1.5150 ± 0.0071"]
+    table = cells_table(group_of(made_up("m", "t", None, 1, {"boolq": 20}), *results))
+    assert table["held-out loss"].tolist() == [shown, "1.5150 ± 0.0071"]
 
 
 def test_seeds_share_a_cell_and_methods_do_not(store_methods: StoreSweep) -> None:
@@ -150,17 +150,38 @@ def test_settings_that_only_a_missing_value_tells_apart_get_a_number(made_up: Ma
     assert [cell.label for cell in group_of(*results).cells] == ["neuroada-k1 #1", "neuroada-k1 #2"]
 
 
-def test_a_row_of_methods_starts_with_its_accuracy(store_methods: StoreSweep) -> None:
-    [group] = grouped(read_runs(store_methods(methods={"lora": "lora-r8"}, seeds=[1])))
-    grid = methods_grid(group)
-    numbers = ["trained", "trained %", "wanted", "seeds", "step ms", "peak GiB", "forgetting"]
-    assert grid.header == ["setting", "macro", "95 %", *numbers]
-    assert grid.rows == [
-        ["base", "20.0", "18.6–21.5", "0", "0.000", "–", "1", "–", "–", "–"],
-        ["lora-r8", "40.0", "38.3–41.8", "24,000", "0.240", "24,320", "1", "100.5", "1.20", "-0.020"],
-    ]
+def test_macros_over_other_benchmarks_are_another_group(made_up: MakeResult) -> None:
+    """Else they would share an axis and a column, as if they were comparable."""
+    both, one = {"boolq": 50, "piqa": 60}, {"boolq": 50}
+    results = [made_up("m", "t", k, 1, found) for k, found in ((1, both), (2, one), (5, one))]
+    groups = grouped([Run.finished(result) for result in results])
+    assert {group.title: len(group.cells) for group in groups} == {"m on t (boolq, piqa)": 1, "m on t (boolq)": 2}
+    assert [group.file_stem for group in groups] == ["m-t-boolq_piqa", "m-t-boolq"]
 
 
-def test_what_no_run_recorded_is_no_column(store_sweep: StoreSweep) -> None:
+def test_many_benchmarks_are_counted_instead_of_named(made_up: MakeResult) -> None:
+    six, one = {f"b{place}": 50 for place in range(6)}, {"boolq": 50}
+    groups = grouped([Run.finished(made_up("m", "t", 1, 1, found)) for found in (six, one)])
+    assert [group.title for group in groups] == ["m on t (6 benchmarks)", "m on t (boolq)"]
+
+
+@pytest.mark.parametrize("key", ["data", "base", "dtype"])
+def test_runs_on_other_files_are_not_merged(made_up: MakeResult, key: str) -> None:
+    """The same configuration may read other data or another base model under the same name."""
+    results = [made_up("m", "t", 1, seed, {"boolq": 50}) for seed in (1, 2)]
+    results[1]["content"][key] = "sha256:0123456789abcdef"
+    labels = [cell.label for cell in group_of(*results).cells]
+    assert len(set(labels)) == 2
+    assert any("01234567" in label for label in labels)
+
+
+def test_a_run_that_is_there_twice_is_named_as_not_counted(made_up: MakeResult) -> None:
+    group = group_of(*[made_up("m", "t", 1, 1, {"boolq": accuracy}) for accuracy in (50, 60)])
+    assert [run.name for run in group.repeats] == ["1"]
+
+
+def test_every_benchmark_has_an_interval(store_sweep: StoreSweep) -> None:
     [group] = grouped(read_runs(store_sweep(top_ks=[1], seeds=[1])))
-    assert methods_grid(group).header == ["setting", "macro", "95 %", "k", "trained", "trained %", "seeds", "peak GiB"]
+    for cell in group.cells:
+        for name in ("macro", *group.benchmarks):
+            assert cell.interval_of(name) is not None

@@ -1,6 +1,7 @@
 """Curves from the CSV logs of runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,11 @@ def test_accuracies_on_held_out_questions_stand_beside_the_losses(run_folder: Pa
     rows = ["run,step,loss,held_out_accuracy", "t,0,,0.0", "t,1,3.0,", "t,2,2.0,", "t,3,1.5,0.25"]
     assert (tmp_path / "out.csv").read_text().splitlines() == rows
     assert "held-out questions" in (tmp_path / "out.svg").read_text()
+
+
+def test_two_runs_of_one_task_are_two_curves(run_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    other = shutil.copytree(run_folder, tmp_path / "other")
+    write(tmp_path / "out", [run_folder, other])
+    names = {line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]}
+    assert names == {f"t {run_folder}", f"t {other}"}

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.compare import compare
+from neuroada.report.palette import dark_rules
 
 StoreSweep = Callable[..., Path]
 MakeResult = Callable[..., dict[str, Any]]
-VOID = {"meta", "br", "hr", "img", "link", "input"}
+VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -57,7 +59,7 @@ def report_on(root: Path, out: Path) -> Page:
 def test_a_sweep_is_one_page_with_its_figures(store_sweep: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     page = report_on(store_sweep(top_ks=[1, 20], seeds=[1, 2]), tmp_path / "out")
-    kinds = ["accuracy_over_k", "accuracy_over_parameters", "benchmarks", "cost", "training_loss"]
+    kinds = ["accuracy_over_k", "benchmarks", "cost", "held_out_loss_over_k", "training_loss"]
     names = [f"{kind}-made_up_model-commonsense" for kind in kinds]
     figures = tmp_path / "out" / "figures"
     assert sorted(path.name for path in figures.iterdir()) == sorted(f"{n}.{e}" for n in names for e in ("svg", "png"))
@@ -67,7 +69,7 @@ def test_a_sweep_is_one_page_with_its_figures(store_sweep: StoreSweep, tmp_path:
     markdown = (tmp_path / "out" / "report.md").read_text()
     for path in re.findall(r"!\[.*?\]\((.*?)\)", markdown):
         assert (tmp_path / "out" / path).is_file()
-    assert "mean and standard deviation over 2 seeds" in markdown
+    assert "bars are 95 % intervals, faint dots single seeds; dashed: the base model." in markdown
     assert "Items: boolq 1000, piqa 1000, ARC-Easy 1000; loss on completion; bfloat16 on cuda:0." in markdown
 
 
@@ -79,7 +81,7 @@ def test_methods_are_one_page_with_their_figures(store_methods: StoreSweep, tmp_
     assert sorted(path.stem for path in figures.glob("*.svg")) == [f"{k}-made_up_model-commonsense" for k in kinds]
     assert page.tags.count("svg") == len(kinds)
     markdown = (tmp_path / "out" / "report.md").read_text()
-    assert "Bars: 95 % interval over the seeds (Student)." in markdown
+    assert "bars are 95 % intervals" in markdown
     conditions = "micro-batches of 8; peak GiB: resident set of the process; forgetting: on bundled, 4,096 tokens"
     assert conditions in markdown
 
@@ -99,7 +101,8 @@ def test_every_method_is_named_whole_in_the_figures(store_methods: StoreSweep, t
         text = path.read_text()
         assert "…" not in text
         assert "lora-r8" in text
-        assert "letters-r8-a16" in text
+        shown = "".join(re.findall(r"<!-- (.*?) -->", text))
+        assert methods["long"] in shown, "in several lines"
 
 
 def test_figures_are_the_same_every_time(store_sweep: StoreSweep, tmp_path: Path) -> None:
@@ -173,6 +176,7 @@ def test_csv_has_a_row_for_every_run(store_sweep: StoreSweep, tmp_path: Path) ->
         "step_ms": "",
         "peak_memory_gib": "1.208",
         "tokens_per_second": "901.0",
+        "load_per_processor": "0.55",
         "forgetting": "",
         "status": "finished",
         "error": "",
@@ -220,3 +224,82 @@ def test_results_without_numbers_are_a_report_too(tmp_path: Path) -> None:
     (tmp_path / "outputs" / "result.json").write_text("{}")
     report_on(tmp_path / "outputs", tmp_path / "out")
     assert "unknown model on unknown task" in (tmp_path / "out" / "report.md").read_text()
+
+
+def column_places(html: str) -> list[list[str]]:
+    """The headers of each table."""
+    heads = re.findall(r"<thead>(.*?)</thead>", html)
+    return [re.findall(r"<th[^>]*>(.*?)</th>", head) for head in heads]
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_a_wide_table_scrolls_and_says_so(store_methods: StoreSweep, tmp_path: Path) -> None:
+    report_on(store_methods(seeds=[1]), tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    wide = [names for names in column_places(html) if len(names) > 4]
+    regions = re.findall(r'<div class="scroll" tabindex="0" role="region" aria-label="[^"]+">\s*<table>', html)
+    assert len(regions) == len(column_places(html)), "the keyboard can scroll each table too"
+    cues = re.findall(r'<p class="cue[^"]*" aria-hidden="true">(\d+) columns: scroll sideways →</p>', html)
+    assert cues == [str(len(names)) for names in wide]
+    assert "@container" in html, "the cue is shown where the table is narrow"
+    assert "local" in html, "the shadow at the edge goes away at the end"
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_the_accuracy_is_seen_without_scrolling(store_methods: StoreSweep, tmp_path: Path) -> None:
+    """Next to the name, which stays in its place and is wrapped on a phone."""
+    report_on(store_methods(seeds=[1]), tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    settings, runs = column_places(html)
+    assert settings[:3] == ["setting", "macro", "95 %"]
+    assert runs[:4] == ["#", "setting", "macro", "95 %"]
+    assert "td:first-child { position: sticky; left: 0;" in html
+
+
+def test_figures_are_at_most_two_to_a_row_and_equally_wide(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report_on(store_sweep(top_ks=[1, 20], seeds=[1]), tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ".figures { columns: 2 27rem;" in html
+    assert "figure svg { display: block; width: 100%;" in html
+    opened = re.findall(r"<svg [^>]*>", html)
+    assert opened
+    assert {"width=" in tag for tag in opened} == {False}
+    assert len({tag.split("viewBox")[1].split()[2] for tag in opened}) == 1
+
+
+def test_page_and_files_have_a_dark_variant(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report_on(store_sweep(top_ks=[1, 20], seeds=[1]), tmp_path / "out")
+    texts = [path.read_text(encoding="utf-8") for path in (tmp_path / "out" / "figures").glob("*.svg")]
+    texts.append((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert all(dark_rules() in text for text in texts)
+
+
+def test_macros_over_other_benchmarks_never_share_an_axis(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    store_sweep(top_ks=[1, 2], seeds=[1], benchmarks=["boolq", "piqa"])
+    root = tmp_path / "outputs"
+    for path in [*root.glob("finetune/**/s1")]:
+        path.parent.rename(path.parent.with_name(f"{path.parent.name}-two"))
+    (root / "evaluate").rename(tmp_path / "base_of_two")
+    store_sweep(top_ks=[1, 2], seeds=[1], benchmarks=["boolq"])
+    report_on(root, tmp_path / "out")
+    names = {path.stem for path in (tmp_path / "out" / "figures").glob("accuracy_over_k*.svg")}
+    stem = "accuracy_over_k-made_up_model-commonsense"
+    assert names == {f"{stem}-boolq_piqa", f"{stem}-boolq"}
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_what_is_not_shown_is_said(store_sweep: StoreSweep, tmp_path: Path) -> None:
+    root = store_sweep(top_ks=[1], seeds=[1])
+    [run] = root.glob("finetune/**/s1")
+    result = json.loads((run / "result.json").read_text())
+    del result["timings"]["load_average"]
+    (run / "result.json").write_text(json.dumps(result))
+    shutil.copytree(run, root / "finetune" / "copy")
+    report_on(root, tmp_path / "out")
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "Speed: 1 of 1 runs do not record how busy their machine was" in text
+        assert "has the same settings, seed and data: finetune/" in text

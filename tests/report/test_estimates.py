@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neuroada.report.estimates import Estimate, Interval, over_items, over_seeds
+from neuroada.report.estimates import Estimate, Interval, combined, over_items, over_seeds
 from neuroada.tasks.scoring import interval
 
 
@@ -38,13 +38,13 @@ def score(correct: int, n: int) -> dict[str, Any]:
 
 
 def test_over_the_items_of_one_benchmark_it_is_wilsons() -> None:
-    found = over_items({"boolq": score(30, 40)})
+    found = over_items([{"boolq": score(30, 40)}])
     assert found is not None
     assert [found.low / 100, found.high / 100] == pytest.approx(interval(30, 40))
 
 
 def test_two_equal_benchmarks_tell_as_much_of_their_mean_as_errors_that_add_up() -> None:
-    one, two = over_items({"a": score(30, 40)}), over_items({"a": score(30, 40), "b": score(30, 40)})
+    one, two = over_items([{"a": score(30, 40)}]), over_items([{"a": score(30, 40), "b": score(30, 40)}])
     assert one is not None
     assert two is not None
     assert two.high - 75 == pytest.approx((one.high - 75) / 2**0.5)
@@ -52,15 +52,33 @@ def test_two_equal_benchmarks_tell_as_much_of_their_mean_as_errors_that_add_up()
 
 
 def test_a_recorded_interval_is_not_counted_anew() -> None:
-    found = over_items({"boolq": {**score(30, 40), "ci95": [0.5, 1.0]}})
+    found = over_items([{"boolq": {**score(30, 40), "ci95": [0.5, 1.0]}}])
     assert found is not None
     assert (found.low, found.high) == pytest.approx((50, 100))
 
 
 @pytest.mark.parametrize("scores", [{}, {"boolq": {"protocol": 0.5}}, {"a": score(1, 2), "b": score(0, 0)}])
 def test_without_counts_there_is_no_interval(scores: dict[str, Any]) -> None:
-    assert over_items(scores) is None
+    assert over_items([scores]) is None
 
 
 def test_bounds_have_one_decimal() -> None:
     assert Interval(1.25, 99.96).text == "1.2–100.0"
+
+
+def test_several_seeds_answer_the_same_items() -> None:
+    """They are not more items, so agreement of the seeds does not make the interval of the items narrower."""
+    one, two = over_items([{"a": score(30, 40)}]), over_items([{"a": score(30, 40)}] * 2)
+    assert one == two
+
+
+def test_seeds_that_agree_do_not_look_certain() -> None:
+    found = combined([{"a": score(40, 40)}] * 2)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((100 * interval(40, 40)[0], 100))
+
+
+def test_seeds_that_differ_more_than_items_widen_the_interval() -> None:
+    found = combined([{"a": score(200, 1000)}, {"a": score(400, 1000)}, {"a": score(600, 1000)}])
+    of_seeds = over_seeds([20.0, 40.0, 60.0])
+    assert found == of_seeds

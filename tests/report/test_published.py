@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from neuroada.report.cells import Group, grouped
-from neuroada.report.grids import published_grid
 from neuroada.report.published import Beside, beside_published, published_rows
+from neuroada.report.tables import published_table
 from neuroada.runs.listing import Run
 
 MakeResult = Callable[..., dict[str, Any]]
@@ -62,19 +62,19 @@ def test_ours_minus_theirs(made_up: MakeResult) -> None:
     [pair] = beside(*[made_up("llama_7b", "commonsense", 1, seed, accuracies) for seed in (1, 2)])
     assert pair.difference("boolq") == pytest.approx(80.0 - 69.6)
     assert pair.average_difference == pytest.approx(0.0)
-    grid = published_grid([pair])
-    assert grid.header == ["setting", "", *COMMONSENSE, "average"]
-    assert grid.rows[0][:3] == ["k=1", "ours, n=2", "80.0 ± 0.0"]
-    assert grid.rows[1][2:4] == ["69.6", "83.6"]
-    assert grid.rows[1][-1] == "80.0*"
-    assert grid.rows[2][2:4] == ["+10.4", "-3.6"]
-    assert grid.rows[2][-1] == "+0.0"
+    table = published_table([pair])
+    assert list(table.columns) == ["setting", "", "average", *COMMONSENSE]
+    ours, theirs, difference = table.to_numpy().tolist()
+    assert ours[:4] == ["neuroada-k1", "ours, n=2", "80.0 ± 0.0", "80.0 ± 0.0"]
+    assert theirs[1:5] == ["published, n=1", "80.0*", "69.6", "83.6"]
+    assert difference[1:5] == ["ours − published", "+0.0", "+10.4", "-3.6"]
 
 
 def test_averages_of_other_benchmarks_are_not_compared(made_up: MakeResult) -> None:
     [pair] = beside(made_up("llama_7b", "commonsense", 20, 1, {"piqa": 80.0}))
     assert pair.average_difference is None
-    assert published_grid([pair]).rows[2] == ["", "ours − published", "–", "-5.4", *["–"] * 7]
+    row = published_table([pair]).to_numpy().tolist()[2]
+    assert row == ["", "ours − published", "–", "–", "-5.4", *["–"] * 6]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The cost of a fit: tokens per second of its training steps, and peak memory."""
 
+import os
 import resource
 import sys
 import time
@@ -26,6 +27,7 @@ class FitCost(Callback):
         self._seconds = 0.0
         self._started = 0.0
         self._peak_bytes = 0
+        self._load_average: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         device = trainer.strategy.root_device
@@ -59,15 +61,23 @@ class FitCost(Callback):
         self._num_tokens = int(strategy.reduce(counted, reduce_op="sum"))
         peak_bytes = torch.tensor(_peak_bytes(device), dtype=torch.float64, device=device)
         self._peak_bytes = int(strategy.reduce(peak_bytes, reduce_op="max"))
+        # Of the last minute. Windows has none.
+        self._load_average = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
     def timings(self) -> dict[str, Any]:
-        """The speed for ``result.json``, over all ranks; empty if no step was taken."""
+        """The speed for ``result.json``, over all ranks, and the machine's load; empty if no step was taken.
+
+        The load average counts runnable processes, this one included. Above the number of processors the fit had to
+        wait for others, and its speed is no measurement of the method.
+        """
         if not self._seconds:
             return {}
         return {
             "train_tokens": int(self._num_tokens),
             "step_seconds": round(self._seconds, 2),
             "tokens_per_second": round(int(self._num_tokens) / self._seconds, 1),
+            "load_average": self._load_average,
+            "processors": os.cpu_count(),
         }
 
     def memory(self, device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The cost of a fit in ``result.json``."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def test_tokens_are_counted_without_padding(make_run: MakeRun, tmp_path: Path) -
     assert packed["train_tokens"] == padded["train_tokens"] > 0
     assert 0 < packed["step_seconds"] <= packed["fit_seconds"]
     assert packed["tokens_per_second"] == pytest.approx(packed["train_tokens"] / packed["step_seconds"], rel=0.2)
+
+
+def test_the_load_of_the_machine_is_recorded(make_run: MakeRun, tmp_path: Path) -> None:
+    """Whoever reads the speed must know whether the fit had to share the processors."""
+    timings = result_of(make_run(), tmp_path / "run")["timings"]
+    assert timings["processors"] == os.cpu_count()
+    assert timings["load_average"] == pytest.approx(os.getloadavg()[0], abs=2)
 
 
 def test_peak_memory_is_that_of_a_process_that_holds_torch(make_run: MakeRun, tmp_path: Path) -> None:
