@@ -102,6 +102,16 @@ class Command:
         raise UnknownCommand(f"{self.page}: {self.text}: no kind of command that the tests know")
 
     @property
+    def started(self) -> list[str] | None:
+        """The arguments of the run that it starts, itself or through a launcher or a container; None if none."""
+        words = self.words
+        if self.kind is Kind.RUN:
+            return None if self.shows else self.arguments
+        is_launcher = words[0] in ("sbatch", "torchrun") or words[:2] == ["docker", "run"]
+        found = [place for place, word in enumerate(words) if word.endswith((".sbatch", "run.py", "neuroada"))]
+        return words[found[0] + 1 :] if is_launcher and found else None
+
+    @property
     def shows(self) -> bool:
         """Whether it only shows something: help, a version, the configuration."""
         return bool(SHOWS & set(self.arguments))
@@ -154,7 +164,8 @@ def counted() -> str:
     """How many commands there are, and how many of them need what."""
     every = [command for page in PAGES for command in commands(page)]
     needing = [command for command in every if command.needs]
-    others = [command for command in every if command.kind is Kind.SHELL and not command.needs]
+    is_other = [command.kind is Kind.SHELL and command.words[0] != "torchrun" for command in every]
+    others = [command for command, other in zip(every, is_other, strict=True) if other and not command.needs]
     num_run = len(every) - len(needing) - len(others)
     by_need = ", ".join(f"{need} {sum(need in command.needs for command in needing)}" for need in NEEDS)
     return (

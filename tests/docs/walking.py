@@ -9,6 +9,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -17,11 +18,12 @@ from neuroada.config.schema import RunConfig
 from neuroada.runs.registration import register, without_hydra
 from neuroada.runs.settling import settle
 
-from .documented import ROOT, Command
+from .documented import ROOT
 
 CONF = ROOT / "conf"
 RUN = ROOT / "run.py"
 SECONDS = 570
+OFFLINE = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
 MULTIRUN = ("-m", "--multirun")
 SHORT = ("trainer.max_steps=1", "evaluation.limit=2", "evaluation.max_new_tokens=4", "evaluation.forgetting=null")
 """Makes a run on the bundled model take a second."""
@@ -43,23 +45,28 @@ def composed(arguments: Sequence[str], folder: Path) -> list[RunConfig]:
         arguments: Its arguments, with real values for its placeholders.
         folder: The working folder.
     """
-    overrides, is_sweep = _overrides(arguments)
+    overrides = _overrides(arguments)
     if "job=benchmark" in overrides and not any(word.startswith("benchmark.methods=") for word in overrides):
         overrides.append("benchmark.methods=[neuroada]")  # composing all of them takes seconds
     register()
     with chdir(folder), initialize_config_dir(str(CONF), version_base="1.3"):
         runs = []
-        for point in _points(overrides) if is_sweep else [overrides]:
+        for point in _points(overrides) if is_sweep(arguments) else [overrides]:
             config = compose("config", point, return_hydra_config=True)
             runs.append(check(settle(without_hydra(config), [word for word in point if "hydra." not in word])))
         return runs
 
 
-def failure_of(arguments: Sequence[str], folder: Path) -> str | int | None:
+def failure_of(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> str | int | None:
     """Run ``run.py`` in this process; returns what it ends with if it fails, a message or an exit code."""
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(RUN), *arguments])
-        patch.setenv("HF_HUB_OFFLINE", "1")
+        for name, value in {**OFFLINE, **(environment or {})}.items():
+            patch.setenv(name, value)
+        for path in (environment or {}).get("PYTHONPATH", "").split(os.pathsep):
+            patch.syspath_prepend(str(folder / path))
         try:
             runpy.run_path(str(RUN), run_name="__main__")
         except SystemExit as end:
@@ -67,26 +74,17 @@ def failure_of(arguments: Sequence[str], folder: Path) -> str | int | None:
     return None
 
 
-def run_apart(command: Command, arguments: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a command in a process of its own, with this interpreter and this checkout."""
-    program = [str(RUN)] if command.words[0] != "python" or command.words[1] == "run.py" else command.words[1:3]
-    variables: Mapping[str, str] = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "120",
-        "WANDB_MODE": "offline",
-        **command.environment,
-    }
-    paths = [variables.get("PYTHONPATH", ""), str(ROOT)]
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
+def failure_apart(words: Sequence[str], folder: Path) -> str | None:
+    """Run ``python -m`` in a process of its own; returns what it printed if it fails."""
+    finished = subprocess.run(
+        [sys.executable, *words[1:]],
         cwd=folder,
-        env={**variables, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        env={**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=SECONDS,
     )
+    return finished.stdout + finished.stderr if finished.returncode else None
 
 
 def shortened(arguments: Sequence[str]) -> list[str]:
@@ -94,8 +92,16 @@ def shortened(arguments: Sequence[str]) -> list[str]:
     if any(word.startswith(_OWN_LENGTH) for word in arguments):
         return list(arguments)
     job = next((word.removeprefix("job=") for word in arguments if word.startswith("job=")), "finetune")
-    is_sweep = _is_sweep(arguments)
-    return [*(_two_values(word) if is_sweep else word for word in arguments), *SHORT_BY_JOB.get(job, SHORT)]
+    words = [*map(_two_values, [*arguments, *_lists_of_files(arguments)])] if is_sweep(arguments) else arguments
+    return [*words, *SHORT_BY_JOB.get(job, SHORT)]
+
+
+def _lists_of_files(arguments: Sequence[str]) -> list[str]:
+    """The lists that a file of ``conf/sweep`` sets and the command line does not, as if they were typed."""
+    files = [CONF / "sweep" / f"{word.removeprefix('sweep=')}.yaml" for word in arguments if word.startswith("sweep=")]
+    lists = [yaml.safe_load(file.read_text(encoding="utf-8"))["hydra"]["sweeper"]["params"] for file in files]
+    given = {word.partition("=")[0] for word in arguments}
+    return [f"{key}={value}" for params in lists for key, value in params.items() if key not in given]
 
 
 def _two_values(word: str) -> str:
@@ -103,8 +109,8 @@ def _two_values(word: str) -> str:
     return f"{key}={','.join(value.split(',')[:2])}" if equals and value[:1] not in "[{'\"" else word
 
 
-def _overrides(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """What Hydra composes: the flags of the command line as overrides, and whether it is a sweep."""
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    """What Hydra composes: the flags of the command line as overrides."""
     overrides, words = [], iter(arguments)
     for word in words:
         if word in MULTIRUN:
@@ -113,10 +119,11 @@ def _overrides(arguments: Sequence[str]) -> tuple[list[str], bool]:
             overrides.append(f"hydra.searchpath=[file://{next(words)}]")
         else:
             overrides.append(word)
-    return overrides, _is_sweep(arguments)
+    return overrides
 
 
-def _is_sweep(arguments: Sequence[str]) -> bool:
+def is_sweep(arguments: Sequence[str]) -> bool:
+    """Whether the command starts many runs."""
     return any(word in MULTIRUN or word.startswith("sweep=") for word in arguments)
 
 
