@@ -7,6 +7,7 @@ import lightning
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomTimeColumn, ProcessingSpeedColumn
 from rich.progress import ProgressColumn, Task
+from rich.table import Column
 from rich.text import Text
 
 from neuroada.data.module import InstructionDataModule
@@ -45,7 +46,8 @@ class ProgressBar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)  # the logger's version number says nothing here
-        return metrics
+        # Short, so that the bar fits 80 columns.
+        return {name.removeprefix("train/"): value for name, value in metrics.items()}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -120,6 +122,9 @@ def scoring_of(trainer: lightning.Trainer) -> BenchmarkScoring | None:
 class _TimeColumn(CustomTimeColumn):
     """Time taken and time left. Rich forgets steps after 30 s, so that slow ones would have no end."""
 
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
+
     def render(self, task: Task) -> Text:
         pace: Pace | None = task.fields.get(_PACE)
         if pace is None:
@@ -132,6 +137,9 @@ class _SpeedColumn(ProcessingSpeedColumn):
     """Tokens per second of a fit, over all ranks."""
 
     max_refresh = 1.0  # reading a count from a GPU waits for it
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
 
     def render(self, task: Task) -> Any:
         pace: Pace | None = task.fields.get(_PACE)
