@@ -8,9 +8,20 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
+from neuroada.data.catalog import lookup
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.rows import examples_of, renamed_rows
+from neuroada.data.tables import read_file
+from neuroada.tasks.protocol import Example
 
 Row = Callable[[int], dict[str, Any]]
+
+
+def known_examples(path: Path, name: str) -> list[Example]:
+    """The rows of a file, read as those of a known data set."""
+    protocol = lookup(name).protocol
+    assert protocol is not None
+    return examples_of(path, renamed_rows(path, read_file(path), {}), protocol)
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ ALLOWED = {
     "backbones": {"config", "bundled"},
     "runs": {"tasks", "config"},
     "data": {"tasks", "config", "bundled"},
-    "tasks": set(),
+    "tasks": {"config.location"},
     "bundled": set(),
-    "config": {"sparse.errors", "tasks.protocols"},
+    "config": {"sparse.errors"},
     "sparse": set(),
     "": {"sparse"},
 }

@@ -15,7 +15,6 @@ from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
-from neuroada.tasks.protocols import PROTOCOLS
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
@@ -122,7 +121,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _name_rules("method.name", _section(values, "method").get("name"), "reports name the method by it")
     yield from wrong_rates(_section(values, "optimizer"))
     yield from _batch_rules(values)
-    yield from _protocol_rules(_section(_section(values, "data"), "protocols"))
+    yield from _protocol_rules(values)
     yield from _trainer_rules(_section(values, "trainer"))
     yield from _job_rules(values)
     yield from _decoding_rules(values)
@@ -136,14 +135,26 @@ def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield "task.loss_reduction=micro_batch: the loss depends on data.micro_batch_size; give it a number"
 
 
-def _protocol_rules(protocols: Mapping[str, Any]) -> Iterator[str]:
-    for name, node in protocols.items():
+def _protocol_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """Classes and functions of the user must exist and take the given arguments."""
+    for name, node in _section(_section(values, "data"), "protocols").items():
         key = f"data.protocols.{name}"
-        if name in PROTOCOLS:
-            yield f"{key}: {name} is a protocol of this package; give yours another name"
-        if not isinstance(node, Mapping) or "_target_" not in node:
-            yield f"{key}={shown(node)}: names no class; give it a _target_, the full name of a protocol's class"
-        yield from wrong_arguments(node, key)
+        if not isinstance(node, Mapping):
+            yield f"{key}={shown(node)}: give the keys of a protocol, or a _target_, the full name of its class"
+            continue
+        yield from wrong_arguments(node, key) if "_target_" in node else _judge_rules(node, key)
+    yield from _judge_rules(_section(values, "protocol"), "protocol")
+    for group, key in (("task", "train"), ("task", "benchmarks"), ("evaluation", "benchmarks")):
+        for place, entry in enumerate(_section(values, group).get(key) or ()):
+            if isinstance(entry, Mapping):
+                yield from _judge_rules(_section(entry, "protocol"), f"{group}.{key}[{place}].protocol")
+
+
+def _judge_rules(protocol: Mapping[str, Any], key: str) -> Iterator[str]:
+    """A function gets the generation and the answer later."""
+    judge = protocol.get("judge")
+    if isinstance(judge, Mapping):
+        yield from wrong_arguments({**judge, "_partial_": True} if "_target_" in judge else judge, f"{key}.judge")
 
 
 def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

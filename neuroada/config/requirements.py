@@ -22,8 +22,8 @@ def require_at_least(key: str, value: int | None, least: int) -> None:
     require(value is None or value >= least, f"{key}={value}: must be at least {least}")
 
 
-def require_distinct(key: str, names: Sequence[str] | None) -> None:
-    """No name may be repeated; None passes."""
+def require_distinct(key: str, names: Sequence[object] | None) -> None:
+    """Nothing may be repeated; None passes."""
     twice = next((name for place, name in enumerate(names or ()) if name in (names or ())[:place]), None)
     require(twice is None, f"{key}: {twice} is listed twice; give each once")
 

@@ -93,15 +93,16 @@ class TaskConfig:
     """What is trained on and what is scored."""
 
     name: str = MISSING
-    train: list[str] = MISSING
-    """Names of the training data sets, read from ``<data.dir>/<name>/train.json`` in this order."""
-    benchmarks: list[str] = MISSING
-    """Names of the benchmarks scored after training."""
+    train: list[Any] = MISSING
+    """Training data sets, in this order: names, read from ``<data.dir>/<name>/train.json``; paths of files or folders;
+    or ``{name, path, config, split, revision, columns, protocol}``, whose path may also be a data set of the hub."""
+    benchmarks: list[Any] = MISSING
+    """What is scored after training; given like ``train``."""
     loss_on: str = "completion"
     """Tokens that carry loss: completion (prompt masked) or all (as LLM-Adapters trains)."""
     loss_reduction: str = "step"
     """Mean over the labelled tokens of the whole step (step), or of each micro-batch (micro_batch, as published)."""
-    clean_of: list[str] = field(default_factory=list)
+    clean_of: list[Any] = field(default_factory=list)
     """Benchmarks whose test questions are dropped from the training sets."""
     learning_rates: dict[str, float] = field(default_factory=dict)
     """Learning rates tuned for this task, by method; other methods use their own ``method.learning_rate``."""
@@ -136,9 +137,13 @@ class DataConfig:
     after sorting the examples of an optimizer step by length to reduce padding. A step's examples, loss and gradient
     are the same in all three."""
     sets: dict[str, str] = field(default_factory=dict)
-    """The user's data sets: name (of the folder in ``dir``) -> commonsense, math, or a name in ``protocols``."""
+    """The user's data sets: name (of the folder in ``dir``) -> name of its protocol. Entries of ``task.train`` can say
+    the same and more."""
     protocols: dict[str, Any] = field(default_factory=dict)
-    """The user's protocols: name -> ``_target_`` and arguments of a ``neuroada.tasks.protocol.Protocol``."""
+    """The user's protocols: name -> keys of the protocol group, or ``_target_`` and arguments of a
+    ``neuroada.tasks.protocol.Protocol``. A file ``protocol/<name>.yaml`` in ``--config-dir`` is found by its name."""
+    chat_template: str | None = None
+    """Jinja chat template, or a file with one, for tokenizers that lack it; replaces the one that a tokenizer has."""
 
     def __post_init__(self) -> None:
         for name in self.sets:
@@ -158,6 +163,27 @@ class DataConfig:
         """``micro_batch_size``; if it was null, the job has chosen it before it reads data."""
         assert self.micro_batch_size is not None, "chosen in neuroada.jobs"
         return self.micro_batch_size
+
+
+@dataclass
+class ProtocolConfig:
+    """Prompt, completion and judge; a key that is set replaces that of every data set that names no protocol itself."""
+
+    prompt: str | None = None
+    """Jinja template over the columns of a row: everything that the model reads."""
+    completion: str | None = None
+    """Jinja template of what the model is trained to write after the prompt."""
+    choices: Any = None
+    """Possible answers, whose likelihoods are compared: a column with a list of them, or a list of templates."""
+    stop: list[str] | None = None
+    """Texts that end a generation; they are not part of the answer."""
+    max_new_tokens: int | None = None
+    """Longest generation in tokens."""
+    judge: Any = None
+    """commonsense, math, exact, normalised, letter, number, log_likelihood, f1, rouge, chrf; with arguments, such as
+    ``{name: rouge, variant: rouge1}``; or the ``_target_`` of a function (generation, answer) of your own."""
+    chat: bool | None = None
+    """Whether prompt and completion are a user's and the assistant's turn of the tokenizer's chat template."""
 
 
 @dataclass
@@ -212,8 +238,8 @@ class SchedulerConfig:
 class EvaluationConfig:
     """How benchmarks are scored."""
 
-    benchmarks: list[str] | None = None
-    """Benchmarks to score; null means those of the task."""
+    benchmarks: list[Any] | None = None
+    """What to score, given like ``task.benchmarks``; null means those of the task."""
     limit: int | None = None
     """Items per benchmark, a fixed seeded sample; null means all."""
     batch_size: int | None = None
@@ -324,6 +350,7 @@ class RunConfig:
     evaluation: EvaluationConfig = MISSING
     benchmark: BenchmarkConfig = MISSING
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
     adapter: Any = None

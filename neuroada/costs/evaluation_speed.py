@@ -34,7 +34,7 @@ from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.runs.protocols import protocols_of
+from neuroada.training.data_sources import sources_of
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +139,8 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
     evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
     tokenizer = loading.load_tokenizer(run.model)
-    task, protocols = replace(run.task, train=[]), protocols_of(run.data)
-    data = InstructionDataModule(task, run.data, evaluation, tokenizer, run.seed, protocols=protocols)
+    task, sources = replace(run.task, train=[]), sources_of(run)
+    data = InstructionDataModule(task, run.data, evaluation, tokenizer, run.seed, sources=sources)
     data.prepare_data()
     data.setup()
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)

@@ -160,7 +160,7 @@ def worst_batch(data: DataConfig) -> TrainingBatch:
 
 
 def _examples(lengths: Sequence[int]) -> list[Encoded]:
-    return [Encoded([0] * length, labels_from=0) for length in lengths]
+    return [Encoded.after([0] * length, 0) for length in lengths]
 
 
 def _started_optimizer(run: RunConfig, trained: Trained) -> Optimizer:

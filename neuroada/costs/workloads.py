@@ -18,7 +18,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import TrainingBatch
 from neuroada.methods.contract import Targets
-from neuroada.runs.protocols import protocols_of
+from neuroada.training.data_sources import sources_of
 from neuroada.training.loss import SummedLoss
 
 Step = Callable[[], None]
@@ -123,8 +123,7 @@ def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTra
 def _slice(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
     tokenizer = loading.load_tokenizer(run.model)
     batched = replace(run.data, batching=batching)
-    protocols = protocols_of(run.data)
-    data = InstructionDataModule(run.task, batched, run.evaluation, tokenizer, run.seed, protocols=protocols)
+    data = InstructionDataModule(run.task, batched, run.evaluation, tokenizer, run.seed, sources=sources_of(run))
     data.prepare_data()
     data.setup()
     count = run.benchmark.num_steps * data.accumulate_grad_batches(1)

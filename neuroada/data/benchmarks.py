@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.catalog import Dataset
-from neuroada.data.download import DataFile
+from neuroada.data.data_split import DataSplit
 from neuroada.data.encoding import encode_prompts
 from neuroada.data.prompt_batches import BudgetBatches, PromptBatch, collate_prompts, default_tokens_per_batch
-from neuroada.data.rows import read_rows
 from neuroada.tasks.protocol import Example, Protocol
 
 LIMIT_SEED = 42
@@ -37,9 +35,9 @@ class BenchmarkItems:
     """Token ids of each example's prompt, bos included."""
 
     @classmethod
-    def encoded(cls, file: DataFile, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> "BenchmarkItems":
+    def encoded(cls, file: DataSplit, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> "BenchmarkItems":
         """Rows of a file, with their prompts tokenised."""
-        protocol = file.dataset.protocol
+        protocol = file.protocol
         return cls(file.dataset, file.split, protocol, examples, encode_prompts(examples, protocol, tokenizer))
 
     @property
@@ -67,20 +65,17 @@ class Benchmarks:
 
     Args:
         files: One per benchmark.
-        data_dir: The folder with the files.
         evaluation: Which items are scored, and the limits of a batch.
         tokenizer: Tokenises the prompts.
     """
 
     def __init__(
         self,
-        files: Sequence[DataFile],
-        data_dir: Path,
+        files: Sequence[DataSplit],
         evaluation: EvaluationConfig,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         self.files = files
-        self._dir = data_dir
         self._evaluation = evaluation
         self._tokenizer = tokenizer
         self._all_items: list[BenchmarkItems] = []
@@ -102,7 +97,7 @@ class Benchmarks:
 
     def read(self) -> None:
         """Read and check every file; raises UserError if one is malformed."""
-        self._all_items = [self._selected(file, read_rows(file.path(self._dir), file.dataset)) for file in self.files]
+        self._all_items = [self._selected(file, file.examples()) for file in self.files]
 
     def new_tokens(self, items: BenchmarkItems) -> int:
         """Longest generation for a benchmark, in tokens."""
@@ -145,7 +140,7 @@ class Benchmarks:
         )
         return loader
 
-    def _selected(self, file: DataFile, examples: list[Example]) -> BenchmarkItems:
+    def _selected(self, file: DataSplit, examples: list[Example]) -> BenchmarkItems:
         limit = self.limit
         if limit is not None and limit < len(examples):
             drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(LIMIT_SEED))[:limit]

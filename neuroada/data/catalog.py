@@ -1,19 +1,19 @@
-"""Every data set of this package, one typed row each: its protocol, and where its files are fetched from.
+"""The data sets of this package, one typed row each: its protocol, and where its files are fetched from.
 
 Files are those of LLM-Adapters (https://github.com/AGI-Edgerunners/LLM-Adapters); paths are relative to ``data.url``.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import neuroada.bundled
-from neuroada.config.errors import UserError, suggest
-from neuroada.tasks.commonsense import COMMONSENSE
-from neuroada.tasks.math import MATH
+from neuroada.config.errors import UserError
+from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Protocol
-from neuroada.tasks.protocols import PROTOCOLS
+from neuroada.tasks.protocols import COMMONSENSE, MATH
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,36 @@ class HeldOutSplit:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the user's own data set is."""
+
+    path: str
+    """A file, a folder, or the name of a data set on the hub."""
+    config: str | None = None
+    """Its configuration on the hub, as for ``load_dataset``."""
+    revision: str | None = None
+    """Its branch, tag or commit on the hub."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Name to use -> column of its rows."""
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A data set: ``<data.dir>/<name>/<split>.json``, or ``<home>/<name>/<split>.json`` if ``home`` is set."""
+    """A data set: at its ``origin``, else ``<data.dir>/<name>/<split>.json``, or ``<home>/...`` if ``home`` is set."""
 
     name: str
-    protocol: Protocol
+    protocol: Protocol | None = None
+    """None: the protocol for its kind of rows, with ``settings`` applied."""
     remote: Mapping[str, RemoteFile] = field(default_factory=dict)
     """Upstream file of each split; a split without one must exist already."""
     held_out: HeldOutSplit | None = None
     home: Path | None = None
     """Folder of a data set that ships with the package; it is never fetched."""
+    origin: Origin | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of a protocol that replace those of the one for its kind of rows."""
+    own_judge: Judge | None = None
+    """The judge among these settings, where it is a function of the user."""
 
 
 def _training_set(name: str, protocol: Protocol, num_rows: int, sha256: str | None = None) -> Dataset:
@@ -100,36 +120,22 @@ _ROWS = (
 DATASETS: Mapping[str, Dataset] = {row.name: row for row in _ROWS}
 
 
-def with_own(sets: Mapping[str, str], protocols: Mapping[str, Protocol] = PROTOCOLS) -> Mapping[str, Dataset]:
-    """The catalog with the user's data sets added.
+def lookup(name: str, known: Iterable[str] = tuple(DATASETS)) -> Dataset:
+    """The data set of that name.
 
     Args:
-        sets: ``data.sets``: data set -> name of its protocol.
-        protocols: Every protocol that may be named.
+        name: Its name.
+        known: Every name to suggest.
 
     Raises:
-        UserError: No such protocol, or the name belongs to a known data set with another protocol.
+        UserError: There is none; it has close matches and the whole list.
     """
-    own = {}
-    for name, protocol in sets.items():
-        if protocol not in protocols:
-            hint = suggest(protocol, protocols)
-            raise UserError(f"data.sets.{name}={protocol}: no such protocol; {hint} (name your own in data.protocols)")
-        if name not in DATASETS:
-            own[name] = Dataset(name, protocols[protocol])
-        elif DATASETS[name].protocol.name != protocol:
-            raise UserError(
-                f"data.sets.{name}={protocol}: {name} is a known data set of the {DATASETS[name].protocol.name} "
-                "protocol; give yours another name"
-            )
-    return {**DATASETS, **own}
-
-
-def lookup(name: str, known: Mapping[str, Dataset] = DATASETS) -> Dataset:
-    """The data set of that name; raises UserError with close matches and the whole list."""
-    if name in known:
-        return known[name]
+    if name in DATASETS:
+        return DATASETS[name]
     by_lower_case = {present.lower(): present for present in known}
     near = [by_lower_case[match] for match in difflib.get_close_matches(name.lower(), by_lower_case, n=3)]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UserError(f"unknown data set '{name}': {hint}(known: {', '.join(known)}; name your own with data.sets)")
+    raise UserError(
+        f"unknown data set '{name}': {hint}(known: {', '.join(by_lower_case.values())}; for your own give the path of "
+        "its file or folder)"
+    )

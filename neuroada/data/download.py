@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from neuroada.config.errors import UserError
-from neuroada.data.catalog import Dataset, RemoteFile
+from neuroada.data.catalog import RemoteFile
+from neuroada.data.data_split import DataSplit
 from neuroada.data.reference_split import split_source
 
 logger = logging.getLogger(__name__)
@@ -26,42 +26,13 @@ _PAUSE_S = 2.0
 """Seconds to wait after a request without new bytes; increases with each."""
 
 
-class DataFile(NamedTuple):
-    """One file a run reads."""
-
-    dataset: Dataset
-    split: str
-
-    def path(self, data_dir: Path) -> Path:
-        """Its path."""
-        return (self.dataset.home or data_dir) / self.dataset.name / f"{self.split}.json"
-
-    def sha256(self, data_dir: Path) -> str:
-        """Hash of the file on disk; raises UserError if there is no such file."""
-        path = self.path(data_dir)
-        try:
-            with path.open("rb") as content:
-                return hashlib.file_digest(content, "sha256").hexdigest()
-        except FileNotFoundError:
-            raise UserError(
-                f"{path}: no such file; start a run to fetch it, or set data.dir to the folder that has it"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
-
-
-def content_hashes(files: Iterable[DataFile], data_dir: Path) -> dict[str, str]:
-    """``<name>/<split>`` -> sha256 of the file on disk."""
-    return {f"{file.dataset.name}/{file.split}": file.sha256(data_dir) for file in files}
-
-
-def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:
+def ensure(files: Iterable[DataSplit], data_dir: Path, url: str) -> None:
     """Fetch missing files; existing files are left unchanged, whatever they contain.
 
     Raises UserError if a file is missing and cannot be fetched. Processes that share ``data_dir`` take turns, so only
     the first one fetches.
     """
-    missing = [file for file in files if not file.path(data_dir).exists()]
+    missing = [file for file in files if not file.path.exists() and not file.is_on_hub]
     if not missing:
         return
     _refuse_unknown_origin(missing, data_dir)
@@ -74,21 +45,23 @@ def ensure(files: Iterable[DataFile], data_dir: Path, url: str) -> None:
         raise UserError(f"data.dir={data_dir}: cannot be written ({error.strerror or error})") from error
 
 
-def _refuse_unknown_origin(missing: Iterable[DataFile], data_dir: Path) -> None:
+def _refuse_unknown_origin(missing: Iterable[DataSplit], data_dir: Path) -> None:
     for file in missing:
         held_out = file.dataset.held_out
+        if file.dataset.origin is not None:
+            raise UserError(f"{file.path}: no such file; correct the path of the data set {file.dataset.name}")
         if file.split in file.dataset.remote or (held_out and file.split in held_out.sha256):
             continue
         available = [*file.dataset.remote, *(held_out.sha256 if held_out else ())]
         upstream = f"only its {' and '.join(available)} split can be fetched" if available else "it is not fetched"
         raise UserError(
-            f"{file.path(data_dir)}: no such file, and {upstream}; put a JSON list of rows with instruction, input, "
-            "output and answer there, or set data.dir to the folder that has it"
+            f"{file.path}: no such file, and {upstream}; put a file there (JSON, JSON lines, CSV, TSV or Parquet), or "
+            "set data.dir to the folder that has it"
         )
 
 
-def _fetch(file: DataFile, data_dir: Path, url: str) -> None:
-    target = file.path(data_dir)
+def _fetch(file: DataSplit, data_dir: Path, url: str) -> None:
+    target = file.path
     if target.exists():  # another process has fetched it
         return
     target.parent.mkdir(exist_ok=True)

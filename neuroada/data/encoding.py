@@ -1,4 +1,4 @@
-"""Examples -> token ids and the position where their loss begins, which comes from lengths, never from ids."""
+"""Examples -> token ids and the spans that carry loss, which come from lengths, never from ids."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
+from neuroada.data.segments import Segments, prompt_text, segments
 from neuroada.tasks.protocol import Example, Protocol
 
 ROWS_PER_CALL = 1024
 """Rows tokenised per call: enough to keep a fast tokenizer's threads busy, few enough to keep the lists small."""
+
+Span = tuple[int, int]
+"""First position, and the one after the last."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,23 @@ class Encoded:
     """One training example in tokens."""
 
     input_ids: Sequence[int]
-    labels_from: int
-    """First position that carries loss."""
+    labelled: Sequence[Span]
+    """Spans that carry loss, in order."""
+
+    @classmethod
+    def after(cls, input_ids: Sequence[int], start: int) -> "Encoded":
+        """An example whose loss begins at a position and goes on to its end."""
+        return cls(input_ids, [(start, len(input_ids))] if start < len(input_ids) else [])
+
+    @property
+    def labels_from(self) -> int:
+        """First position that carries loss; the length if none does."""
+        return self.labelled[0][0] if self.labelled else len(self.input_ids)
 
     @property
     def num_labels(self) -> int:
         """Labels in a next-token loss, which has no prediction for position 0."""
-        return max(0, len(self.input_ids) - max(self.labels_from, 1))
+        return sum(max(0, stop - max(start, 1)) for start, stop in self.labelled)
 
 
 def encode(
@@ -36,10 +50,19 @@ def encode(
 def encode_all(
     examples: Sequence[Example], protocol: Protocol, tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str
 ) -> list[Encoded]:
-    """``encode_texts`` for examples."""
-    prompts = [protocol.prompt(example.instruction) for example in examples]
-    completions = [protocol.completion(example) for example in examples]
-    return encode_texts(prompts, completions, tokenizer, max_length, loss_on)
+    """``encode_segments`` for examples."""
+    parts = [segments(example, protocol, tokenizer) for example in examples]
+    return encode_segments(parts, tokenizer, max_length, loss_on)
+
+
+def encode_segments(
+    examples: Sequence[Segments], tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str
+) -> list[Encoded]:
+    """Examples of one kind (all conversations, or none), truncated on the right at ``max_length``."""
+    if examples and examples[0].is_chat:
+        return [_conversation(example, tokenizer, max_length, loss_on) for example in examples]
+    prompts, completions = zip(*(example.texts for example in examples), strict=True) if examples else ((), ())
+    return encode_texts(list(prompts), list(completions), tokenizer, max_length, loss_on)
 
 
 def encode_texts(
@@ -53,7 +76,7 @@ def encode_texts(
     """
     eos = _eos_token_id(tokenizer)
     return [
-        Encoded([*ids, eos][:max_length], labels_from=len(prompt_ids) if loss_on == "completion" else 0)
+        Encoded.after([*ids, eos][:max_length], len(prompt_ids) if loss_on == "completion" else 0)
         for prompt_ids, ids in _joined(prompts, completions, tokenizer)
     ]
 
@@ -62,11 +85,59 @@ def encode_prompts(
     examples: Sequence[Example], protocol: Protocol, tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
     """The ids that generation starts from, not truncated."""
-    prompts = [protocol.prompt(example.instruction) for example in examples]
+    prompts = [prompt_text(example, protocol, tokenizer) for example in examples]
     encoded: list[list[int]] = []
     for start in range(0, len(prompts), ROWS_PER_CALL):
-        encoded += _tokenise(prompts[start : start + ROWS_PER_CALL], tokenizer)
+        texts = prompts[start : start + ROWS_PER_CALL]
+        encoded += [_plain(text, tokenizer) for text in texts] if protocol.chat else _tokenise(texts, tokenizer)
     return encoded
+
+
+def encode_choices(
+    examples: Sequence[Example], protocol: Protocol, tokenizer: PreTrainedTokenizerBase
+) -> list[list[list[int]]] | None:
+    """For each example the ids that each of its choices adds to the prompt; None if the model generates its answer.
+
+    Split as lm-evaluation-harness does: prompt and choice are tokenised as one text and cut at the length of the
+    prompt's own ids.
+
+    Raises:
+        UserError: A choice adds no token.
+    """
+    if not examples or protocol.choices(examples[0]) is None:
+        return None
+    prompts = encode_prompts(examples, protocol, tokenizer)
+    encoded = []
+    for example, prompt in zip(examples, prompts, strict=True):
+        text = prompt_text(example, protocol, tokenizer)
+        texts = [text + protocol.continuation(example, choice) for choice in protocol.choices(example) or ()]
+        wholes = [_plain(whole, tokenizer) for whole in texts] if protocol.chat else _tokenise(texts, tokenizer)
+        parts = [whole[len(prompt) :] for whole in wholes]
+        if not all(parts):
+            raise UserError(
+                f"row {example.index + 1}: a choice adds no token to the prompt; start choices with a space"
+            )
+        encoded.append(parts)
+    return encoded
+
+
+def _conversation(example: Segments, tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str) -> Encoded:
+    """Segments are tokenised one by one: the ids before a turn are then those that generation starts from."""
+    ids: list[int] = []
+    labelled: list[Span] = []
+    for text, is_trained in zip(example.texts, example.trained, strict=True):
+        start = len(ids)
+        ids += _plain(text, tokenizer)
+        stop = min(len(ids), max_length)
+        if (is_trained or loss_on == "all") and start < stop:
+            labelled.append((start, stop))
+    return Encoded(ids[:max_length], labelled)
+
+
+def _plain(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids without any token added: a chat template has written them all."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
 
 
 def _joined(
@@ -82,10 +153,20 @@ def _joined(
 
 
 def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Ids with the tokenizer's opening tokens (bos for Llama), but without a final eos."""
-    eos = tokenizer.eos_token_id
+    """Ids with the tokenizer's opening tokens (bos for Llama), but without a final eos.
+
+    A text that begins with the bos itself does not get a second one.
+    """
     rows: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
-    return [ids[:-1] if ids and ids[-1] == eos and tokenizer.num_special_tokens_to_add() > 0 else ids for ids in rows]
+    adds_tokens = tokenizer.num_special_tokens_to_add() > 0
+    return [_one_bos(ids, tokenizer) if adds_tokens else ids for ids in rows]
+
+
+def _one_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if ids and ids[-1] == eos:
+        ids = ids[:-1]
+    return ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids
 
 
 def _eos_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

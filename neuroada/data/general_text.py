@@ -60,7 +60,7 @@ def text_batches(documents: list[str], tokenizer: PreTrainedTokenizerBase) -> li
     left = MOST_TOKENS
     for document in documents:
         ids = tokenizer(document, verbose=False)["input_ids"][:left]
-        windows += [Encoded(ids[start : start + _WINDOW], labels_from=0) for start in range(0, len(ids), _WINDOW)]
+        windows += [Encoded.after(ids[start : start + _WINDOW], 0) for start in range(0, len(ids), _WINDOW)]
         left -= len(ids)
     windows = [window for window in windows if window.num_labels > 0]
     if not windows:

@@ -1,9 +1,9 @@
 """Held-out rows of training sets, for validation: from the set's validation file, or a sample of its training file."""
 
+import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import datasets
 import torch
@@ -11,7 +11,7 @@ import torch
 from neuroada.config.errors import UserError, shown
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.benchmarks import BenchmarkItems
-from neuroada.data.download import DataFile
+from neuroada.data.data_split import DataSplit
 from neuroada.data.token_cache import TokenisedRows
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class HeldOut:
 class HeldOutPart:
     """The held-out rows of one training set."""
 
-    file: DataFile
+    file: DataSplit
     """The file they come from: ``validation.json`` or ``train.json``."""
     indices: Sequence[int]
     """Their row indices in the file."""
@@ -52,7 +52,6 @@ class HeldOutSets:
     Args:
         config: How many rows, if any.
         training: The training files.
-        data_dir: The folder with the files.
 
     Attributes:
         is_wanted: Whether anything is held out.
@@ -60,15 +59,15 @@ class HeldOutSets:
         files: The ``validation.json`` of each training set that has one.
     """
 
-    def __init__(self, config: ValidationConfig, training: Sequence[DataFile], data_dir: Path) -> None:
+    def __init__(self, config: ValidationConfig, training: Sequence[DataSplit]) -> None:
         self.is_wanted = config.every_n_steps is not None
         self.asks = config.accuracy_rows is not None
         self._config = config
         self._training = training
-        candidates = [DataFile(file.dataset, "validation") for file in training if self.is_wanted]
-        self.files = [file for file in candidates if _is_there(file, data_dir)]
+        candidates = [dataclasses.replace(file, split="validation") for file in training if self.is_wanted]
+        self.files = [file for file in candidates if _is_there(file)]
 
-    def refuse_as_benchmarks(self, benchmarks: Collection[DataFile]) -> None:
+    def refuse_as_benchmarks(self, benchmarks: Collection[DataSplit]) -> None:
         """Raises UserError if the best adapter would be selected on the items that it is scored on."""
         scored = [file.dataset.name for file in self.files if file in benchmarks]
         if scored and self._config.keep_best:
@@ -102,12 +101,12 @@ class HeldOutSets:
         num_all = len(part.indices)
         return [part.indices[place] for place in _drawn(num_all, self._config.accuracy_rows or num_all)]
 
-    def _sample(self, rows: datasets.Dataset, file: DataFile) -> HeldOutPart:
+    def _sample(self, rows: datasets.Dataset, file: DataSplit) -> HeldOutPart:
         kept = _drawn(len(rows), self._config.num_rows or len(rows))
         logger.info("validation on %d of %d rows of %s/validation", len(kept), len(rows), file.dataset.name)
-        return HeldOutPart(DataFile(file.dataset, "validation"), kept, _part(rows, kept))
+        return HeldOutPart(dataclasses.replace(file, split="validation"), kept, _part(rows, kept))
 
-    def _divided(self, rows: datasets.Dataset, file: DataFile) -> tuple[datasets.Dataset, HeldOutPart]:
+    def _divided(self, rows: datasets.Dataset, file: DataSplit) -> tuple[datasets.Dataset, HeldOutPart]:
         name, num_rows = file.dataset.name, self._config.num_rows
         if num_rows is None or num_rows >= len(rows):
             raise UserError(
@@ -121,11 +120,13 @@ class HeldOutSets:
         return rest, HeldOutPart(file, drawn, _part(rows, drawn))
 
 
-def _is_there(file: DataFile, data_dir: Path) -> bool:
-    """Whether a file exists or can be fetched."""
-    held_out = file.dataset.held_out
+def _is_there(file: DataSplit) -> bool:
+    """Whether a validation split exists or can be fetched; a training file that is named by itself has none."""
+    held_out, origin = file.dataset.held_out, file.dataset.origin
+    if origin is not None:
+        return file.path.name.startswith("validation") if file.path.is_file() else file.is_there
     is_known = file.split in file.dataset.remote or (held_out is not None and file.split in held_out.sha256)
-    return is_known or file.path(data_dir).is_file()
+    return is_known or file.is_there
 
 
 def _drawn(num_all: int, num_rows: int) -> list[int]:

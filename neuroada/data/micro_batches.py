@@ -125,7 +125,7 @@ class TrainingSet(TorchDataset[TrainingBatch]):
     def __getitem__(self, micro_batch: MicroBatch) -> TrainingBatch:
         examples = self._rows.take(micro_batch.examples)
         if micro_batch.is_filler:
-            examples = [Encoded(example.input_ids, labels_from=len(example.input_ids)) for example in examples]
+            examples = [Encoded(example.input_ids, labelled=()) for example in examples]
         return self._collate(examples, int(self._rows.num_labels[list(micro_batch.step_examples)].sum()))
 
 

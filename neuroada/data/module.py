@@ -1,6 +1,5 @@
 """The Lightning data module: from files to loaders."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig, ValidationConfig
 from neuroada.data.benchmarks import Benchmarks, PromptLoader
-from neuroada.data.catalog import lookup, with_own
-from neuroada.data.download import DataFile, content_hashes, ensure
+from neuroada.data.data_split import DataSplit, content_hashes
+from neuroada.data.download import ensure
+from neuroada.data.entries import Sources
 from neuroada.data.held_out import HeldOut, HeldOutSets
 from neuroada.data.micro_batches import EpochBoundaryResume, ResumableLoader
 from neuroada.data.packing import TrainingBatch
 from neuroada.data.training_rows import TrainingRows
 from neuroada.data.training_sets import TrainingSets
-from neuroada.tasks.protocol import Protocol
-from neuroada.tasks.protocols import PROTOCOLS
 
 
 class InstructionDataModule(lightning.LightningDataModule):
@@ -36,7 +34,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         seed: Determines the order of the training rows.
         trained_on: The task that the scored model was trained on, if it is a different one.
         validation: What is held out of the training sets; None holds nothing out.
-        protocols: Every protocol that ``data.sets`` may name.
+        sources: What data sets are looked up in; None knows those of the package, in ``data.dir``.
 
     Attributes:
         training_rows: What is trained and validated on.
@@ -52,31 +50,30 @@ class InstructionDataModule(lightning.LightningDataModule):
         seed: int,
         trained_on: TaskConfig | None = None,
         validation: ValidationConfig | None = None,
-        protocols: Mapping[str, Protocol] = PROTOCOLS,
+        sources: Sources | None = None,
     ) -> None:
         super().__init__()
         self._dir, self._url = Path(data.dir), data.url
-        known = with_own(data.sets, protocols)
-        self._sets = TrainingSets(task, self._dir, known)
-        self._trained_on = self._sets if trained_on is None else TrainingSets(trained_on, self._dir, known)
-        names = evaluation.benchmarks if evaluation.benchmarks is not None else task.benchmarks
-        files = [DataFile(lookup(name, known), data.split) for name in names]
-        held_out = HeldOutSets(validation or ValidationConfig(), self._sets.files, self._dir)
+        sources = sources or Sources.of(self._dir, data.sets)
+        self._sets = TrainingSets(task, sources)
+        self._trained_on = self._sets if trained_on is None else TrainingSets(trained_on, sources)
+        files = benchmark_splits(task, evaluation, data.split, sources)
+        held_out = HeldOutSets(validation or ValidationConfig(), self._sets.files)
         held_out.refuse_as_benchmarks(files)
         self.training_rows = TrainingRows(self._sets, held_out, data, task.loss_on, tokenizer, seed)
-        self.benchmarks = Benchmarks(files, self._dir, evaluation, tokenizer)
+        self.benchmarks = Benchmarks(files, evaluation, tokenizer)
         self._is_read = False
         # A benchmark may have fewer remaining items than there are ranks.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @property
-    def files_needed(self) -> list[DataFile]:
+    def files_needed(self) -> list[DataSplit]:
         """Every file that is read, training sets first."""
         return [*self.training_rows.files_needed, *self.benchmarks.files]
 
     def content_hashes(self) -> dict[str, str]:
         """``<name>/<split>`` -> sha256 of the file on disk, including the files of ``task.clean_of``."""
-        return content_hashes(self.files_needed, self._dir)
+        return content_hashes(self.files_needed)
 
     @property
     def dropped_rows(self) -> dict[str, int]:
@@ -150,6 +147,13 @@ class InstructionDataModule(lightning.LightningDataModule):
 
     def _device_type(self) -> str:
         return "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
+
+
+def benchmark_splits(task: TaskConfig, evaluation: EvaluationConfig, split: str, sources: Sources) -> list[DataSplit]:
+    """What is scored, in order."""
+    if evaluation.benchmarks is not None:
+        return sources.splits(evaluation.benchmarks, split, "evaluation.benchmarks")
+    return sources.splits(task.benchmarks, split, "task.benchmarks")
 
 
 def _add_once(callback: lightning.Callback, callbacks: list[lightning.Callback]) -> None:

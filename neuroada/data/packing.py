@@ -84,6 +84,7 @@ def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> Training
 
 def _labels(example: Encoded, ids: torch.Tensor) -> torch.Tensor:
     """(T,) labels of one example; its first token has none, because no token before it may predict it."""
-    labels = ids.clone()
-    labels[: max(example.labels_from, 1)] = IGNORED
+    labels = torch.full_like(ids, IGNORED)
+    for start, stop in example.labelled:
+        labels[max(start, 1) : stop] = ids[max(start, 1) : stop]
     return labels

@@ -1,93 +1,123 @@
-"""JSON data files -> checked examples. A file with any mistake is rejected.
+"""Rows of a data set -> checked examples. A data set with any mistake is rejected."""
 
-This uses Python's JSON reader, because it keeps the types and the row number of a mistake, which table readers lose.
-"""
-
-import json
-import math
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from neuroada.config.errors import UserError
-from neuroada.data.catalog import Dataset
-from neuroada.tasks.protocol import Example, Protocol
+from neuroada.data.row_kinds import (
+    ALPACA,
+    CHAT,
+    KINDS,
+    RowError,
+    RowKind,
+    answer_text,
+    conversation,
+    kind_of,
+    kind_of_value,
+    renamed,
+)
+from neuroada.tasks.protocol import Example, Protocol, ProtocolError
+from neuroada.tasks.template_protocol import MESSAGES, TemplateProtocol
+
+_EMPTY = "is empty, so there is nothing to train on; fill it or drop the row"
 
 
-def read_rows(path: Path, dataset: Dataset) -> list[Example]:
-    """Every row of the file, each one checked; raises UserError naming the file, the row (from 1) and the field."""
-    rows = _load(path)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: contains a JSON {_kind(rows)}; it must be one list of rows: [{{...}}, {{...}}]")
-    if not rows:
-        raise UserError(f"{path}: contains no rows; add at least one, or delete the file to have it fetched")
-    return [_example(path, index, row, dataset.protocol) for index, row in enumerate(rows)]
+def renamed_rows(place: object, rows: Sequence[Any], columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every row as an object, with columns renamed; raises UserError naming the place and the row, from 1."""
+    result = []
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise UserError(f"{place}: row {index + 1}: is a JSON {kind_of_value(row)}; make it an object")
+        try:
+            result.append(renamed(row, columns))
+        except RowError as error:
+            _refuse(place, index, error.field, str(error))
+    return result
 
 
-def require_completions(path: Path, examples: list[Example], protocol: Protocol) -> None:
+def examples_of(
+    place: object, rows: Sequence[Mapping[str, Any]], protocol: Protocol, scored: bool = True
+) -> list[Example]:
+    """Every row checked.
+
+    Args:
+        place: The file or data set, for messages.
+        rows: With columns renamed.
+        protocol: Its columns are needed.
+        scored: Whether every row needs a gold answer; otherwise only if the protocol trains on it.
+
+    Raises:
+        UserError: It names the place, the row (from 1) and the field.
+    """
+    kind = kind_of(rows[0])
+    named = protocol.columns if isinstance(protocol, TemplateProtocol) else frozenset({"instruction", "output"})
+    needs_answer = scored or "answer" in named
+    return [_example(place, index, row, kind, protocol, named, needs_answer) for index, row in enumerate(rows)]
+
+
+def require_completions(place: object, examples: Sequence[Example], protocol: Protocol) -> None:
     """Raises UserError at the first example that has nothing to train on."""
     for example in examples:
-        if not protocol.completion(example).strip():
-            _refuse(path, example.index, "output", "is empty, so there is nothing to train on; fill it or drop the row")
+        try:
+            is_empty = not protocol.completion(example).strip() if MESSAGES not in example.row else False
+        except ProtocolError as error:
+            raise UserError(f"{place}: row {example.index + 1}: {error}") from error
+        if is_empty:
+            _refuse(place, example.index, "output", _EMPTY)
 
 
-def _load(path: Path) -> Any:
+def described_kinds() -> str:
+    """The columns of every kind of row, for messages."""
+    return "; ".join(" and ".join(kind.columns) for kind in KINDS)
+
+
+def _example(
+    place: object,
+    index: int,
+    row: Mapping[str, Any],
+    kind: RowKind | None,
+    protocol: Protocol,
+    named: frozenset[str],
+    needs_answer: bool,
+) -> Example:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; put it there or set data.dir to the folder that has it") from None
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: line {error.lineno}, column {error.colno}: not JSON ({error.msg}); "
-            "fix the file or delete it to have it fetched again"
-        ) from error
-    except (ValueError, RecursionError) as error:  # bad UTF-8, NaN, nested too deeply
-        raise UserError(f"{path}: not JSON in UTF-8 ({error}); fix the file or delete it") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
+        example = _read(index, row, kind, named, needs_answer)
+        if kind is ALPACA and row.get("input") and "input" not in named:
+            raise RowError("input", "must be empty, because prompts do not use it; move it into 'instruction'")
+        prompt = "" if MESSAGES in example.row else protocol.prompt(example)
+        if needs_answer:
+            _check_answer(example, protocol)
+    except RowError as error:
+        _refuse(place, index, error.field, str(error))
+    except ProtocolError as error:
+        raise UserError(f"{place}: row {index + 1}: {error}") from error
+    return example if kind is not None else Example(index, prompt, "", example.answer, example.row)
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON value")
-
-
-def _example(path: Path, index: int, row: Any, protocol: Protocol) -> Example:
-    if not isinstance(row, dict):
-        raise UserError(f"{path}: row {index + 1}: is a JSON {_kind(row)}; make it an object with instruction, answer")
-    instruction = _text(path, index, row, "instruction")
-    if not instruction.strip():
-        _refuse(path, index, "instruction", "is empty; fill it or drop the row")
+def _read(
+    index: int, row: Mapping[str, Any], kind: RowKind | None, named: frozenset[str], needs_answer: bool
+) -> Example:
+    if kind is None:
+        missing = sorted(named - row.keys() - {"answer"})
+        if missing:
+            raise RowError(missing[0], "is missing; add it")
+        return Example(index, "", "", answer_text(row) if needs_answer or "answer" in row else "", row)
+    question = kind.question(row)
+    if not question.strip():
+        raise RowError(kind.columns[0], "is empty; fill it or drop the row")
     # Six gsm8k test rows have an empty output; only training needs one (require_completions).
-    output = _text(path, index, row, "output")
-    if row.get("input"):
-        _refuse(path, index, "input", "must be empty, because prompts do not use it; move it into 'instruction'")
-    answer = _answer(path, index, row)
-    problem = protocol.gold_problem(answer)
+    output = kind.output(row)
+    answer = kind.answer(row) if needs_answer or row.get("answer") is not None else ""
+    return Example(index, question, output, answer, {**row, MESSAGES: conversation(row)} if kind is CHAT else row)
+
+
+def _check_answer(example: Example, protocol: Protocol) -> None:
+    problem = protocol.gold_problem(example.answer)
     if problem:
-        _refuse(path, index, "answer", problem)
-    return Example(index=index, instruction=instruction, output=output, answer=answer)
+        raise RowError("answer", problem)
+    if protocol.choices(example) is not None:
+        protocol.completion(example)  # raises unless the answer is one of the choices
 
 
-def _text(path: Path, index: int, row: dict[str, Any], field: str) -> str:
-    if field not in row:
-        _refuse(path, index, field, "is missing; add it")
-    value = row[field]
-    if not isinstance(value, str):
-        _refuse(path, index, field, f"is a JSON {_kind(value)}; write it as a string")
-    return value
-
-
-def _answer(path: Path, index: int, row: dict[str, Any]) -> str:
-    """The answer as text; some math files write it as a bare number."""
-    value = row.get("answer")
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
-    return _text(path, index, row, "answer")
-
-
-def _refuse(path: Path, index: int, field: str, problem: str) -> NoReturn:
-    raise UserError(f"{path}: row {index + 1}, field '{field}': {problem}")
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "object", list: "list", str: "string", bool: "true/false", int: "number", float: "number"}
-    return names.get(type(value), "null")
+def _refuse(place: object, index: int, field: str, problem: str) -> NoReturn:
+    raise UserError(f"{place}: row {index + 1}, field '{field}': {problem}")

@@ -10,8 +10,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,23 +18,23 @@ import datasets
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
-from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
-from neuroada.data.encoding import ROWS_PER_CALL, Encoded, encode_texts
+from neuroada.data.encoding import ROWS_PER_CALL, Encoded, encode_segments
+from neuroada.data.progress_bars import shown_from
+from neuroada.data.segments import Segments, segments
 from neuroada.tasks.protocol import Example, Protocol
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 """Increase it when the checks of ``rows.py`` or the tokenising change: older files are then ignored."""
 
-_FEATURES = datasets.Features(input_ids=datasets.List(datasets.Value("int32")), labels_from=datasets.Value("int32"))
-
-_QUICK_ROWS = 20_000
-"""Up to this many rows (a few seconds) no progress bar is shown."""
+_IDS = datasets.List(datasets.Value("int32"))
+_FEATURES = datasets.Features(input_ids=_IDS, starts=_IDS, stops=_IDS)
+"""Token ids, and the first position of each labelled span and the one after its last."""
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """End marker of an Arrow stream; without it, a file cut off between two record batches reads like a shorter one."""
@@ -49,8 +48,7 @@ class TokenisedRows:
         table = self._rows.data
         self.lengths: np.ndarray = pc.list_value_length(table.column("input_ids")).to_numpy().astype(np.int64)
         """(number of rows,) tokens of each row."""
-        starts = table.column("labels_from").to_numpy()
-        self.num_labels: np.ndarray = np.maximum(self.lengths - np.maximum(starts, 1), 0)
+        self.num_labels: np.ndarray = _labels_per_row(table)
         """(number of rows,) ``Encoded.num_labels`` of each row."""
 
     def __len__(self) -> int:
@@ -60,10 +58,19 @@ class TokenisedRows:
         """The rows at these places, in this order."""
         table: pa.Table = self._rows[list(indices)]
         ids = table["input_ids"].combine_chunks()
+        spans = zip(table["starts"].to_pylist(), table["stops"].to_pylist(), strict=True)
         return [
-            Encoded(ids[place].values.to_numpy(), labels_from)
-            for place, labels_from in enumerate(table["labels_from"].to_pylist())
+            Encoded(ids[place].values.to_numpy(), list(zip(starts, stops, strict=True)))
+            for place, (starts, stops) in enumerate(spans)
         ]
+
+
+def _labels_per_row(table: pa.Table) -> np.ndarray:
+    """(number of rows,) int64: the lengths of each row's spans, of which position 0 does not count."""
+    starts, stops = (table.column(name).combine_chunks() for name in ("starts", "stops"))
+    lengths = stops.flatten().to_numpy() - np.maximum(starts.flatten().to_numpy(), 1)
+    per_row = np.repeat(np.arange(len(starts)), pc.list_value_length(starts).to_numpy())
+    return np.bincount(per_row, weights=np.maximum(lengths, 0), minlength=len(starts)).astype(np.int64)
 
 
 def report_lost_completions(rows: TokenisedRows, max_length: int) -> None:
@@ -95,12 +102,11 @@ class Recipe:
 
     def fingerprint(self, file_sha256: str) -> str:
         """Identifies the result for one file; equal fingerprints mean equal tokens."""
-        example = Example(0, "instruction", "output", "answer")
         decisive = {
             "format": _FORMAT,
             "file": file_sha256,
             "tokenizer": content_hash(self.tokenizer),
-            "protocol": [self.protocol.name, self.protocol.prompt("instruction"), self.protocol.completion(example)],
+            "protocol": json.dumps(self.protocol.definition(), default=lambda value: type(value).__name__),
             "protocol_code": _code_hash(self.protocol),
             "max_length": self.max_length,
             "loss_on": self.loss_on,
@@ -149,11 +155,9 @@ def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _code_hash(protocol: Protocol) -> str:
-    """SHA-256 of the file that defines a protocol and of its arguments: a sample would not show everything it does."""
+    """SHA-256 of the file that defines a protocol: its arguments do not show everything it does."""
     path = getattr(sys.modules.get(type(protocol).__module__), "__file__", None)
-    code = Path(path).read_bytes() if path else b""
-    arguments = json.dumps(vars(protocol), default=lambda value: type(value).__name__, sort_keys=True)
-    return hashlib.sha256(code + arguments.encode()).hexdigest()
+    return hashlib.sha256(Path(path).read_bytes() if path else b"").hexdigest()
 
 
 def _cache_folder() -> Path:
@@ -182,42 +186,28 @@ def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> dat
     if path.exists():
         logger.warning("%s: is damaged; creating it again", path)
 
-    def encode(prompts: list[str], completions: list[str]) -> dict[str, list[object]]:
-        encoded = encode_texts(prompts, completions, recipe.tokenizer, recipe.max_length, recipe.loss_on)
+    def encode(texts: list[list[str]], trained: list[list[bool]], is_chat: list[bool]) -> dict[str, list[object]]:
+        parts = [Segments(*example) for example in zip(texts, trained, is_chat, strict=True)]
+        encoded = encode_segments(parts, recipe.tokenizer, recipe.max_length, recipe.loss_on)
         return {
             "input_ids": [row.input_ids for row in encoded],
-            "labels_from": [row.labels_from for row in encoded],
+            "starts": [[start for start, _ in row.labelled] for row in encoded],
+            "stops": [[stop for _, stop in row.labelled] for row in encoded],
         }
 
-    texts = datasets.Dataset.from_dict(
-        {
-            "prompt": [recipe.protocol.prompt(example.instruction) for example in examples],
-            "completion": [recipe.protocol.completion(example) for example in examples],
-        }
-    )
-    with _progress_from(len(examples)):
-        return texts.map(
+    parts = [segments(example, recipe.protocol, recipe.tokenizer) for example in examples]
+    columns = {name: [getattr(part, name) for part in parts] for name in ("texts", "trained", "is_chat")}
+    rows = datasets.Dataset.from_dict(columns)
+    with shown_from(len(examples)):
+        return rows.map(
             encode,
             batched=True,
             batch_size=ROWS_PER_CALL,
-            input_columns=["prompt", "completion"],
-            remove_columns=["prompt", "completion"],
+            input_columns=list(columns),
+            remove_columns=list(columns),
             features=_FEATURES,
             cache_file_name=str(path),
             load_from_cache_file=False,
             new_fingerprint=path.stem,
             desc=f"tokenising {name}",
         )
-
-
-@contextmanager
-def _progress_from(num_rows: int) -> Iterator[None]:
-    """The library's progress bars, silenced for a small set; restored afterwards."""
-    hides = num_rows <= _QUICK_ROWS and not are_progress_bars_disabled()
-    if hides:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hides:
-            enable_progress_bars()

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import datasets
 from torch.utils.data import DataLoader
@@ -12,7 +11,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig
 from neuroada.data import packing
 from neuroada.data.benchmarks import BenchmarkItems
-from neuroada.data.download import DataFile
+from neuroada.data.data_split import DataSplit
 from neuroada.data.encoding import Encoded
 from neuroada.data.held_out import HELD_OUT_SEED, HeldOut, HeldOutPart, HeldOutSets
 from neuroada.data.micro_batches import ResumableLoader, StepBatchSampler, TrainingSet, accumulation
@@ -52,7 +51,7 @@ class TrainingRows:
         self._held_out: HeldOut | None = None
 
     @property
-    def files_needed(self) -> list[DataFile]:
+    def files_needed(self) -> list[DataSplit]:
         """Training sets first."""
         return [*self._sets.files_needed, *self._held_out_sets.files]
 
@@ -140,10 +139,8 @@ class TrainingRows:
         asked = [examples[row] for row in self._held_out_sets.asked(part)]
         return BenchmarkItems.encoded(part.file, asked, self._tokenizer)
 
-    def _tokenised(self, file: DataFile) -> datasets.Dataset:
-        data_dir = Path(self._config.dir)
-        cleaned_of = tuple(test.sha256(data_dir) for test in self._sets.clean_of)
-        protocol = file.dataset.protocol
-        recipe = Recipe(protocol, self._tokenizer, self._config.max_length, self._loss_on, cleaned_of)
+    def _tokenised(self, file: DataSplit) -> datasets.Dataset:
+        cleaned_of = tuple(test.sha256 for test in self._sets.clean_of)
+        recipe = Recipe(file.protocol, self._tokenizer, self._config.max_length, self._loss_on, cleaned_of)
         read = functools.partial(self._sets.examples, file)
-        return tokenised(file.dataset.name, file.sha256(data_dir), recipe, read)
+        return tokenised(file.dataset.name, file.sha256, recipe, read)

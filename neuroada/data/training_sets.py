@@ -3,14 +3,13 @@
 import functools
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import TaskConfig
-from neuroada.data.catalog import DATASETS, Dataset, lookup
-from neuroada.data.download import DataFile
+from neuroada.data.data_split import DataSplit
+from neuroada.data.entries import Sources
 from neuroada.data.leaks import trained_on, without
-from neuroada.data.rows import read_rows, require_completions
+from neuroada.data.rows import require_completions
 from neuroada.tasks.protocol import Example
 
 logger = logging.getLogger(__name__)
@@ -21,22 +20,20 @@ class TrainingSets:
 
     Args:
         task: Names the training sets, and the benchmarks whose test questions are dropped from them.
-        data_dir: The folder with the files.
-        known: Every data set that may be named.
+        sources: What their names are looked up in.
 
     Attributes:
         files: The training sets, in order.
         clean_of: Test sets whose questions are dropped.
     """
 
-    def __init__(self, task: TaskConfig, data_dir: Path, known: Mapping[str, Dataset] = DATASETS) -> None:
-        self.files = [DataFile(lookup(name, known), "train") for name in task.train]
-        self.clean_of = [DataFile(lookup(name, known), "test") for name in task.clean_of] if task.train else []
+    def __init__(self, task: TaskConfig, sources: Sources) -> None:
+        self.files = sources.splits(task.train, "train", "task.train")
+        self.clean_of = sources.splits(task.clean_of, "test", "task.clean_of") if task.train else []
         self._dropped: dict[str, int] = {}
-        self._dir = data_dir
 
     @property
-    def files_needed(self) -> list[DataFile]:
+    def files_needed(self) -> list[DataSplit]:
         """Training sets first."""
         return self.files + self.clean_of
 
@@ -50,35 +47,36 @@ class TrainingSets:
                 self.examples(file)
         return dict(self._dropped)
 
-    def examples(self, file: DataFile) -> list[Example]:
+    def examples(self, file: DataSplit) -> list[Example]:
         """Every row of one training set, checked, without the rows that contain a dropped question.
 
         Raises:
             UserError: The file is malformed, or no row is left.
         """
-        path = file.path(self._dir)
-        examples = read_rows(path, file.dataset)
-        require_completions(path, examples, file.dataset.protocol)
+        examples = file.examples(scored=False)
+        require_completions(file.place, examples, file.protocol)
         if not self.clean_of:
             return examples
         kept = without(examples, self._questions)
         num_dropped = len(examples) - len(kept)
         if not kept:
-            raise UserError(f"task.clean_of: every row of {path} contains a test question; leave out a benchmark")
+            raise UserError(f"task.clean_of: every row of {file.place} contains a test question; leave out a benchmark")
         if file not in self.files:  # a validation file, which is not trained on
             return kept
         if file.dataset.name not in self._dropped:
             names = ", ".join(test.dataset.name for test in self.clean_of)
-            logger.info("%s: %d of %d rows dropped, test questions of %s", path, num_dropped, len(examples), names)
+            logger.info(
+                "%s: %d of %d rows dropped, test questions of %s", file.place, num_dropped, len(examples), names
+            )
         self._dropped[file.dataset.name] = num_dropped
         return kept
 
     def leaked_items(self, benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, frozenset[int]] | None:
         """Which items (``Example.index``) of each benchmark were trained on; None if a training file is missing."""
-        if not self.files or not all(file.path(self._dir).is_file() for file in self.files_needed):
+        if not self.files or not all(file.is_there for file in self.files_needed):
             return None
         return trained_on((example for file in self.files for example in self.examples(file)), benchmarks)
 
     @functools.cached_property
     def _questions(self) -> Sequence[Example]:
-        return [row for file in self.clean_of for row in read_rows(file.path(self._dir), file.dataset)]
+        return [row for file in self.clean_of for row in file.examples()]

@@ -12,14 +12,14 @@ from rich.table import Table
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, RunConfig
-from neuroada.data.catalog import lookup, with_own
-from neuroada.data.download import DataFile, content_hashes, ensure
+from neuroada.data.data_split import DataSplit, content_hashes
+from neuroada.data.download import ensure
 from neuroada.data.leaks import Leaks, leaked
-from neuroada.data.rows import read_rows
+from neuroada.data.module import benchmark_splits
 from neuroada.data.training_sets import TrainingSets
 from neuroada.report.summary import percent
 from neuroada.runs.files import write_whole
-from neuroada.runs.protocols import protocols_of
+from neuroada.training.data_sources import sources_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,29 +34,29 @@ def contamination(run: RunConfig, folder: Path) -> None:
     Raises:
         UserError: A file is malformed, or a training set or every benchmark is missing and cannot be fetched.
     """
-    known, data_dir = with_own(run.data.sets, protocols_of(run.data)), Path(run.data.dir)
-    names = run.evaluation.benchmarks if run.evaluation.benchmarks is not None else run.task.benchmarks
-    tests = [DataFile(lookup(name, known), run.data.split) for name in names]
-    asked = TrainingSets(run.task, data_dir, known)
+    sources, data_dir = sources_of(run), Path(run.data.dir)
+    tests = benchmark_splits(run.task, run.evaluation, run.data.split, sources)
+    names = [split.dataset.name for split in tests]
+    asked = TrainingSets(run.task, sources)
     ensure(asked.files, data_dir, run.data.url)
     there = _fetched([*tests, *asked.clean_of], run.data)
-    benchmarks = [file for file in tests if file.path(data_dir) in there]
+    benchmarks = [split for split in tests if split.name in there]
     if not benchmarks:
         raise UserError(f"data.dir={data_dir}: none of {', '.join(names)} is there or can be fetched")
-    clean_of = [file.dataset.name for file in asked.clean_of if file.path(data_dir) in there]
-    training = TrainingSets(dataclasses.replace(run.task, clean_of=clean_of), data_dir, known)
+    kept = [entry for entry, split in zip(run.task.clean_of, asked.clean_of, strict=True) if split.name in there]
+    training = TrainingSets(dataclasses.replace(run.task, clean_of=kept), sources)
     rows = [row for file in training.files for row in training.examples(file)]
-    found = leaked(rows, {file.dataset.name: read_rows(file.path(data_dir), file.dataset) for file in benchmarks})
+    found = leaked(rows, {split.dataset.name: split.examples(scored=False) for split in benchmarks})
     report = {
         "task": run.task.name,
-        "train": run.task.train,
-        "clean_of": clean_of,
+        "train": [file.dataset.name for file in training.files],
+        "clean_of": [split.dataset.name for split in training.clean_of],
         "training_rows": len(rows),
         "dropped_rows": training.dropped,
         "split": run.data.split,
         "benchmarks": {name: _entry(leaks) for name, leaks in found.items()},
         "not_checked": [name for name in names if name not in found],
-        "content": content_hashes([*training.files_needed, *benchmarks], data_dir),
+        "content": content_hashes([*training.files_needed, *benchmarks]),
     }
     write_whole(folder / CONTAMINATION_FILE, json.dumps(report, indent=2) + "\n")
     console = Console(highlight=False)
@@ -76,16 +76,15 @@ def contamination_table(found: Mapping[str, Leaks], title: str) -> Table:
     return table
 
 
-def _fetched(files: Sequence[DataFile], data: DataConfig) -> set[Path]:
-    """Paths of the files that exist or could be fetched; one warning names the others."""
-    data_dir = Path(data.dir)
+def _fetched(splits: Sequence[DataSplit], data: DataConfig) -> set[str]:
+    """Names of those that exist or could be fetched; one warning names the others."""
     there, reasons = set(), {}
-    for path, file in {file.path(data_dir): file for file in files}.items():
+    for name, split in {split.name: split for split in splits}.items():
         try:
-            ensure([file], data_dir, data.url)
-            there.add(path)
+            ensure([split], Path(data.dir), data.url)
+            there.add(name)
         except UserError as error:
-            reasons[file.dataset.name] = str(error)
+            reasons[split.dataset.name] = str(error)
     if reasons:
         logger.warning("left out: %s (%s)", ", ".join(reasons), next(iter(reasons.values())))
     return there

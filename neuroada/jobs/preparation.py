@@ -12,19 +12,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig, TaskConfig
-from neuroada.data.catalog import with_own
+from neuroada.data.entries import Sources
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.training_sets import TrainingSets
 from neuroada.decoding.settings import Decoding
 from neuroada.jobs.micro_batch import choose_micro_batch
 from neuroada.jobs.sizing import SizedRun
 from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
-from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_plain_config
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling
+from neuroada.training.data_sources import sources_of
 from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
 from neuroada.training.module import FineTuningModule
 from neuroada.training.trainer import build_trainer
@@ -127,7 +128,7 @@ class _Frame:
             run.seed,
             trained_on,
             run.validation,
-            protocols_of(run.data),
+            sources_of(run),
         )
         data.prepare_data()
         data.setup()
@@ -153,15 +154,22 @@ def _trained_on(run: RunConfig) -> TaskConfig:
     paths = run.adapter if isinstance(run.adapter, list) else [run.adapter]
     unknown = replace(run.task, train=[])
     tasks = [_task_of_adapter(Path(path)) for path in paths]
-    known = with_own(run.data.sets, protocols_of(run.data))
     if not tasks[0] or any(task != tasks[0] for task in tasks):
         return unknown
-    if any(name not in known for names in tasks[0].values() for name in names):
-        return unknown
-    return replace(unknown, train=tasks[0]["train"], clean_of=tasks[0]["clean_of"])
+    known = replace(unknown, train=tasks[0]["train"], clean_of=tasks[0]["clean_of"])
+    return known if _can_be_looked_up(known, sources_of(run)) else unknown
 
 
-def _task_of_adapter(path: Path) -> dict[str, list[str]]:
+def _can_be_looked_up(task: TaskConfig, sources: Sources) -> bool:
+    """Whether this run knows every training set of a task, which another run recorded."""
+    try:
+        TrainingSets(task, sources)
+    except UserError:
+        return False
+    return True
+
+
+def _task_of_adapter(path: Path) -> dict[str, list[Any]]:
     """``task.train`` and ``task.clean_of`` of the run that trained an adapter; empty outside a run folder."""
     folder = path.parent if path.name == ADAPTER_FOLDER else path
     if not (folder / CONFIG_FILE).is_file():

@@ -18,13 +18,14 @@ from rich.markup import escape
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.data.catalog import lookup
+from neuroada.data.entries import Sources, name_of
 from neuroada.data.leaks import split_score
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.runs.listing import run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_result
+from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
 
@@ -187,15 +188,25 @@ def _renewed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str,
 
 
 def _protocol(folder: Path, result: dict[str, Any], benchmark: str, protocols: Mapping[str, Protocol]) -> Protocol:
-    name = (result["config"].get("data", {}).get("sets") or {}).get(benchmark)
-    if name is None:
-        return lookup(benchmark).protocol
-    if name not in protocols:
-        raise UserError(
-            f"{folder}: {benchmark} was scored with the protocol {name}, which this run does not know; "
-            f"give it in data.protocols.{name}"
-        )
-    return protocols[name]
+    """The protocol by which a stored run scored a benchmark."""
+    config = result["config"]
+    data, task = config.get("data") or {}, config.get("task") or {}
+    scored = (config.get("evaluation") or {}).get("benchmarks") or task.get("benchmarks") or []
+    entry = next((entry for entry in scored if name_of(entry) == benchmark), benchmark)
+    folder_of_data = data.get("dir") or "data"
+    try:
+        sources = Sources.of(folder_of_data, data.get("sets"), protocols, config.get("protocol"), _refuse_code)
+        (split,) = sources.splits([entry], data.get("split") or "test", "benchmarks")
+        return split.protocol
+    except UserError as error:
+        raise UserError(f"{folder}: {benchmark}: {error}") from error
+
+
+def _refuse_code(node: Mapping[str, Any], key: str) -> Judge:
+    raise UserError(
+        f"{key}: was judged by {node['_target_']}, and code that a run folder names is not run; give the protocol in "
+        "data.protocols, and name it in the data set's entry"
+    )
 
 
 def _moved(before: list[Prediction], after: list[Prediction], key: _Verdict) -> Iterator[bool]:

@@ -14,7 +14,7 @@ from typing import Any
 from neuroada.config.errors import UserError
 from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line
-from neuroada.config.schema import ModelConfig, TaskConfig
+from neuroada.config.schema import ModelConfig, ProtocolConfig, TaskConfig
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
 from neuroada.runs.stored_config import read_plain_config
 
@@ -96,20 +96,32 @@ class AdapterOrigin:
             "budget": budget,
             "task": _fields_of(TaskConfig, self._config.get("task")),
             "data": self._data,
+            "protocol": _fields_of(ProtocolConfig, self._config.get("protocol")),
         }
 
     @cached_property
     def _data(self) -> dict[str, Any]:
-        """Names of the run's data sets, and its data folder if that is one here: a received run's is elsewhere.
+        """The run's data sets and protocols by name, and its data folder if that is one here: a received run's is
+        elsewhere.
 
         Its ``data.url`` is left out: a received folder must not decide what this machine fetches.
         """
         stored, task = (_mapping(self._config.get(group)) for group in ("data", "task"))
-        sets = {"sets": _mapping(stored.get("sets"))}
+        protocols = {name: node for name, node in _mapping(stored.get("protocols")).items() if not _functions(node)}
+        named = {
+            "sets": _mapping(stored.get("sets")),
+            "protocols": protocols,
+            "chat_template": stored.get("chat_template"),
+        }
         folder = stored.get("dir")
         names = [name for key in ("train", "benchmarks") for name in task.get(key) or [] if isinstance(name, str)]
         is_here = isinstance(folder, str) and any(Path(folder, name).is_dir() for name in names)
-        return {**sets, "dir": folder} if is_here else sets
+        return {**named, "dir": folder} if is_here else named
+
+    @cached_property
+    def named_functions(self) -> list[str]:
+        """Functions and classes by which the run judged; none of them is ever created from here."""
+        return _functions(self._config.get("protocol")) + _functions(self._config.get("task"))
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -151,6 +163,14 @@ def _fields_of(schema: type, section: Any) -> dict[str, Any]:
     """The keys of a section that the schema knows; keys added by newer versions are dropped."""
     known = {field.name for field in fields(schema)}
     return {key: value for key, value in _mapping(section).items() if key in known}
+
+
+def _functions(value: Any) -> list[str]:
+    """Every ``_target_`` in a stored value."""
+    if isinstance(value, Mapping):
+        own = [str(value["_target_"])] if "_target_" in value else []
+        return own + [name for part in value.values() for name in _functions(part)]
+    return [name for part in value for name in _functions(part)] if isinstance(value, list) else []
 
 
 def _mapping(value: Any) -> dict[str, Any]:

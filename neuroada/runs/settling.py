@@ -19,6 +19,7 @@ from neuroada.runs.adapter_origin import AdapterOrigin, short_name
 from neuroada.runs.benchmark_methods import method_sections
 from neuroada.runs.folder_names import run_folder
 from neuroada.runs.identity import changed_keys
+from neuroada.runs.named_protocols import own_definitions
 from neuroada.runs.resuming import RESUME_MODES, is_absent, resumed, value_at
 
 _BASE = {"name": "none", "label": "none"}
@@ -49,6 +50,7 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         _adopt(settled, AdapterOrigin.read(Path(str(settled.adapter))), typed)
     elif settled.job.name == "evaluate":
         _score_base(settled, typed)
+    settled.data.protocols = {**settled.data.protocols, **own_definitions(resolved(settled))}
     if settled.job.name == "benchmark":
         settled.benchmark.methods = method_sections(resolved(settled)["benchmark"]["methods"])
     return settled
@@ -133,6 +135,7 @@ def _shared(config: DictConfig) -> dict[str, Any]:
 
 def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:
     _refuse_conflicting_overrides(settled, origin, typed)
+    _refuse_code(origin, typed)
     wanted = copy.deepcopy(settled)
     for group, section in origin.sections.items():
         if group not in typed and "experiment" not in typed:
@@ -161,6 +164,16 @@ def _refuse_conflicting_overrides(settled: DictConfig, origin: AdapterOrigin, ty
             _refuse_other(key, value_at(settled, key), origin)
         elif key != "method" and key.partition(".")[0] in _DECIDED_BY_THE_ADAPTER:
             raise UserError(f"{key}: the adapter in {origin.directory} has its own size and settings; leave it out")
+
+
+def _refuse_code(origin: AdapterOrigin, typed: Sequence[str]) -> None:
+    """A judge that is a function is named by the user, never by a folder."""
+    own = {"protocol", "protocol.judge", "task", "experiment"} & set(typed)
+    if origin.named_functions and not own:
+        raise UserError(
+            f"adapter={origin.directory.parent}: its run was judged by {origin.named_functions[0]}, and code that a run "
+            "folder names is not run; give the judge again, with protocol.judge or with --config-dir and task"
+        )
 
 
 def _refuse_other(key: str, requested: Any, origin: AdapterOrigin) -> None:

@@ -1,35 +1,25 @@
-"""The commonsense protocol of LLM-Adapters, as LoReFT and NeuroAda use it: a question, and a phrase that answers it.
+"""The judge of the commonsense protocol of LLM-Adapters, as LoReFT and NeuroAda use it; conf/protocol has its prompts.
 
-The published scoring compares everything after the first trigger with the answer. Changing a character in these texts
-makes scores incomparable.
+The published scoring compares everything after the first trigger with the answer.
 """
 
 import re
 
-from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
+from neuroada.tasks.judges import Judge
+from neuroada.tasks.protocol import Verdict, unanswered
 
 TRIGGER = "the correct answer is "
 """Precedes the answer in a completion."""
 
 
-class Commonsense(Protocol):
-    """The instruction and a line break; the answer follows the trigger."""
+class CommonsenseJudge(Judge):
+    """The answer follows the trigger."""
 
-    name = "commonsense"
-    max_new_tokens = 32
-    opening = TRIGGER
-
-    def prompt(self, instruction: str) -> str:
-        return f"{instruction}\n"
-
-    def completion(self, example: Example) -> str:
-        return f"{TRIGGER}{example.answer}"
-
-    def judge(self, example: Example, generation: str) -> Verdict:
+    def __call__(self, generation: str, answer: str) -> Verdict:
         _, found, tail = generation.partition(TRIGGER)
         if not found:
             return unanswered(missing_trigger=True)
-        answer, extracted = example.answer.strip(), tail.strip()
+        answer, extracted = answer.strip(), tail.strip()
         strict_correct = _opens_with_exactly(extracted, answer)
         return Verdict(
             extracted=extracted,
@@ -46,6 +36,3 @@ def _opens_with_exactly(text: str, answer: str) -> bool:
         return False
     rest_of_line = text[len(answer) :].split("\n", maxsplit=1)[0]
     return re.fullmatch(r"[^\w]*", rest_of_line) is not None
-
-
-COMMONSENSE = Commonsense()

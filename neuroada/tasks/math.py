@@ -1,14 +1,15 @@
-"""The math protocol of LLM-Adapters, as LoReFT and NeuroAda use it: a worked solution and its number or letter.
+"""The judge of the math protocol of LLM-Adapters, as LoReFT and NeuroAda use it; conf/protocol has its prompts.
 
 The published scoring takes the last digits of the text with every comma deleted ("1,2,3" reads 123), or the first
-capital A to E anywhere ("Answer: C" reads A). Changing a character in these texts makes scores incomparable.
+capital A to E anywhere ("Answer: C" reads A).
 """
 
 import re
 
+from neuroada.tasks.judges import Judge
 from neuroada.tasks.letter_answers import stated_letter
 from neuroada.tasks.number_answers import Number, stated_number
-from neuroada.tasks.protocol import Example, Protocol, Verdict
+from neuroada.tasks.protocol import Verdict
 
 NUMBER_TOLERANCE = 1e-3
 """Largest difference at which a number counts as correct (LLM-Adapters)."""
@@ -18,25 +19,13 @@ _PUBLISHED_LETTER = re.compile(r"[A-E]")
 _LETTERS = frozenset("ABCDE")
 
 
-class Math(Protocol):
-    """The Alpaca prompt without an input. If the answer of a row is A to E, a letter is expected, else a number."""
+class MathJudge(Judge):
+    """If the answer of a row is A to E, a letter is expected, else a number."""
 
-    name = "math"
-    max_new_tokens = 512
-
-    def prompt(self, instruction: str) -> str:
-        return (
-            "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-            f"\n\n### Instruction:\n{instruction}\n\n### Response:\n"
-        )
-
-    def completion(self, example: Example) -> str:
-        return example.output
-
-    def judge(self, example: Example, generation: str) -> Verdict:
-        gold = gold_number(example.answer)
+    def __call__(self, generation: str, answer: str) -> Verdict:
+        gold = gold_number(answer)
         if gold is None:
-            return _letter_verdict(example.answer.strip(), generation)
+            return _letter_verdict(answer.strip(), generation)
         return _number_verdict(gold, generation)
 
     def gold_problem(self, answer: str) -> str | None:
@@ -87,6 +76,3 @@ def _equals(number: Number | None, gold: float) -> bool:
     # "50 %" is correct both for the gold answer 50 and for 0.5.
     readings = (number.value, number.value / 100) if number.is_percent else (number.value,)
     return any(abs(gold - reading) <= NUMBER_TOLERANCE for reading in readings)
-
-
-MATH = Math()

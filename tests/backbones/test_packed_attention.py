@@ -19,7 +19,7 @@ from neuroada.data.encoding import Encoded
 from neuroada.data.packing import collate_packed, collate_padded
 from neuroada.training.loss import SummedLoss
 
-EXAMPLES = [Encoded(list(range(5 + number, 12 + 3 * number)), labels_from=2) for number in range(4)]
+EXAMPLES = [Encoded.after(list(range(5 + number, 12 + 3 * number)), 2) for number in range(4)]
 
 
 @pytest.fixture

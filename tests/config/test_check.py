@@ -47,21 +47,25 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
             "valid: refresh_rate",
         ),
         (
-            "+data.protocols.math={_target_: neuroada.tasks.math.Math}",
-            "data.protocols.math: math is a protocol of this package; give yours another name",
+            "+data.protocols.mine=math",
+            "data.protocols.mine=math: give the keys of a protocol, or a _target_",
         ),
         (
-            "+data.protocols.mine={name: mine}",
-            "data.protocols.mine={'name': 'mine'}: names no class; give it a _target",
+            "+data.protocols.mine={_target_: neuroada.tasks.judges.Leter}",
+            "data.protocols.mine._target_=neuroada.tasks.judges.Leter: module 'neuroada.tasks.judges' has no attribute "
+            "'Leter'; did you mean Letter?",
         ),
         (
-            "+data.protocols.mine={_target_: neuroada.tasks.math.Maths}",
-            "data.protocols.mine._target_=neuroada.tasks.math.Maths: module 'neuroada.tasks.math' has no attribute "
-            "'Maths'; did you mean Math?",
+            "+data.protocols.mine={_target_: neuroada.tasks.judges.Letter, shots: 3}",
+            "data.protocols.mine.shots: neuroada.tasks.judges.Letter has no such argument; valid: none",
         ),
         (
-            "+data.protocols.mine={_target_: neuroada.tasks.math.Math, shots: 3}",
-            "data.protocols.mine.shots: neuroada.tasks.math.Math has no such argument; valid: none",
+            "protocol.judge={_target_: neuroada.tasks.text_overlap.token_f2}",
+            "protocol.judge._target_=neuroada.tasks.text_overlap.token_f2: module 'neuroada.tasks.text_overlap' has no",
+        ),
+        (
+            "protocol.judge={_target_: neuroada.tasks.text_overlap.token_f1, beta: 2}",
+            "protocol.judge.beta: neuroada.tasks.text_overlap.token_f1 has no such argument",
         ),
         # Names that do not exist.
         (

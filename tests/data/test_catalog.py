@@ -3,7 +3,7 @@
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.data.catalog import DATASETS, lookup, with_own
+from neuroada.data.catalog import DATASETS, lookup
 from neuroada.tasks.protocols import PROTOCOLS
 
 COMMONSENSE = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"]
@@ -33,28 +33,3 @@ def test_unknown_name_lists_near_matches_and_all_names(typed: str, meant: str) -
 def test_name_like_no_other_still_lists_all() -> None:
     with pytest.raises(UserError, match=r"unknown data set 'zzz': \(known: commonsense_170k"):
         lookup("zzz")
-
-
-def test_a_user_s_own_sets_stand_beside_the_known_ones() -> None:
-    known = with_own({"riddles": "commonsense", "sums": "math"})
-    assert lookup("riddles", known).protocol.name == "commonsense"
-    assert lookup("sums", known).protocol.name == "math"
-    assert lookup("boolq", known) is lookup("boolq")
-    with pytest.raises(UserError, match="unknown data set 'riddles'"):
-        lookup("riddles")
-
-
-def test_an_unknown_name_lists_own_sets_too() -> None:
-    with pytest.raises(UserError, match=r"'ridles': did you mean riddles\? \(known: commonsense_170k.*, riddles;"):
-        lookup("ridles", with_own({"riddles": "commonsense"}))
-
-
-def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(UserError, match=r"data\.sets\.riddles=maths: no such protocol; did you mean math\?"):
-        with_own({"riddles": "maths"})
-
-
-def test_a_known_set_keeps_its_protocol() -> None:
-    assert with_own({"boolq": "commonsense"}) == DATASETS
-    with pytest.raises(UserError, match=r"data\.sets\.boolq=math: boolq is a known data set of the commonsense pro"):
-        with_own({"boolq": "math"})

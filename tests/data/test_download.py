@@ -14,11 +14,12 @@ import pytest
 from neuroada.config.errors import UserError
 from neuroada.data import download
 from neuroada.data.catalog import Dataset, RemoteFile, lookup
-from neuroada.data.download import DataFile, ensure
+from neuroada.data.data_split import DataSplit
+from neuroada.data.download import ensure
 
 ROWS = [{"instruction": f"{number} " + "x" * 50, "input": "", "output": "", "answer": "1"} for number in range(3000)]
 CONTENT = json.dumps(ROWS, indent=4).encode()
-BOOLQ = DataFile(replace(lookup("boolq"), remote={"test": RemoteFile("dataset/boolq/test.json", 3000)}), "test")
+BOOLQ = replace(lookup("boolq"), remote={"test": RemoteFile("dataset/boolq/test.json", 3000)})
 
 
 @dataclass
@@ -83,7 +84,7 @@ def leftovers(data_dir: Path) -> list[str]:
 
 def test_missing_file_is_fetched_once(upstream: Upstream, tmp_path: Path) -> None:
     for _ in range(2):
-        ensure([BOOLQ], tmp_path / "new" / "data", upstream.url + "/")
+        ensure([of(BOOLQ, tmp_path / "new" / "data")], tmp_path / "new" / "data", upstream.url + "/")
     assert fetched(tmp_path / "new" / "data") == CONTENT
     assert upstream.requests == [("/dataset/boolq/test.json", 0)]
     assert leftovers(tmp_path) == []
@@ -92,14 +93,14 @@ def test_missing_file_is_fetched_once(upstream: Upstream, tmp_path: Path) -> Non
 def test_existing_file_is_left_as_it_is_and_needs_no_network(tmp_path: Path) -> None:
     (tmp_path / "boolq").mkdir()
     (tmp_path / "boolq" / "test.json").write_text("mine")
-    ensure([BOOLQ], tmp_path, "http://127.0.0.1:1")
+    ensure([of(BOOLQ, tmp_path)], tmp_path, "http://127.0.0.1:1")
     assert fetched(tmp_path) == b"mine"
     assert [path.name for path in tmp_path.iterdir()] == ["boolq"]
 
 
 def test_broken_line_is_resumed_where_it_broke(upstream: Upstream, tmp_path: Path) -> None:
     upstream.breaks_after = [100_000, 50_000]
-    ensure([BOOLQ], tmp_path, upstream.url)
+    ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == CONTENT
     assert [start for _, start in upstream.requests] == [0, 100_000, 150_000]
 
@@ -107,7 +108,7 @@ def test_broken_line_is_resumed_where_it_broke(upstream: Upstream, tmp_path: Pat
 def test_a_later_run_resumes_what_an_earlier_one_left(upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "boolq").mkdir()
     (tmp_path / "boolq" / "test.json.incomplete").write_bytes(CONTENT[:1234])
-    ensure([BOOLQ], tmp_path, upstream.url)
+    ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == CONTENT
     assert [start for _, start in upstream.requests] == [1234]
 
@@ -115,7 +116,7 @@ def test_a_later_run_resumes_what_an_earlier_one_left(upstream: Upstream, tmp_pa
 def test_complete_leftover_is_only_renamed(upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "boolq").mkdir()
     (tmp_path / "boolq" / "test.json.incomplete").write_bytes(CONTENT)
-    ensure([BOOLQ], tmp_path, upstream.url)
+    ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == CONTENT
     assert leftovers(tmp_path) == []
 
@@ -123,14 +124,14 @@ def test_complete_leftover_is_only_renamed(upstream: Upstream, tmp_path: Path) -
 def test_leftover_longer_than_the_file_is_thrown_away(upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "boolq").mkdir()
     (tmp_path / "boolq" / "test.json.incomplete").write_bytes(CONTENT + b"more")
-    ensure([BOOLQ], tmp_path, upstream.url)
+    ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == CONTENT
 
 
 def test_server_without_ranges_starts_over(upstream: Upstream, tmp_path: Path) -> None:
     upstream.honours_ranges = False
     upstream.breaks_after = [100_000]
-    ensure([BOOLQ], tmp_path, upstream.url)
+    ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == CONTENT
     assert [start for _, start in upstream.requests] == [0, 100_000]
 
@@ -138,17 +139,19 @@ def test_server_without_ranges_starts_over(upstream: Upstream, tmp_path: Path) -
 def test_line_that_brings_nothing_is_given_up_but_kept_for_later(upstream: Upstream, tmp_path: Path) -> None:
     upstream.breaks_after = [1000, 0, 0, 0, 0, 0, 0]
     with pytest.raises(UserError, match=r"boolq/test\.json: missing, and http.*cannot be read.*data\.dir"):
-        ensure([BOOLQ], tmp_path, upstream.url)
+        ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert leftovers(tmp_path) == ["test.json.incomplete"]
     upstream.breaks_after = []
-    ensure([BOOLQ], tmp_path, upstream.url)
+    ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == CONTENT
 
 
-def with_remote(num_rows: int | None = None, sha256: str | None = None) -> DataFile:
-    return DataFile(
-        Dataset("boolq", "commonsense", {"test": RemoteFile("dataset/boolq/test.json", num_rows, sha256)}), "test"
-    )
+def of(dataset: Dataset, data_dir: Path, split: str = "test") -> DataSplit:
+    return DataSplit(dataset, split, data_dir)
+
+
+def with_remote(num_rows: int | None = None, sha256: str | None = None) -> Dataset:
+    return replace(BOOLQ, remote={"test": RemoteFile("dataset/boolq/test.json", num_rows, sha256)})
 
 
 @pytest.mark.parametrize(
@@ -159,10 +162,10 @@ def with_remote(num_rows: int | None = None, sha256: str | None = None) -> DataF
     ],
 )
 def test_file_that_is_not_the_original_is_refused(
-    upstream: Upstream, tmp_path: Path, file: DataFile, message: str
+    upstream: Upstream, tmp_path: Path, file: Dataset, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        ensure([file], tmp_path, upstream.url)
+        ensure([of(file, tmp_path)], tmp_path, upstream.url)
     assert list((tmp_path / "boolq").iterdir()) == []
 
 
@@ -170,7 +173,7 @@ def test_file_that_is_not_the_original_is_refused(
 def test_known_sum_holds_for_either_kind_of_line_ends(upstream: Upstream, tmp_path: Path, content: bytes) -> None:
     upstream.files = {"/dataset/boolq/test.json": content}
     known = next(iter(download._digests(CONTENT)))
-    ensure([with_remote(sha256=known)], tmp_path, upstream.url)
+    ensure([of(with_remote(sha256=known), tmp_path)], tmp_path, upstream.url)
     assert fetched(tmp_path) == content
 
 
@@ -178,13 +181,13 @@ def test_known_sum_holds_for_either_kind_of_line_ends(upstream: Upstream, tmp_pa
 def test_page_that_is_no_list_of_rows_is_refused(upstream: Upstream, tmp_path: Path, page: bytes) -> None:
     upstream.files = {"/dataset/boolq/test.json": page}
     with pytest.raises(UserError, match="contains no list of rows, expected 3000"):
-        ensure([BOOLQ], tmp_path, upstream.url)
+        ensure([of(BOOLQ, tmp_path)], tmp_path, upstream.url)
 
 
 def test_absent_page_says_where_it_looked_and_what_to_do(upstream: Upstream, tmp_path: Path) -> None:
-    file = DataFile(lookup("piqa"), "test")
+    file = lookup("piqa")
     with pytest.raises(UserError) as caught:
-        ensure([file], tmp_path, upstream.url)
+        ensure([of(file, tmp_path)], tmp_path, upstream.url)
     message = str(caught.value)
     for part in (str(tmp_path / "piqa/test.json"), f"{upstream.url}/dataset/piqa/test.json", "HTTP 404", "data.dir"):
         assert part in message
@@ -193,14 +196,14 @@ def test_absent_page_says_where_it_looked_and_what_to_do(upstream: Upstream, tmp
 
 def test_unreachable_server_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read \(ConnectError\); try again with a connection") as caught:
-        ensure([BOOLQ], tmp_path, "http://127.0.0.1:1")
+        ensure([of(BOOLQ, tmp_path)], tmp_path, "http://127.0.0.1:1")
     assert "\n" not in str(caught.value)
 
 
 def test_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"data\.dir=.*data: cannot be written"):
-        ensure([BOOLQ], tmp_path / "data", "http://127.0.0.1:1")
+        ensure([of(BOOLQ, tmp_path / "data")], tmp_path / "data", "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -214,21 +217,21 @@ def test_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
 )
 def test_files_that_have_no_origin_must_be_provided(tmp_path: Path, name: str, split: str, message: str) -> None:
     with pytest.raises(
-        UserError, match=rf"{name}/{split}\.json: no such file, and {message}; put a JSON list"
+        UserError, match=rf"{name}/{split}\.json: no such file, and {message}; put a file there"
     ) as caught:
-        ensure([DataFile(lookup(name), split)], tmp_path, "http://127.0.0.1:1")
+        ensure([of(lookup(name), tmp_path, split)], tmp_path, "http://127.0.0.1:1")
     assert "data.dir" in str(caught.value)
 
 
 def test_bundled_files_come_with_the_package(tmp_path: Path) -> None:
-    file = DataFile(lookup("bundled_choice"), "test")
+    file = of(lookup("bundled_choice"), tmp_path)
     ensure([file], tmp_path, "http://127.0.0.1:1")
-    assert file.path(tmp_path).is_file()
+    assert file.path.is_file()
     assert not list(tmp_path.iterdir())
 
 
 def test_processes_side_by_side_fetch_once(upstream: Upstream, tmp_path: Path) -> None:
-    threads = [threading.Thread(target=ensure, args=([BOOLQ], tmp_path, upstream.url)) for _ in range(4)]
+    threads = [threading.Thread(target=ensure, args=([of(BOOLQ, tmp_path)], tmp_path, upstream.url)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -243,7 +246,7 @@ def test_both_parts_of_a_divided_file_come_from_one_request(upstream: Upstream, 
     source = replace(dataset.held_out.source, num_rows=3000)
     dataset = replace(dataset, held_out=replace(dataset.held_out, source=source))
     upstream.files = {"/ft-training_set/commonsense_15k.json": CONTENT}
-    ensure([DataFile(dataset, "train"), DataFile(dataset, "validation")], tmp_path, upstream.url)
+    ensure([of(dataset, tmp_path, split) for split in ("train", "validation")], tmp_path, upstream.url)
     assert len(upstream.requests) == 1
     folder = tmp_path / "commonsense_15k"
     assert sorted(path.name for path in folder.iterdir()) == ["split.json", "train.json", "validation.json"]

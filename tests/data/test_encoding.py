@@ -5,9 +5,8 @@ from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
 from neuroada.data.encoding import encode, encode_all, encode_prompts
-from neuroada.tasks.commonsense import COMMONSENSE
-from neuroada.tasks.math import MATH
 from neuroada.tasks.protocol import Example, Protocol
+from neuroada.tasks.protocols import COMMONSENSE, MATH
 
 EXAMPLES = [
     Example(0, "Please answer: is the sky blue?", "the correct answer is true", "true"),
@@ -55,7 +54,7 @@ def test_tokenizer_that_closes_texts_itself_adds_no_second_eos(tokenizer: PreTra
 def test_a_token_across_the_border_is_taken_apart(tokenizer: PreTrainedTokenizerFast) -> None:
     example = EXAMPLES[2]
     (prompt,) = encode_prompts([example], MATH, tokenizer)
-    whole = tokenizer(MATH.prompt(example.instruction) + example.output)["input_ids"]
+    whole = tokenizer(MATH.prompt(example) + example.output)["input_ids"]
     assert whole[: len(prompt)] != prompt  # else this tokenizer does not show the case
     encoded = encode(example, MATH, tokenizer, max_length=512, loss_on="completion")
     assert list(encoded.input_ids)[: len(prompt)] == prompt

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig, EvaluationConfig, TaskConfig
-from neuroada.data.catalog import lookup
+from neuroada.data.entries import Sources
 from neuroada.data.leaks import Leaks, leaked, normalised, split_score, trained_on, without
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.rows import read_rows
 from neuroada.data.token_cache import Recipe
 from neuroada.data.training_sets import TrainingSets
-from neuroada.tasks.math import MATH
 from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocols import MATH
 from neuroada.tasks.scoring import judge
+
+from ..small_data import known_examples
 
 Row = Callable[[int], dict[str, Any]]
 
@@ -144,7 +145,9 @@ def test_math_without_the_questions_that_are_here(shared_data: Path) -> None:
     here = [name for name in PUBLISHED["math_10k"] if (shared_data / name / "test.json").exists()]
     if set(here) != {"MultiArith", "AddSub", "gsm8k", "AQuA", "SVAMP"}:
         pytest.skip("counts the rows that five of the benchmarks leave")
-    sets = TrainingSets(TaskConfig(name="clean", train=["math_10k"], benchmarks=here, clean_of=here), shared_data)
+    sets = TrainingSets(
+        TaskConfig(name="clean", train=["math_10k"], benchmarks=here, clean_of=here), Sources.of(shared_data)
+    )
     kept = sets.examples(sets.files[0])
     assert (len(kept), sets.dropped) == (8297, {"math_10k": 1622})
     leaks = leaked(kept, {name: _rows(shared_data, name, "test") for name in here})
@@ -259,4 +262,4 @@ def test_the_data_module_knows_which_items_were_trained_on(
 
 
 def _rows(folder: Path, name: str, split: str) -> list[Example]:
-    return read_rows(folder / name / f"{split}.json", lookup(name))
+    return known_examples(folder / name / f"{split}.json", name)

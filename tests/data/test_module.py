@@ -121,7 +121,7 @@ def test_prompts_can_be_scored_by_index(make_data: Make, tokenizer: PreTrainedTo
         for batch in loader:
             for ids, index in zip(batch["prompts"], batch["index"], strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
-                assert text == items.protocol.prompt(items.by_index[index].instruction)
+                assert text == items.protocol.prompt(items.by_index[index])
         assert items.longest_prompt == max(len(ids) for batch in loader for ids in batch["prompts"])
 
 

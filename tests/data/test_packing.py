@@ -17,7 +17,7 @@ ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12)), min_size=1, ma
 
 def examples(shapes: list[tuple[int, int]]) -> list[Encoded]:
     """One for each (length, labels_from), with pad ids inside the text."""
-    return [Encoded([PAD, *range(1, length)], labels_from) for length, labels_from in shapes]
+    return [Encoded.after([PAD, *range(1, length)], labels_from) for length, labels_from in shapes]
 
 
 def expected_labels(example: Encoded) -> list[int]:
@@ -55,13 +55,13 @@ def test_packed_batch_is_its_rows_end_to_end(shapes: list[tuple[int, int]]) -> N
 
 
 def test_all_tensors_are_int64_whatever_the_ids_are_kept_as() -> None:
-    rows = [Encoded(np.arange(4, dtype=np.int32), labels_from=2)]  # type: ignore[arg-type]  # as they come from Arrow
+    rows = [Encoded.after(np.arange(4, dtype=np.int32), 2)]  # type: ignore[arg-type]  # as they come from Arrow
     for batch in (collate_padded(rows, 1, PAD), collate_packed(rows, 1)):
         assert {part.dtype for part in batch.values() if isinstance(part, torch.Tensor)} == {torch.int64}
 
 
 def test_step_without_labels_can_still_be_divided_by() -> None:
-    rows = [Encoded([1, 2], labels_from=2)]
+    rows = [Encoded.after([1, 2], 2)]
     assert collate_padded(rows, num_step_tokens=0, pad_id=PAD)["num_step_tokens"] == 1
     assert collate_packed(rows, num_step_tokens=0)["num_step_tokens"] == 1
 

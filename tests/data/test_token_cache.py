@@ -14,23 +14,32 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
+from neuroada.data import progress_bars
 from neuroada.data import token_cache as module
 from neuroada.data.encoding import encode_all
 from neuroada.data.token_cache import Recipe, TokenisedRows, content_hash, tokenised
-from neuroada.tasks.commonsense import COMMONSENSE
-from neuroada.tasks.math import MATH, Math
-from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
+from neuroada.tasks.protocols import COMMONSENSE, MATH
 
 EXAMPLES = [
     Example(index, f"How many? {'very ' * (index % 5)}{index}", f"It is {index}.", str(index)) for index in range(30)
 ]
 
 
-class CutMath(Math):
-    """Differs from math, and from one with another length, only in long outputs."""
+class CutMath(Protocol):
+    """Differs from one with another length only in long outputs."""
+
+    name = "math"
+    max_new_tokens = 512
 
     def __init__(self, most: int) -> None:
         self.most = most
+
+    def prompt(self, example: Example) -> str:
+        return example.instruction
+
+    def judge(self, example: Example, generation: str) -> Verdict:
+        return unanswered()
 
     def completion(self, example: Example) -> str:
         return example.output[: self.most]
@@ -57,8 +66,8 @@ def test_rows_are_the_encoded_examples(recipe: Recipe) -> None:
     assert rows.num_labels.tolist() == [row.num_labels for row in encoded]
     places = [29, 0, 7, 7]
     taken = rows.take(places)
-    assert [(list(row.input_ids), row.labels_from) for row in taken] == [
-        (encoded[place].input_ids, encoded[place].labels_from) for place in places
+    assert [(list(row.input_ids), list(row.labelled)) for row in taken] == [
+        (encoded[place].input_ids, list(encoded[place].labelled)) for place in places
     ]
 
 
@@ -76,7 +85,7 @@ def test_rows_stay_on_disk(recipe: Recipe, token_cache: Path) -> None:
 
 def test_second_run_neither_reads_nor_tokenises(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     first = rows_of(recipe)
-    monkeypatch.setattr(module, "encode_texts", never)
+    monkeypatch.setattr(module, "encode_segments", never)
     second = TokenisedRows([tokenised("sums", "sha", recipe, never)])
     assert [list(row.input_ids) for row in second.take(range(30))] == [
         list(row.input_ids) for row in first.take(range(30))
@@ -92,7 +101,7 @@ def test_data_module_reads_training_rows_from_the_cache(
         return [batch["input_ids"].tolist() for batch in data.train_dataloader()]
 
     first = batches()
-    monkeypatch.setattr(module, "encode_texts", never)
+    monkeypatch.setattr(module, "encode_segments", never)
     assert batches() == first
 
 
@@ -212,7 +221,7 @@ def test_cache_that_cannot_be_written_says_what_to_set(recipe: Recipe, token_cac
 def test_progress_is_shown_for_large_sets_only(
     recipe: Recipe, quick_rows: int, is_shown: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_QUICK_ROWS", quick_rows)
+    monkeypatch.setattr(progress_bars, "QUICK_ROWS", quick_rows)
     rows_of(recipe)
     assert ("tokenising sums" in capfd.readouterr().err) == is_shown
     assert not are_progress_bars_disabled()

@@ -21,7 +21,7 @@ from neuroada.data.prompt_batches import PromptBatch, collate_prompts
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
-from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.protocols import COMMONSENSE
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:

@@ -15,8 +15,7 @@ from neuroada.data.prompt_batches import PromptBatch, collate_prompts
 from neuroada.decoding.generator import Generator, context_length
 from neuroada.decoding.settings import Decoding
 from neuroada.decoding.verified import VerifiedDecoder
-from neuroada.tasks.commonsense import COMMONSENSE
-from neuroada.tasks.math import MATH
+from neuroada.tasks.protocols import COMMONSENSE, MATH
 
 GREEDY = {"do_sample": False, "num_beams": 1}
 

@@ -23,7 +23,8 @@ import neuroada.bundled
 from neuroada.decoding.cache import can_verify
 from neuroada.decoding.drafts import Drafts
 from neuroada.decoding.verified import VerifiedDecoder
-from neuroada.tasks.commonsense import COMMONSENSE
+from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocols import COMMONSENSE
 
 END = 1
 MOST = 16
@@ -174,7 +175,7 @@ def test_bundled_model_on_its_benchmark() -> None:
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     rows = json.loads((folder / "data" / "bundled_choice" / "test.json").read_text())[:24]
-    prompts = [tokenizer(COMMONSENSE.prompt(row["instruction"]))["input_ids"] for row in rows]
+    prompts = [tokenizer(COMMONSENSE.prompt(Example(0, row["instruction"], "", "")))["input_ids"] for row in rows]
     end = tokenizer.eos_token_id
     opening = tokenizer.encode(COMMONSENSE.opening.rstrip(), add_special_tokens=False)
     decoder = VerifiedDecoder(model, end, Drafts(opening, end))

@@ -21,8 +21,8 @@ class Riddle(Protocol):
         self.shout = shout
         self.max_new_tokens = max_new_tokens
 
-    def prompt(self, instruction: str) -> str:
-        return f"{self.shout} {instruction}"
+    def prompt(self, example: Example) -> str:
+        return f"{self.shout} {example.instruction}"
 
     def completion(self, example: Example) -> str:
         return example.output
@@ -86,7 +86,7 @@ def test_it_trains_scores_and_judges_again(
     # Stored generations are judged by what this run names, never by what a run folder does.
     again = start("job=rescore", "runs=run", environment=package)
     assert again.returncode == 1
-    assert "neuroada: run: riddles was scored with the protocol riddle, which this run does not know" in again.stderr
+    assert "neuroada: run: riddles: data.sets.riddles=riddle: no such protocol" in again.stderr
     told = start(*own, "job=rescore", "runs=run", environment=package)
     assert (told.returncode, "nothing changed" in told.stdout) == (0, True), told.stderr
 

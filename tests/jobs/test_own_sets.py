@@ -48,7 +48,7 @@ def test_the_base_is_scored_on_an_own_set_too(make_run: MakeRun, tmp_path: Path)
 
 
 def test_a_set_without_a_file_is_named(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mine/test\.json: no such file, and it is not fetched; put a JSON list"):
+    with pytest.raises(UserError, match=r"mine/test\.json: no such file, and it is not fetched; put a file there"):
         evaluate(make_run("job=evaluate", "evaluation.benchmarks=[mine]", "+data.sets={mine: math}"), tmp_path / "base")
 
 

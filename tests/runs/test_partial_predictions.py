@@ -7,8 +7,8 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.runs.partial_predictions import PartialPredictions
-from neuroada.tasks.commonsense import COMMONSENSE
 from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocols import COMMONSENSE
 from neuroada.tasks.scoring import Prediction, judge
 
 RUN = {"base": "one", "decoding": {"max_new_tokens": 32}}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.commonsense import COMMONSENSE
 from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocols import COMMONSENSE
 
 EXAMPLE = Example(index=0, instruction="Is it so?", output="the correct answer is true", answer="true")
 
@@ -15,7 +15,7 @@ def example(answer: str) -> Example:
 
 
 def test_commonsense_prompt_is_the_instruction_and_a_newline() -> None:
-    assert COMMONSENSE.prompt("Is it so?") == "Is it so?\n"
+    assert COMMONSENSE.prompt(Example(0, "Is it so?", "", "")) == "Is it so?\n"
     assert COMMONSENSE.completion(EXAMPLE) == "the correct answer is true"
     assert COMMONSENSE.max_new_tokens == 32
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.math import MATH, gold_number
+from neuroada.tasks.math import gold_number
 from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocols import MATH
 
 
 def example(answer: str) -> Example:
@@ -16,7 +17,7 @@ def example(answer: str) -> Example:
 
 
 def test_math_prompt_is_the_alpaca_template_without_input() -> None:
-    assert MATH.prompt("How many?") == (
+    assert MATH.prompt(Example(0, "How many?", "", "")) == (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n"
         "\n"
         "### Instruction:\n"

@@ -4,19 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.commonsense import COMMONSENSE
-from neuroada.tasks.math import MATH
 from neuroada.tasks.protocol import Example, Protocol
-from neuroada.tasks.protocols import PROTOCOLS
+from neuroada.tasks.protocols import COMMONSENSE, MATH, PROTOCOLS
 
 
-def example(answer: str) -> Example:
-    return Example(index=0, instruction="?", output="", answer=answer)
+def example(answer: str, instruction: str = "?") -> Example:
+    return Example(index=0, instruction=instruction, output="", answer=answer)
 
 
 def test_instructions_are_kept_to_the_letter() -> None:
-    assert COMMONSENSE.prompt(" 100% {sure}?\n ") == " 100% {sure}?\n \n"
-    assert " 100% {sure}?\n \n\n### Response" in MATH.prompt(" 100% {sure}?\n ")
+    assert COMMONSENSE.prompt(example("1", " 100% {sure}?\n ")) == " 100% {sure}?\n \n"
+    assert " 100% {sure}?\n \n\n### Response" in MATH.prompt(example("1", " 100% {sure}?\n "))
 
 
 @pytest.mark.parametrize(
@@ -41,10 +39,11 @@ def test_gold_answers_are_numbers_or_letters(answer: str, protocol: Protocol, is
 
 @given(st.text(), st.sampled_from(["4", "-1,5", "E", "1e5"]))
 def test_any_text_gets_a_verdict(generation: str, answer: str) -> None:
-    for protocol in PROTOCOLS.values():
+    for protocol in (COMMONSENSE, MATH):
         verdict = protocol.judge(example(answer), generation)
         assert verdict.extracted is not None or not verdict.correct
 
 
 def test_they_are_registered_by_their_names() -> None:
-    assert PROTOCOLS == {"commonsense": COMMONSENSE, "math": MATH}
+    assert all(name == protocol.name for name, protocol in PROTOCOLS.items())
+    assert (PROTOCOLS["commonsense"], PROTOCOLS["math"]) == (COMMONSENSE, MATH)

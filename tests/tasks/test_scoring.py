@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuroada.tasks.commonsense import COMMONSENSE
-from neuroada.tasks.math import MATH
 from neuroada.tasks.protocol import Example
+from neuroada.tasks.protocols import COMMONSENSE, MATH
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, interval, judge, summarise
 
 

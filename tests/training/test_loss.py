@@ -51,7 +51,7 @@ def llama(tied: bool = False, attention: str = "sdpa", **sizes: Any) -> LlamaFor
 def examples(shapes: Sequence[tuple[int, int]] = SHAPES) -> list[Encoded]:
     generator = torch.Generator().manual_seed(1)
     return [
-        Encoded(torch.randint(2, VOCABULARY, (length,), generator=generator).tolist(), labels_from)
+        Encoded.after(torch.randint(2, VOCABULARY, (length,), generator=generator).tolist(), labels_from)
         for length, labels_from in shapes
     ]
 
@@ -133,7 +133,7 @@ def test_micro_batch_without_labels_gives_every_value_a_zero_gradient(collate: C
     adapter = neuroada.attach(
         model, neuroada.NeuroAdaConfig(top_k=2, target_modules=["q_proj", "down_proj", "lm_head"])
     )
-    loss, count = SummedLoss(model)(collate([Encoded([5, 6, 7], labels_from=3)]))
+    loss, count = SummedLoss(model)(collate([Encoded.after([5, 6, 7], 3)]))
     loss.backward()
     assert (loss.item(), count) == (0, 0)
     assert all(values.grad is not None and not values.grad.any() for values in adapter.parameters())
@@ -227,7 +227,7 @@ def test_a_step_has_the_same_gradient_packed_grouped_and_padded(attention: str, 
         enable({"use_reentrant": False})
     neuroada.attach(model, neuroada.NeuroAdaConfig(top_k=3, target_modules="all-linear"))
     rows = examples()
-    filler = Encoded(rows[0].input_ids, labels_from=len(rows[0].input_ids))
+    filler = Encoded(rows[0].input_ids, labelled=())
     in_order = [rows[0:2], rows[2:4], rows[4:6], [filler]]
     by_length = sorted(rows, key=lambda row: -len(row.input_ids))
     grouped = [by_length[0:2], by_length[2:4], by_length[4:6], [filler]]

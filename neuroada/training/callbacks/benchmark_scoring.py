@@ -188,7 +188,7 @@ def _runs(module: FineTuningModule, data: InstructionDataModule, adapter: str | 
         items.name: {
             **model,
             "data": content["data"][f"{items.name}/{items.split}"],
-            "protocol": items.protocol.name,
+            "protocol": items.protocol.definition(),
             "decoding": settings,
         }
         for items, settings in zip(data.benchmarks, module.objective.answered_by(), strict=True)

@@ -18,6 +18,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.data.encoding import encode_texts
 from neuroada.data.held_out import HELD_OUT_SEED
 from neuroada.jobs.finetune import finetune
+from neuroada.tasks.protocol import Example
 from neuroada.tasks.protocols import PROTOCOLS
 from neuroada.training.distributed.launch import launch
 
@@ -50,7 +51,7 @@ def mean_loss(backbone: Path, adapter: Path, rows: list[dict[str, Any]]) -> floa
     tokenizer, model = AutoTokenizer.from_pretrained(backbone), AutoModelForCausalLM.from_pretrained(backbone)
     neuroada.load(model, adapter)
     protocol = PROTOCOLS["commonsense"]
-    prompts = [protocol.prompt(row["instruction"]) for row in rows]
+    prompts = [protocol.prompt(Example(0, row["instruction"], "", "")) for row in rows]
     summed, num_tokens = 0.0, 0
     for example in encode_texts(prompts, [row["output"] for row in rows], tokenizer, 512, "completion"):
         ids = torch.tensor([list(example.input_ids)])

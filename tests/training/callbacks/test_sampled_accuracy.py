@@ -14,14 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import neuroada
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.data.catalog import lookup
 from neuroada.data.held_out import HELD_OUT_SEED
-from neuroada.data.rows import read_rows
 from neuroada.jobs.finetune import finetune
 from neuroada.tasks.protocols import PROTOCOLS
 from neuroada.tasks.scoring import judge
 from neuroada.training.distributed.launch import launch
 
+from ...small_data import known_examples
 from ...tiny_runs import StopAt
 
 MakeRun = Callable[..., RunConfig]
@@ -32,6 +31,7 @@ ASKING = (
     *("budget=top20", "optimizer.lr=0.1", "trainer.max_epochs=3", "evaluation.max_new_tokens=12"),
     *("task.benchmarks=[boolq]", "evaluation.limit=1"),
 )
+
 STEPS = [0, 6, 12, 18]
 
 
@@ -76,11 +76,11 @@ def answered_one_by_one(backbone: Path, adapter: Path, file: Path) -> int:
     """Correct answers to the sample of the rows, by transformers' own generation."""
     tokenizer, model = AutoTokenizer.from_pretrained(backbone), AutoModelForCausalLM.from_pretrained(backbone)
     neuroada.load(model, adapter)
-    protocol, rows = PROTOCOLS["commonsense"], read_rows(file, lookup("boolq"))
+    protocol, rows = PROTOCOLS["commonsense"], known_examples(file, "boolq")
     held_out = [rows[row] for row in drawn(6, 5)]
     correct = 0
     for example in [held_out[row] for row in drawn(5, 4)]:
-        ids = tokenizer(protocol.prompt(example.instruction), return_tensors="pt").input_ids
+        ids = tokenizer(protocol.prompt(example), return_tensors="pt").input_ids
         written = model.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=1, pad_token_id=1)[0]
         text = tokenizer.decode(written[ids.shape[1] :], skip_special_tokens=True)
         correct += judge(example, text, protocol)["correct"]

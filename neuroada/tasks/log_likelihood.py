@@ -1,0 +1,70 @@
+"""Multiple choice by log-likelihood: the choice that the model finds most likely, as lm-evaluation-harness scores it.
+
+``acc`` compares the sums of log-probabilities, ``acc_norm`` those sums divided by the choices' lengths in characters.
+The first of equal choices wins.
+"""
+
+from collections.abc import Sequence
+
+from neuroada.tasks.protocol import ProtocolError, Verdict
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+RULES = ("acc", "acc_norm")
+
+
+class LogLikelihood:
+    """Judges the likelihoods of a row's choices.
+
+    Args:
+        score: Which of the two rules counts as the score: acc or acc_norm. The other is the strict one.
+
+    Raises:
+        ProtocolError: There is no such rule.
+    """
+
+    def __init__(self, score: str = "acc") -> None:
+        if score not in RULES:
+            raise ProtocolError(f"judge log_likelihood: score={score}; choose acc or acc_norm")
+        self.score = score
+
+    def __call__(self, log_likelihoods: Sequence[float], choices: Sequence[str], answer: str) -> Verdict:
+        """The verdict, by both rules: ``correct`` by the chosen one, ``strict_correct`` by the other."""
+        gold = gold_choice(answer, choices)
+        picked = {"acc": _largest(log_likelihoods), "acc_norm": _largest(_per_character(log_likelihoods, choices))}
+        counted = picked.pop(self.score)
+        (other,) = picked.values()
+        return Verdict(
+            extracted=choices[counted].strip(),
+            strict_extracted=choices[other].strip(),
+            correct=counted == gold,
+            strict_correct=other == gold,
+            missing_trigger=False,
+        )
+
+
+def gold_choice(answer: str, choices: Sequence[str]) -> int:
+    """The place of the gold answer: it is a choice's text, its number from 0, or its letter from A.
+
+    Raises:
+        ProtocolError: It is none of them.
+    """
+    stripped = answer.strip()
+    texts = [choice.strip() for choice in choices]
+    if stripped in texts:
+        return texts.index(stripped)
+    if stripped.isdecimal() and int(stripped) < len(choices):
+        return int(stripped)
+    if len(stripped) == 1 and stripped in _LETTERS[: len(choices)]:
+        return _LETTERS.index(stripped)
+    raise ProtocolError(
+        f"the answer {answer!r} is none of the {len(choices)} choices; give a choice's text, its number from 0, or its "
+        "letter from A"
+    )
+
+
+def _largest(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=lambda place: values[place])
+
+
+def _per_character(log_likelihoods: Sequence[float], choices: Sequence[str]) -> list[float]:
+    return [total / max(len(choice), 1) for total, choice in zip(log_likelihoods, choices, strict=True)]

@@ -1,0 +1,61 @@
+"""Jinja templates over the columns of a row, in a sandbox: a template from a received folder is only text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from neuroada.tasks.protocol import ProtocolError
+
+# The trailing newline of a prompt matters: Jinja would drop it.
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+
+
+class Template:
+    """One text with places for columns, such as ``"Q: {{ question }}\\nA:"``.
+
+    Args:
+        key: Where it was configured, for messages: ``prompt``.
+        source: Its text.
+
+    Attributes:
+        columns: The columns that it names.
+        opening: The text before its first place.
+
+    Raises:
+        ProtocolError: The text is not a template.
+    """
+
+    def __init__(self, key: str, source: str) -> None:
+        self.source = source
+        self._key = key
+        try:
+            parsed = _ENVIRONMENT.parse(source)
+            self._template = _ENVIRONMENT.from_string(source)
+        except TemplateError as error:
+            raise ProtocolError(f"{key}: not a Jinja template ({_first_line(error)}); correct {source!r}") from error
+        self.columns = frozenset(meta.find_undeclared_variables(parsed))
+        self.opening = _opening(parsed)
+
+    def __call__(self, columns: Mapping[str, Any]) -> str:
+        """The text of one row; raises ProtocolError if a column is missing."""
+        try:
+            return self._template.render(columns)
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            missing = sorted(self.columns - columns.keys())
+            if missing:
+                problem = f"there is no column {missing[0]!r} (there are {', '.join(columns)})"
+            else:
+                problem = _first_line(error)
+            raise ProtocolError(f"{self._key}: {problem}; correct the template {self.source!r}") from error
+
+
+def _opening(parsed: nodes.Template) -> str:
+    first = parsed.body[0] if parsed.body else None
+    start = first.nodes[0] if isinstance(first, nodes.Output) and first.nodes else None
+    return start.data if isinstance(start, nodes.TemplateData) else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
