@@ -44,7 +44,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         UserError: It cannot be found or read.
     """
-    source, options = _source(config)
+    source, options = source_of(config)
     with _named(config):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options, **_OWN_CODE_ONLY)
     return tokenizer
@@ -77,7 +77,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     Raises:
         UserError: It cannot be found or read.
     """
-    source, options = _source(config)
+    source, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     with _named(config):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options, **_OWN_CODE_ONLY)
@@ -158,7 +158,7 @@ def content_hash(config: ModelConfig) -> str:
     Raises:
         UserError: It cannot be found.
     """
-    source, options = _source(config)
+    source, options = source_of(config)
     folder = Path(source)
     if folder.is_dir():
         digest = hashlib.sha256()
@@ -172,7 +172,7 @@ def content_hash(config: ModelConfig) -> str:
         return f"commit:{extract_commit_hash(located, None)}"
 
 
-def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
+def source_of(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     """First argument and keywords for ``from_pretrained``. A GGUF file is named by its path, local or on the hub."""
     name = config.name_or_path
     if name == BUNDLED:
@@ -184,7 +184,7 @@ def _source(config: ModelConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _architecture(config: ModelConfig) -> Any:
-    source, options = _source(config)
+    source, options = source_of(config)
     known = _ARCHITECTURES / f"{source.replace('/', '--')}.json"
     if not Path(source).is_dir() and known.is_file():
         values = json.loads(known.read_text())

@@ -27,6 +27,7 @@ from neuroada.backbones import loading
 from neuroada.config.schema import RunConfig
 from neuroada.costs.measurement import device_name, synchronize
 from neuroada.costs.workloads import backbone
+from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch, collate_prompts, default_tokens_per_batch
 from neuroada.decoding.generator import Generator
@@ -34,6 +35,7 @@ from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.training.answer_ends import answer_ends
 from neuroada.training.data_sources import sources_of
 
 logger = logging.getLogger(__name__)
@@ -138,12 +140,12 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     default_tokens = default_tokens_per_batch(run.evaluation.decoding, device.type)
     most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
     evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
-    tokenizer = loading.load_tokenizer(run.model)
+    tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
     task, sources = replace(run.task, train=[]), sources_of(run)
     data = InstructionDataModule(task, run.data, evaluation, tokenizer, run.seed, sources=sources)
     data.prepare_data()
     data.setup()
-    decoding = Decoding.make(tokenizer, data.benchmarks, evaluation)
+    decoding = Decoding.make(tokenizer, data.benchmarks, evaluation, answer_ends(run, tokenizer))
     model = backbone(run, device, dtype).eval()
     if run.adapter is not None:
         open_saved(adapter_directory(Path(run.adapter))).attach(model)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from neuroada.backbones import loading
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
+from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import TrainingBatch
 from neuroada.methods.contract import Targets
@@ -121,7 +122,7 @@ def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTra
 
 
 def _slice(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
-    tokenizer = loading.load_tokenizer(run.model)
+    tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
     batched = replace(run.data, batching=batching)
     data = InstructionDataModule(run.task, batched, run.evaluation, tokenizer, run.seed, sources=sources_of(run))
     data.prepare_data()

@@ -13,8 +13,14 @@ from transformers import PreTrainedTokenizerBase
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.catalog import Dataset
 from neuroada.data.data_split import DataSplit
-from neuroada.data.encoding import encode_prompts
-from neuroada.data.prompt_batches import BudgetBatches, PromptBatch, collate_prompts, default_tokens_per_batch
+from neuroada.data.encoding import encode_choices, encode_prompts
+from neuroada.data.prompt_batches import (
+    BudgetBatches,
+    PromptBatch,
+    collate_choices,
+    collate_prompts,
+    default_tokens_per_batch,
+)
 from neuroada.tasks.protocol import Example, Protocol
 
 LIMIT_SEED = 42
@@ -33,12 +39,16 @@ class BenchmarkItems:
     examples: list[Example]
     prompts: list[list[int]]
     """Token ids of each example's prompt, bos included."""
+    choices: list[list[list[int]]] | None = None
+    """Token ids of each example's choices, whose likelihoods are compared; None if an answer is generated."""
 
     @classmethod
     def encoded(cls, file: DataSplit, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> "BenchmarkItems":
         """Rows of a file, with their prompts tokenised."""
         protocol = file.protocol
-        return cls(file.dataset, file.split, protocol, examples, encode_prompts(examples, protocol, tokenizer))
+        prompts = encode_prompts(examples, protocol, tokenizer)
+        choices = encode_choices(examples, protocol, tokenizer)
+        return cls(file.dataset, file.split, protocol, examples, prompts, choices)
 
     @property
     def name(self) -> str:
@@ -53,6 +63,13 @@ class BenchmarkItems:
     def longest_first(self) -> list[int]:
         """Positions by prompt length, longest first: little padding per batch, and a lack of memory shows at once."""
         return sorted(range(len(self.prompts)), key=lambda position: (-len(self.prompts[position]), position))
+
+    def answer_tokens(self, position: int, new_tokens: int) -> int:
+        """Tokens that an answer takes besides its prompt: the longest generation, or every choice with its prompt."""
+        if self.choices is None:
+            return new_tokens
+        prompt, choices = self.prompts[position], self.choices[position]
+        return sum(len(prompt) + len(choice) for choice in choices) - len(prompt)
 
     @property
     def longest_prompt(self) -> int:
@@ -127,16 +144,19 @@ class Benchmarks:
         """This rank's share of the given items (positions, in this order), in batches within the limits."""
         new_tokens = self.new_tokens(items)
         loader: DataLoader[Any] = DataLoader(
-            _Prompts(items),
+            _Prompts(items) if items.choices is None else _Choices(items),
             batch_sampler=BudgetBatches(
                 order,
-                lengths=[len(prompt) + new_tokens for prompt in items.prompts],
+                lengths=[
+                    len(prompt) + items.answer_tokens(position, new_tokens)
+                    for position, prompt in enumerate(items.prompts)
+                ],
                 most_tokens=self.max_tokens_per_batch(device_type),
                 most_items=self._evaluation.batch_size,
                 rank=rank,
                 world_size=world_size,
             ),
-            collate_fn=collate_prompts,
+            collate_fn=collate_prompts if items.choices is None else collate_choices,
         )
         return loader
 
@@ -175,3 +195,17 @@ class _Prompts(TorchDataset[tuple[int, list[int]]]):
 
     def __getitem__(self, position: int) -> tuple[int, list[int]]:
         return self._items.examples[position].index, self._items.prompts[position]
+
+
+class _Choices(TorchDataset[tuple[int, list[int], list[list[int]]]]):
+    """Position -> (``Example.index``, prompt ids, ids of the choices)."""
+
+    def __init__(self, items: BenchmarkItems) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items.examples)
+
+    def __getitem__(self, position: int) -> tuple[int, list[int], list[list[int]]]:
+        assert self._items.choices is not None
+        return self._items.examples[position].index, self._items.prompts[position], self._items.choices[position]

@@ -1,7 +1,7 @@
 """Batches of prompts: as many together as fit a token budget. They stay lists; only decoders pad."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from torch.utils.data import Sampler
 
@@ -22,11 +22,19 @@ class PromptBatch(TypedDict):
     """``Example.index`` of each prompt."""
     prompts: list[list[int]]
     """Token ids of each prompt, bos included."""
+    choices: NotRequired[list[list[list[int]]]]
+    """For each prompt the ids of its choices, where their likelihoods are asked instead of a generation."""
 
 
 def collate_prompts(prompts: Sequence[tuple[int, list[int]]]) -> PromptBatch:
     """One batch of (index, ids) pairs."""
     return PromptBatch(index=[index for index, _ in prompts], prompts=[ids for _, ids in prompts])
+
+
+def collate_choices(items: Sequence[tuple[int, list[int], list[list[int]]]]) -> PromptBatch:
+    """One batch of (index, ids, ids of the choices)."""
+    indices, prompts, choices = (list(column) for column in zip(*items, strict=True))
+    return PromptBatch(index=indices, prompts=prompts, choices=choices)
 
 
 def default_tokens_per_batch(decoding: str, device_type: str) -> int:

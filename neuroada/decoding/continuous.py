@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from transformers import GenerationConfig, PreTrainedModel
 
 from neuroada.config.errors import UserError
-from neuroada.decoding.plain import of_one_limit, with_limit
+from neuroada.decoding.plain import of_one_limit, with_limit, without_stops
 
 
 class ContinuousDecoder:
@@ -29,7 +29,7 @@ class ContinuousDecoder:
         for limit, rows in of_one_limit(limits):
             asked = [list(prompts[row]) for row in rows]
             outputs = self._model.generate_batch(  # type: ignore[operator]  # typed as a module attribute
-                asked, generation_config=with_limit(self._config, limit), warmup=False
+                asked, generation_config=without_stops(with_limit(self._config, limit)), warmup=False
             )
             done = [output.generated_tokens for output in outputs.values() if output.error is None]
             if len(done) < len(rows):

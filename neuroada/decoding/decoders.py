@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroada.decoding.answers import Stops, end_tokens
 from neuroada.decoding.cache import can_verify
 from neuroada.decoding.continuous import ContinuousDecoder
 from neuroada.decoding.drafts import Drafts
@@ -35,14 +36,16 @@ def decoders(model: PreTrainedModel, decoding: Decoding) -> list[Decoder]:
             return [VllmDecoder(engine, config) for config in decoding.configs]
         case "verified" if can_verify(model):
             parts = zip(decoding.configs, decoding.openings, strict=True)
-            return [_verified(model, config, opening) for config, opening in parts]
-    return [PlainDecoder(model, config) for config in decoding.configs]
+            return [_verified(model, config, opening, decoding.tokenizer) for config, opening in parts]
+    return [PlainDecoder(model, config, decoding.tokenizer) for config in decoding.configs]
 
 
-def _verified(model: PreTrainedModel, config: GenerationConfig, opening: Sequence[int]) -> Decoder:
-    end = config.eos_token_id
-    if end is None:
-        return PlainDecoder(model, config)
-    assert isinstance(end, int), "a tokenizer has one end token"
+def _verified(
+    model: PreTrainedModel, config: GenerationConfig, opening: Sequence[int], tokenizer: PreTrainedTokenizerBase
+) -> Decoder:
+    ends = end_tokens(config)
+    if not ends:
+        return PlainDecoder(model, config, tokenizer)
     tokens_per_pass = CPU_TOKENS_PER_PASS if model.device.type == "cpu" else GPU_TOKENS_PER_PASS
-    return VerifiedDecoder(model, end, Drafts(opening, end) if opening else None, tokens_per_pass)
+    stops = Stops(tokenizer, config.stop_strings or ())
+    return VerifiedDecoder(model, ends, Drafts(opening, ends) if opening else None, tokens_per_pass, stops)

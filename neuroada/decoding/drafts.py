@@ -22,11 +22,11 @@ class Drafts:
     Args:
         opening: How a completion is expected to begin. It counts as one seen completion, so it is soon dropped if the
             model never writes it.
-        end: Token that ends a completion.
+        ends: Tokens that end a completion.
     """
 
-    def __init__(self, opening: Iterable[int], end: int) -> None:
-        self._end = end
+    def __init__(self, opening: Iterable[int], ends: Iterable[int]) -> None:
+        self._ends = frozenset(ends)
         self._root = _Node()
         self.learn(opening)
 
@@ -50,7 +50,7 @@ class Drafts:
         while node is not None and node.next and len(draft) < most:
             token, likeliest = max(node.next.items(), key=lambda item: item[1].count)
             chance *= likeliest.count / node.count
-            if token == self._end or chance < LEAST_CHANCE:
+            if token in self._ends or chance < LEAST_CHANCE:
                 break
             draft.append(token)
             node = likeliest

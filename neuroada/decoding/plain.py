@@ -10,31 +10,41 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from neuroada.decoding.answers import end_tokens
 
 
 class PlainDecoder:
     """Token by token, until the last row of a batch has ended."""
 
-    def __init__(self, model: PreTrainedModel, config: GenerationConfig) -> None:
+    def __init__(
+        self, model: PreTrainedModel, config: GenerationConfig, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
         self._model = model
         self._config = config
+        self._tokenizer = tokenizer
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
         """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached."""
         written: list[list[int]] = [[] for _ in prompts]
         for limit, rows in of_one_limit(limits):
-            new = generate(self._model, [prompts[row] for row in rows], with_limit(self._config, limit))
+            limited = with_limit(self._config, limit)
+            new = generate(self._model, [prompts[row] for row in rows], limited, self._tokenizer)
             for row, ids in zip(rows, new, strict=True):
                 written[row] = ids
         return written
 
 
-def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
-    """The new tokens of each prompt of one batch, up to and including the end token."""
-    pad, end = config.pad_token_id, config.eos_token_id
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> list[list[int]]:
+    """The new tokens of each prompt of one batch, up to and including the end token; a tokenizer reads stop texts."""
+    pad = config.pad_token_id
     assert isinstance(pad, int), "pad_token_id always finds one"
-    assert end is None or isinstance(end, int), "a tokenizer has one end token"
     ids_BT, mask_BT = padded_left(prompts, pad)
     shipped = model.generation_config
     # transformers fills open settings from the checkpoint's own configuration, which may enable sampling.
@@ -44,12 +54,14 @@ def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], config: G
             input_ids=ids_BT.to(model.device),
             attention_mask=mask_BT.to(model.device),
             generation_config=config,
+            **({"tokenizer": tokenizer} if config.stop_strings else {}),
         )
     finally:
         model.generation_config = shipped
     assert isinstance(sequences, Tensor)
     new_BN = sequences[:, ids_BT.shape[1] :]
-    return [_up_to(ids, end) for ids in new_BN.tolist()]
+    ends = end_tokens(config)
+    return [_up_to(ids, ends, pad, bool(config.stop_strings)) for ids in new_BN.tolist()]
 
 
 def padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -79,6 +91,22 @@ def with_limit(config: GenerationConfig, max_new_tokens: int) -> GenerationConfi
     return limited
 
 
-def _up_to(ids: list[int], end: int | None) -> list[int]:
-    """The ids without padding after the end token; the padding may repeat that token."""
-    return ids[: ids.index(end) + 1] if end is not None and end in ids else ids
+def without_stops(config: GenerationConfig) -> GenerationConfig:
+    """A copy for engines that cannot read stop texts: they write to the end, and the answer is cut there."""
+    plain = copy.deepcopy(config)
+    plain.stop_strings = None
+    return plain
+
+
+def _up_to(ids: list[int], ends: Sequence[int], pad: int, stops_at_texts: bool) -> list[int]:
+    """The ids without padding after the end token; the padding may repeat that token.
+
+    A row that ended at a stop text has no end token, so its padding is removed from the right.
+    """
+    place = next((place for place, token in enumerate(ids) if token in ends), None)
+    if place is not None:
+        return ids[: place + 1]
+    if stops_at_texts:
+        while ids and ids[-1] == pad:
+            ids = ids[:-1]
+    return ids

@@ -19,8 +19,9 @@ _GREEDY_KEYWORDS = {"do_sample", "num_beams", "use_cache"}
 _GREEDY_ENGINES = {"verified", "vllm"}
 _SET_ELSEWHERE = {
     **dict.fromkeys(("max_new_tokens", "max_length"), "use evaluation.max_new_tokens"),
-    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the tokenizer's is used; leave it out"),
-    **dict.fromkeys(("stop_strings", "max_time"), "a completion ends at its end token or its limit; leave it out"),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the model's own is used; leave it out"),
+    "stop_strings": "use protocol.stop",
+    "max_time": "a completion ends at an end token, a stop text or its limit; leave it out",
     **dict.fromkeys(("num_return_sequences", "return_dict_in_generate"), "one text is scored per prompt; leave it out"),
 }
 
@@ -34,6 +35,8 @@ class Decoding:
     """Token ids that a completion of each benchmark is expected to begin with; may be empty."""
     engine: str
     """verified (where the model allows it, else plain), plain, continuous or vllm."""
+    tokenizer: PreTrainedTokenizerBase
+    """Reads stop texts."""
 
     @classmethod
     def make(
@@ -41,8 +44,9 @@ class Decoding:
         tokenizer: PreTrainedTokenizerBase,
         benchmarks: Iterable[BenchmarkItems],
         evaluation: EvaluationConfig,
+        ends: Sequence[int],
     ) -> "Decoding":
-        """From the configuration.
+        """From the configuration; ``ends`` are the ids that end an answer.
 
         Raises:
             UserError: A keyword is unknown, set elsewhere, has an invalid value, or is not supported by the decoder.
@@ -55,11 +59,14 @@ class Decoding:
         protocols = [items.protocol for items in benchmarks]
         lengths = [evaluation.max_new_tokens or protocol.max_new_tokens for protocol in protocols]
         try:
-            configs = [_config(tokenizer, length, keywords) for length in lengths]
+            configs = [
+                _config(tokenizer, length, ends, protocol.stop, keywords)
+                for length, protocol in zip(lengths, protocols, strict=True)
+            ]
         except ValueError as error:
             raise UserError(f"evaluation.generation: {first_line(error)}") from error
         openings = [_opening(tokenizer, protocol.opening) for protocol in protocols]
-        return cls(configs, openings, _engine(evaluation))
+        return cls(configs, openings, _engine(evaluation), tokenizer)
 
 
 def _engine(evaluation: EvaluationConfig) -> str:
@@ -80,10 +87,17 @@ def _engine(evaluation: EvaluationConfig) -> str:
     return asked
 
 
-def _config(tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, keywords: Mapping[str, Any]) -> GenerationConfig:
+def _config(
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    ends: Sequence[int],
+    stop: Sequence[str],
+    keywords: Mapping[str, Any],
+) -> GenerationConfig:
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=list(ends) if len(ends) > 1 else next(iter(ends), None),
+        stop_strings=list(stop) or None,
         pad_token_id=pad_token_id(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         **keywords,

@@ -7,7 +7,7 @@ decoding in fewer passes; without a draft it is greedy decoding. Rows leave the 
 Shapes: B active rows, S slots of the cache, W tokens read in a pass, K last positions of a pass that have logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from neuroada.data.prompt_batches import BudgetBatches
+from neuroada.decoding.answers import Stops
 from neuroada.decoding.cache import SharedStart, joined
 from neuroada.decoding.drafts import Drafts
 
@@ -57,16 +58,23 @@ class VerifiedDecoder:
 
     Args:
         model: In evaluation mode; ``can_verify`` holds for it.
-        end: Token that ends a completion.
+        ends: Tokens that end a completion.
         drafts: Drafts, which learn from what is written; None disables drafting.
         tokens_per_pass: Maximum prompt tokens read together, including padding; one prompt always fits.
+        stops: Texts that end a completion; None for none.
     """
 
     def __init__(
-        self, model: PreTrainedModel, end: int, drafts: Drafts | None, tokens_per_pass: int = CPU_TOKENS_PER_PASS
+        self,
+        model: PreTrainedModel,
+        ends: Iterable[int],
+        drafts: Drafts | None,
+        tokens_per_pass: int = CPU_TOKENS_PER_PASS,
+        stops: Stops | None = None,
     ) -> None:
         self._model = model
-        self._end = end
+        self._ends = frozenset(ends)
+        self._stops = stops
         self._drafts = drafts
         self._tokens_per_pass = tokens_per_pass
         self._start = SharedStart(model)
@@ -119,7 +127,9 @@ class VerifiedDecoder:
         return self._drafts.after(row.written, most=row.limit - len(row.written) - 1)
 
     def _has_ended(self, row: _Row) -> bool:
-        return row.written[-1] == self._end or len(row.written) == row.limit
+        if row.written[-1] in self._ends or len(row.written) == row.limit:
+            return True
+        return self._stops is not None and self._stops.found_in(row.written)
 
 
 class _Batch:

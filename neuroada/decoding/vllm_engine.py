@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
+from neuroada.decoding.answers import end_tokens
 
 SHARE_OF_FREE_MEMORY = 0.85
 """Share of free GPU memory for vLLM's weights and cache; the rest is for what it does not count."""
@@ -62,15 +63,13 @@ class VllmDecoder:
 
     def __init__(self, engine: Any, config: GenerationConfig) -> None:
         self._engine = engine
-        self._end = config.eos_token_id
+        self._ends = end_tokens(config)
 
     def decode(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> list[list[int]]:
         """The new tokens of each prompt: at most ``limits`` of them, ending with the end token if it is reached."""
         parameters = library().SamplingParams
-        ends = [] if self._end is None else [self._end]
-        settings = [
-            parameters(temperature=0.0, max_tokens=limit, stop_token_ids=ends, detokenize=False) for limit in limits
-        ]
+        fixed = {"temperature": 0.0, "stop_token_ids": self._ends, "detokenize": False}
+        settings = [parameters(max_tokens=limit, **fixed) for limit in limits]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         outputs = self._engine.generate(asked, settings, use_tqdm=False)
         return [list(output.outputs[0].token_ids) for output in outputs]

@@ -80,7 +80,7 @@ def _fit(
         return {}
     trainer, run = preparation.trainer, preparation.run
     cost, held_out = FitCost(), HeldOutLoss(run.validation)
-    answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer)
+    answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer, preparation.answers)
     trainer.callbacks[:0] = [cost, held_out, answers]  # type: ignore[attr-defined]  # set dynamically
     for sink in trainer.loggers:
         sink.log_hyperparams(dataclasses.asdict(run))

@@ -12,9 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig, TaskConfig
+from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.entries import Sources
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.training_sets import TrainingSets
+from neuroada.decoding.answers import Answers
 from neuroada.decoding.settings import Decoding
 from neuroada.jobs.micro_batch import choose_micro_batch
 from neuroada.jobs.sizing import SizedRun
@@ -22,6 +24,7 @@ from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_plain_config
+from neuroada.training.answer_ends import answer_ends
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling
@@ -42,6 +45,7 @@ class Preparation:
 
     run: RunConfig
     tokenizer: PreTrainedTokenizerBase
+    answers: Answers
     data: InstructionDataModule
     trainer: lightning.Trainer
     scoring: BenchmarkScoring
@@ -107,16 +111,18 @@ class _Frame:
     """Tokenizer, trainer and callbacks, which exist before sizes are chosen."""
 
     tokenizer: PreTrainedTokenizerBase
+    answers: Answers
     trainer: lightning.Trainer
     scoring: BenchmarkScoring
     forgetting: Forgetting
 
     @classmethod
     def of(cls, run: RunConfig, folder: Path) -> "_Frame":
-        tokenizer = loading.load_tokenizer(run.model)
-        scoring = BenchmarkScoring(folder, tokenizer)
+        tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
+        answers = Answers(tokenizer, answer_ends(run, tokenizer))
+        scoring = BenchmarkScoring(folder, answers)
         forgetting = Forgetting(run.evaluation.forgetting, tokenizer)
-        return cls(tokenizer, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting)
+        return cls(tokenizer, answers, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting)
 
     def filled(self, run: RunConfig, trained_on: TaskConfig | None = None) -> Preparation:
         """The preparation with data and decoding added; every file is read and checked."""
@@ -132,7 +138,7 @@ class _Frame:
         )
         data.prepare_data()
         data.setup()
-        decoding = Decoding.make(self.tokenizer, data.benchmarks, run.evaluation)
+        decoding = Decoding.make(self.tokenizer, data.benchmarks, run.evaluation, sorted(self.answers.ends))
         dtype = loading.resolve_dtype(run.model.dtype, self.trainer.strategy.root_device.type)
         content: dict[str, Any] = {
             "data": data.content_hashes(),
@@ -141,7 +147,9 @@ class _Frame:
         }
         if data.dropped_rows:
             content["dropped_rows"] = data.dropped_rows
-        return Preparation(run, self.tokenizer, data, self.trainer, self.scoring, self.forgetting, decoding, content)
+        return Preparation(
+            run, self.tokenizer, self.answers, data, self.trainer, self.scoring, self.forgetting, decoding, content
+        )
 
 
 def _trained_on(run: RunConfig) -> TaskConfig:

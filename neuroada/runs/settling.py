@@ -171,8 +171,8 @@ def _refuse_code(origin: AdapterOrigin, typed: Sequence[str]) -> None:
     own = {"protocol", "protocol.judge", "task", "experiment"} & set(typed)
     if origin.named_functions and not own:
         raise UserError(
-            f"adapter={origin.directory.parent}: its run was judged by {origin.named_functions[0]}, and code that a run "
-            "folder names is not run; give the judge again, with protocol.judge or with --config-dir and task"
+            f"adapter={origin.directory.parent}: its run was judged by {origin.named_functions[0]}, and code that a "
+            "run folder names is not run; give the judge again, with protocol.judge or with --config-dir and task"
         )
 
 

@@ -16,7 +16,7 @@ class LogLikelihood:
     """Judges the likelihoods of a row's choices.
 
     Args:
-        score: Which of the two rules counts as the score: acc or acc_norm. The other is the strict one.
+        score: Which of the two rules counts as the score: acc or acc_norm. Both are reported.
 
     Raises:
         ProtocolError: There is no such rule.
@@ -28,18 +28,12 @@ class LogLikelihood:
         self.score = score
 
     def __call__(self, log_likelihoods: Sequence[float], choices: Sequence[str], answer: str) -> Verdict:
-        """The verdict, by both rules: ``correct`` by the chosen one, ``strict_correct`` by the other."""
+        """The verdict by both rules."""
         gold = gold_choice(answer, choices)
         picked = {"acc": _largest(log_likelihoods), "acc_norm": _largest(_per_character(log_likelihoods, choices))}
-        counted = picked.pop(self.score)
-        (other,) = picked.values()
-        return Verdict(
-            extracted=choices[counted].strip(),
-            strict_extracted=choices[other].strip(),
-            correct=counted == gold,
-            strict_correct=other == gold,
-            missing_trigger=False,
-        )
+        rules = {rule: place == gold for rule, place in picked.items()}
+        chosen, correct = choices[picked[self.score]], rules[self.score]
+        return Verdict(chosen, chosen, correct, correct, missing_trigger=False, rules=rules)
 
 
 def gold_choice(answer: str, choices: Sequence[str]) -> int:

@@ -57,6 +57,8 @@ class Verdict:
     """Whether the generation lacks the fixed text with which the protocol introduces the answer."""
     score: float | None = None
     """A graded score between 0 and 1; None if an answer is either correct or not."""
+    rules: Mapping[str, bool] | None = None
+    """Whether it is correct by each of several rules, which are all reported; None if there is one."""
 
 
 def unanswered(*, missing_trigger: bool = False) -> Verdict:

@@ -3,12 +3,14 @@
 Pure functions without a model or Lightning, so that stored generations can be scored again anywhere.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
+from scipy import stats
 from scipy.stats import binomtest
 
-from neuroada.tasks.protocol import Example, Protocol, unanswered
+from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 
 CONFIDENCE = 0.95
 
@@ -28,6 +30,14 @@ class Prediction(TypedDict):
     too_long: bool
     leaked: NotRequired[bool]
     """Whether the training set contains the question; absent if that was not checked."""
+    score: NotRequired[float]
+    """A graded score between 0 and 1; absent if an answer is either correct or not."""
+    choices: NotRequired[list[str]]
+    """The possible answers, where their likelihoods were compared."""
+    log_likelihoods: NotRequired[list[float]]
+    """Of each of them, in nats."""
+    rules: NotRequired[dict[str, bool]]
+    """Whether it is correct by each of several rules."""
 
 
 def judge(example: Example, generation: str, protocol: Protocol, too_long: bool = False) -> Prediction:
@@ -36,7 +46,31 @@ def judge(example: Example, generation: str, protocol: Protocol, too_long: bool 
     A prompt that is too long for the model's context counts as wrong, whatever the answer.
     """
     verdict = unanswered() if too_long else protocol.judge(example, generation)
-    return Prediction(
+    return _prediction(example, generation, verdict, too_long)
+
+
+def judge_choices(
+    example: Example,
+    log_likelihoods: Sequence[float],
+    choices: Sequence[str],
+    protocol: Protocol,
+    too_long: bool = False,
+) -> Prediction:
+    """The likelihoods of one example's choices with the verdict on them; ``generation`` is the chosen one."""
+    verdict = unanswered() if too_long else protocol.choose(log_likelihoods, choices, example.answer)
+    row = _prediction(example, verdict.extracted or "", verdict, too_long)
+    return {**row, "choices": list(choices), "log_likelihoods": list(log_likelihoods)}
+
+
+def judge_again(example: Example, row: Prediction, protocol: Protocol) -> Prediction:
+    """A stored prediction with a new verdict."""
+    if "log_likelihoods" in row:
+        return judge_choices(example, row["log_likelihoods"], row["choices"], protocol, row["too_long"])
+    return judge(example, row["generation"], protocol, row["too_long"])
+
+
+def _prediction(example: Example, generation: str, verdict: Verdict, too_long: bool) -> Prediction:
+    row = Prediction(
         index=example.index,
         instruction=example.instruction,
         generation=generation,
@@ -48,6 +82,16 @@ def judge(example: Example, generation: str, protocol: Protocol, too_long: bool 
         missing_trigger=verdict.missing_trigger,
         too_long=too_long,
     )
+    if verdict.score is not None:
+        row["score"] = verdict.score
+    if verdict.rules is not None:
+        row["rules"] = dict(verdict.rules)
+    return row
+
+
+def points(prediction: Prediction) -> float:
+    """What an item adds to the score: its graded score, or 1 if it is correct."""
+    return prediction.get("score", float(prediction["correct"]))
 
 
 def differs(prediction: Prediction) -> bool:
@@ -56,35 +100,72 @@ def differs(prediction: Prediction) -> bool:
 
 
 def benchmark_score(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """One benchmark's entry in ``metrics.json``; shares and the interval of ``protocol`` are between 0 and 1."""
+    """One benchmark's entry in ``metrics.json``; shares and the interval of ``protocol`` are between 0 and 1.
+
+    A graded benchmark's ``protocol`` is the mean of its scores; ``correct`` counts those with full marks. One of
+    choices also has ``acc`` and ``acc_norm``, as lm-evaluation-harness reports them.
+    """
     num_items = len(predictions)
     num_correct = sum(row["correct"] for row in predictions)
+    graded = {"graded": True} if any("score" in row for row in predictions) else {}
     num_strict = sum(row["strict_correct"] for row in predictions)
     return {
         "n": num_items,
         "correct": num_correct,
-        "protocol": num_correct / num_items,
-        "ci95": interval(num_correct, num_items),
+        "protocol": sum(map(points, predictions)) / num_items,
+        "ci95": mean_interval([points(row) for row in predictions]),
         "strict_correct": num_strict,
         "strict": num_strict / num_items,
         "disagreements": sum(map(differs, predictions)),
         "missing_trigger": sum(row["missing_trigger"] for row in predictions),
         "empty": sum(not row["generation"].strip() and not row["too_long"] for row in predictions),
         "too_long": sum(row["too_long"] for row in predictions),
+        **graded,
+        **_by_rule(predictions),
     }
+
+
+def _by_rule(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """The share of correct items by each of the rules that the judge reports; a prompt that is too long has none."""
+    names = dict.fromkeys(name for row in predictions for name in row.get("rules", {}))
+    return {
+        name: sum(row.get("rules", {}).get(name, False) for row in predictions) / len(predictions) for name in names
+    }
+
+
+def mean_interval(scores: Sequence[float]) -> list[float]:
+    """95 % interval of a mean score: Wilson's if every score is 0 or 1, else Student's, within 0 and 1."""
+    if all(score in (0, 1) for score in scores):
+        return interval(int(sum(scores)), len(scores))
+    if len(scores) == 1:
+        return [0.0, 1.0]
+    spread = stats.sem(scores) * stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1)
+    mean = sum(scores) / len(scores)
+    return [max(0.0, float(mean - spread)), min(1.0, float(mean + spread))]
 
 
 def summarise(scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Content of ``metrics.json``: the scores, their mean over benchmarks (macro) and over items (micro), 0 to 1."""
     num_items = sum(score["n"] for score in scores.values())
     num_correct = sum(score["correct"] for score in scores.values())
+    micro, micro_ci95 = num_correct / num_items, interval(num_correct, num_items)
+    if any("graded" in score for score in scores.values()):
+        micro, micro_ci95 = _pooled(scores, num_items)
     return {
         "benchmarks": scores,
         "macro": sum(score["protocol"] for score in scores.values()) / len(scores),
-        "micro": num_correct / num_items,
-        "micro_ci95": interval(num_correct, num_items),
+        "micro": micro,
+        "micro_ci95": micro_ci95,
         "strict_macro": sum(score["strict"] for score in scores.values()) / len(scores),
     }
+
+
+def _pooled(scores: Mapping[str, dict[str, Any]], num_items: int) -> tuple[float, list[float]]:
+    """Mean over the items of graded benchmarks, and its interval: half widths add like standard errors of strata."""
+    mean = sum(score["protocol"] * score["n"] for score in scores.values()) / num_items
+    halves = [(score["ci95"][1] - score["ci95"][0]) / 2 * score["n"] / num_items for score in scores.values()]
+    half = math.hypot(*halves)
+    return mean, [max(0.0, mean - half), min(1.0, mean + half)]
 
 
 def interval(num_correct: int, num_items: int) -> list[float]:

@@ -8,9 +8,10 @@ from transformers import PreTrainedModel
 from neuroada.backbones.packed_attention import attend_by_example, attend_by_row
 from neuroada.backbones.probes import require_separate_examples
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.packing import TrainingBatch, pad_token_id
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.decoding.generator import Generator
+from neuroada.decoding.likelihoods import ChoiceScorer
 from neuroada.decoding.settings import Decoding
 from neuroada.training.loss import SummedLoss
 
@@ -48,6 +49,9 @@ class CausalLanguageModelling:
     def answers(self, batch: PromptBatch, benchmark: int) -> list[list[int]]:
         assert self._generator is not None, "start_test comes first"
         return self._generator(batch, benchmark)
+
+    def likelihoods(self, batch: PromptBatch) -> list[list[float]]:
+        return ChoiceScorer(self._model, pad_token_id(self._decoding.tokenizer))(batch)
 
     def answered_by(self) -> list[Any]:
         return [config.to_diff_dict() for config in self._decoding.configs]

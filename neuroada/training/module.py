@@ -93,8 +93,10 @@ class FineTuningModule(lightning.LightningModule):
     def on_test_start(self) -> None:
         self.objective.start_test()
 
-    def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[list[int]]]:
-        """``new_tokens`` of each prompt; the evaluation callback scores them."""
+    def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """``new_tokens`` of each prompt, or ``log_likelihoods`` of its choices; the evaluation callback scores them."""
+        if "choices" in batch:
+            return {"log_likelihoods": self.objective.likelihoods(batch)}
         return {"new_tokens": self.objective.answers(batch, dataloader_idx)}
 
     def configure_optimizers(self) -> Any:

@@ -36,6 +36,10 @@ class Objective(Protocol):
         """The new tokens of each item; ``benchmark`` is its place among those that are scored."""
         ...
 
+    def likelihoods(self, batch: PromptBatch) -> list[list[float]]:
+        """For each item, the log-likelihood of each of its choices, in nats."""
+        ...
+
     def answered_by(self) -> list[Any]:
         """For each benchmark, the settings that its answers depend on, as JSON can hold them."""
         ...

@@ -9,7 +9,7 @@ END = 1
 
 
 def test_expected_opening_is_drafted_first() -> None:
-    drafts = Drafts([5, 6, 7], END)
+    drafts = Drafts([5, 6, 7], [END])
     assert drafts.after([], most=9) == [5, 6, 7]
     assert drafts.after([5], most=9) == [6, 7]
     assert drafts.after([5], most=1) == [6]
@@ -17,7 +17,7 @@ def test_expected_opening_is_drafted_first() -> None:
 
 
 def test_draft_ends_where_it_is_more_likely_wrong_than_right() -> None:
-    drafts = Drafts([5, 6], END)
+    drafts = Drafts([5, 6], [END])
     for answer in (10, 11, 12):
         drafts.learn([5, 6, answer, END])
     assert drafts.after([], most=9) == [5, 6]
@@ -27,14 +27,14 @@ def test_draft_ends_where_it_is_more_likely_wrong_than_right() -> None:
 
 
 def test_end_token_is_never_drafted() -> None:
-    drafts = Drafts([], END)
+    drafts = Drafts([], [END])
     drafts.learn([5, END])
     assert drafts.after([], most=9) == [5]
     assert drafts.after([5], most=9) == []
 
 
 def test_opening_that_the_model_does_not_write_is_soon_given_up() -> None:
-    drafts = Drafts([5, 6, 7], END)
+    drafts = Drafts([5, 6, 7], [END])
     for first in (20, 21, 22):
         drafts.learn([first, 30, END])
     assert drafts.after([], most=9) == []
@@ -42,7 +42,7 @@ def test_opening_that_the_model_does_not_write_is_soon_given_up() -> None:
 
 @given(st.lists(st.lists(st.integers(2, 4), max_size=6), max_size=8), st.lists(st.integers(2, 4), max_size=3))
 def test_drafts_continue_something_that_was_seen(completions: list[list[int]], written: list[int]) -> None:
-    drafts = Drafts([], END)
+    drafts = Drafts([], [END])
     for completion in completions:
         drafts.learn([*completion, END])
     draft = drafts.after(written, most=4)

@@ -26,9 +26,8 @@ from neuroada.tasks.protocols import COMMONSENSE
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:
     benchmarks: Any = [SimpleNamespace(protocol=COMMONSENSE)]
-    return Decoding.make(
-        tokenizer, benchmarks, EvaluationConfig(max_new_tokens=8, decoding=decoding, generation=generation)
-    )
+    evaluation = EvaluationConfig(max_new_tokens=8, decoding=decoding, generation=generation)
+    return Decoding.make(tokenizer, benchmarks, evaluation, [tokenizer.eos_token_id])
 
 
 def prompts() -> PromptBatch:

@@ -23,7 +23,7 @@ GREEDY = {"do_sample": False, "num_beams": 1}
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str = "auto", **generation: Any) -> Decoding:
     benchmarks: Any = [SimpleNamespace(protocol=COMMONSENSE), SimpleNamespace(protocol=MATH)]
     evaluation = EvaluationConfig(max_new_tokens=6, decoding=decoding, generation=GREEDY | generation)
-    return Decoding.make(tokenizer, benchmarks, evaluation)
+    return Decoding.make(tokenizer, benchmarks, evaluation, [tokenizer.eos_token_id])
 
 
 def batch(lengths: Sequence[int]) -> PromptBatch:

@@ -98,8 +98,8 @@ def test_some_end_early_and_some_do_not(greedy: list[list[int]]) -> None:
 def test_tokens_are_those_of_greedy_decoding(
     model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]], batch_size: int, opening: Any
 ) -> None:
-    drafts = None if opening is None else Drafts(greedy[0][:-1] if opening == "greedy" else opening, END)
-    decoder = VerifiedDecoder(model, END, drafts)
+    drafts = None if opening is None else Drafts(greedy[0][:-1] if opening == "greedy" else opening, [END])
+    decoder = VerifiedDecoder(model, [END], drafts)
     assert decode(decoder, prompts, batch_size) == greedy
     assert decode(decoder, prompts[::-1], batch_size) == greedy[::-1], "after it has learnt what is written"
 
@@ -109,15 +109,15 @@ def test_tokens_are_those_of_greedy_decoding(
 def test_prompts_read_a_few_at_a_time_go_on_together(
     model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]], tokens_per_pass: int, is_drafted: bool
 ) -> None:
-    drafts = Drafts(greedy[0], END) if is_drafted else None
-    assert decode(VerifiedDecoder(model, END, drafts, tokens_per_pass), prompts, len(prompts)) == greedy
+    drafts = Drafts(greedy[0], [END]) if is_drafted else None
+    assert decode(VerifiedDecoder(model, [END], drafts, tokens_per_pass), prompts, len(prompts)) == greedy
 
 
 @pytest.mark.parametrize(("tokens_per_pass", "num_parts"), [(1, 24), (10_000, 1)])
 def test_only_the_first_pass_is_in_parts(
     model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]], tokens_per_pass: int, num_parts: int
 ) -> None:
-    decoder = VerifiedDecoder(model, END, None, tokens_per_pass)
+    decoder = VerifiedDecoder(model, [END], None, tokens_per_pass)
     num_passes = counted(model, lambda: decode(decoder, prompts, len(prompts)))
     shared_start = 1
     assert num_passes == shared_start + num_parts + max(map(len, greedy)) - 1
@@ -128,15 +128,15 @@ def test_rows_have_limits_of_their_own(
 ) -> None:
     limits = [1 + place % MOST for place in range(len(prompts))]
     with torch.inference_mode():
-        written = VerifiedDecoder(model, END, Drafts(greedy[0], END)).decode(prompts, limits)
+        written = VerifiedDecoder(model, [END], Drafts(greedy[0], [END])).decode(prompts, limits)
     assert written == [ids[:limit] for ids, limit in zip(greedy, limits, strict=True)]
 
 
 def test_right_draft_takes_one_pass_and_no_draft_one_for_each_token(
     model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    right = VerifiedDecoder(model, END, Drafts([*greedy[0]], END))
-    none = VerifiedDecoder(model, END, None)
+    right = VerifiedDecoder(model, [END], Drafts([*greedy[0]], [END]))
+    none = VerifiedDecoder(model, [END], None)
     assert counted(model, lambda: decode(right, prompts[:1], 1)) == 1
     assert counted(model, lambda: decode(none, prompts[:1], 1)) == len(greedy[0])
 
@@ -147,7 +147,7 @@ def test_what_all_prompts_begin_with_is_read_once(model: PreTrainedModel, prompt
         lambda _, __, keywords: read.append(keywords["input_ids"].shape), with_kwargs=True
     )
     with torch.inference_mode():
-        decoder = VerifiedDecoder(model, END, None)
+        decoder = VerifiedDecoder(model, [END], None)
         decoder.decode(prompts[:8], [1] * 8)
         decoder.decode(prompts[16:], [1] * 8)
     hook.remove()
@@ -158,7 +158,7 @@ def test_what_all_prompts_begin_with_is_read_once(model: PreTrainedModel, prompt
 def test_shared_start_that_ran_out_of_memory_is_read_anew(
     model: PreTrainedModel, prompts: list[list[int]], greedy: list[list[int]]
 ) -> None:
-    decoder = VerifiedDecoder(model, END, None)
+    decoder = VerifiedDecoder(model, [END], None)
 
     def run_out(*_: Any) -> None:
         raise torch.OutOfMemoryError("out of memory")
@@ -178,7 +178,7 @@ def test_bundled_model_on_its_benchmark() -> None:
     prompts = [tokenizer(COMMONSENSE.prompt(Example(0, row["instruction"], "", "")))["input_ids"] for row in rows]
     end = tokenizer.eos_token_id
     opening = tokenizer.encode(COMMONSENSE.opening.rstrip(), add_special_tokens=False)
-    decoder = VerifiedDecoder(model, end, Drafts(opening, end))
+    decoder = VerifiedDecoder(model, [end], Drafts(opening, [end]))
     assert decode(decoder, prompts, 8) == [one_by_one(model, prompt, MOST, end) for prompt in prompts]
 
 

@@ -86,7 +86,5 @@ def test_a_protocol_may_be_the_keys_of_the_group() -> None:
 
 
 def test_a_name_of_the_package_is_taken() -> None:
-    with pytest.raises(
-        UserError, match=r"data\.protocols\.math: math is a protocol of this package; give yours another"
-    ):
+    with pytest.raises(UserError, match=r"data\.protocols\.math: math is a protocol of this package"):
         protocols_of(DataConfig(protocols={"math": {"prompt": "a", "completion": "b"}}))

@@ -14,16 +14,16 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from transformers import PreTrainedTokenizerBase
 
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.leaks import split_score
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch
+from neuroada.decoding.answers import Answers
 from neuroada.decoding.generator import context_length
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.runs.partial_predictions import PartialPredictions
-from neuroada.tasks.scoring import Prediction, benchmark_score, judge, summarise
+from neuroada.tasks.scoring import Prediction, benchmark_score, judge, judge_again, judge_choices, summarise
 from neuroada.training.module import FineTuningModule
 
 logger = logging.getLogger(__name__)
@@ -34,18 +34,18 @@ class BenchmarkScoring(Callback):
 
     Args:
         folder: The run folder.
-        tokenizer: Turns generated ids into text.
+        answers: Turns generated ids into text.
 
     Attributes:
         metrics: Content of ``metrics.json`` after the test loop, on every rank.
         adapter: Hash of the scored adapter, stored with partial predictions; None for the base.
     """
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, folder: Path, answers: Answers) -> None:
         self.metrics: dict[str, Any] = {}
         self.adapter: str | None = None
         self._folder = folder
-        self._tokenizer = tokenizer
+        self._answers = answers
         self._context: int | None = None
         self._partials: list[PartialPredictions] = []
         # By benchmark and Example.index; a repeated item counts once.
@@ -89,19 +89,15 @@ class BenchmarkScoring(Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: Mapping[str, list[list[int]]],
+        outputs: Mapping[str, Any],
         batch: PromptBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         items = _data(trainer).benchmarks[dataloader_idx]
         known = self._predictions[dataloader_idx]
-        texts = self._tokenizer.batch_decode(outputs["new_tokens"], skip_special_tokens=True)
-        rows = [
-            judge(items.by_index[index], text, items.protocol, too_long=_is_too_long(len(prompt), self._context))
-            for index, text, prompt in zip(batch["index"], texts, batch["prompts"], strict=True)
-            if index not in known
-        ]
+        judged = self._judged(items, batch, outputs)
+        rows = [row for row in judged if row["index"] not in known]
         known.update({row["index"]: row for row in rows})
         self._partials[dataloader_idx].append(rows)
 
@@ -123,6 +119,26 @@ class BenchmarkScoring(Callback):
         if trainer.is_global_zero:
             self._finish(trainer)
 
+    def _judged(self, items: BenchmarkItems, batch: PromptBatch, outputs: Mapping[str, Any]) -> list[Prediction]:
+        examples = [items.by_index[index] for index in batch["index"]]
+        lost = [self._is_too_long(items, batch, place) for place in range(len(examples))]
+        protocol = items.protocol
+        if "log_likelihoods" in outputs:
+            return [
+                judge_choices(example, values, protocol.choices(example) or [], protocol, too_long)
+                for example, values, too_long in zip(examples, outputs["log_likelihoods"], lost, strict=True)
+            ]
+        texts = self._answers.texts(outputs["new_tokens"], protocol.stop)
+        return [
+            judge(example, text, protocol, too_long)
+            for example, text, too_long in zip(examples, texts, lost, strict=True)
+        ]
+
+    def _is_too_long(self, items: BenchmarkItems, batch: PromptBatch, place: int) -> bool:
+        """Whether a prompt fills the context, or with its longest choice exceeds it."""
+        longest = max(map(len, batch["choices"][place])) - 1 if "choices" in batch else 0
+        return _is_too_long(len(batch["prompts"][place]) + longest, self._context)
+
     def _finish(self, trainer: lightning.Trainer) -> None:
         write_whole(self._folder / METRICS_FILE, json.dumps(self.metrics, indent=2) + "\n")
         for partial in self._partials:
@@ -133,7 +149,7 @@ class BenchmarkScoring(Callback):
     def _known(self, items: BenchmarkItems, partial: PartialPredictions) -> dict[int, Prediction]:
         """Generations of an earlier, interrupted run, judged again."""
         return {
-            row["index"]: judge(items.by_index[row["index"]], row["generation"], items.protocol, row["too_long"])
+            row["index"]: judge_again(items.by_index[row["index"]], row, items.protocol)
             for row in partial.read()
             if row["index"] in items.by_index
         }

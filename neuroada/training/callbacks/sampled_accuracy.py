@@ -15,9 +15,12 @@ from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.schema import EvaluationConfig, ValidationConfig
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import pad_token_id
+from neuroada.decoding.answers import Answers
 from neuroada.decoding.generator import Generator
+from neuroada.decoding.likelihoods import ChoiceScorer
 from neuroada.decoding.settings import Decoding
-from neuroada.tasks.scoring import judge
+from neuroada.tasks.scoring import judge, judge_choices
 from neuroada.training.distributed.fsdp import in_lockstep
 from neuroada.training.module import FineTuningModule
 from neuroada.training.schedule import planned_steps, steps_per_epoch
@@ -47,14 +50,19 @@ class SampledAccuracy(Callback):
         validation: Whether anything is measured.
         evaluation: Limits of a batch and of an answer. Decoding is always greedy: it is cheap, the same after a
             resume, and does not advance the random state of training.
-        tokenizer: Turns generated ids into text.
+        tokenizer: The model's.
+        answers: Turns generated ids into text.
 
     Attributes:
         measurements: In the order of their steps, the same on every rank.
     """
 
     def __init__(
-        self, validation: ValidationConfig, evaluation: EvaluationConfig, tokenizer: PreTrainedTokenizerBase
+        self,
+        validation: ValidationConfig,
+        evaluation: EvaluationConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        answers: Answers,
     ) -> None:
         self.measurements: list[Answered] = []
         self._is_wanted = validation.accuracy_rows is not None
@@ -62,6 +70,7 @@ class SampledAccuracy(Callback):
         decoding = "plain" if evaluation.decoding == "plain" else "auto"
         self._evaluation = dataclasses.replace(evaluation, generation={}, decoding=decoding)
         self._tokenizer = tokenizer
+        self._answers = answers
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.global_step == 0:
@@ -106,12 +115,19 @@ class SampledAccuracy(Callback):
         verdicts = []
         module.eval()
         # A new generator each time: it caches what the model writes, and the weights have changed since.
-        generator = Generator(module.model, Decoding.make(self._tokenizer, questions, self._evaluation))
+        decoding = Decoding.make(self._tokenizer, questions, self._evaluation, sorted(self._answers.ends))
+        generator = Generator(module.model, decoding)
+        scorer = ChoiceScorer(module.model, pad_token_id(self._tokenizer))
         with in_lockstep(trainer, module):
             for place, (items, batches) in enumerate(zip(questions, data.question_dataloaders(), strict=True)):
                 for batch in batches:
-                    texts = self._tokenizer.batch_decode(generator(batch, place), skip_special_tokens=True)
-                    answers = zip(batch["index"], texts, strict=True)
-                    verdicts += [judge(items.by_index[row], text, items.protocol)["correct"] for row, text in answers]
+                    examples, protocol = [items.by_index[row] for row in batch["index"]], items.protocol
+                    if "choices" in batch:
+                        found = zip(examples, scorer(batch), strict=True)
+                        rows = [judge_choices(one, all_, protocol.choices(one) or [], protocol) for one, all_ in found]
+                    else:
+                        texts = self._answers.texts(generator(batch, place), protocol.stop)
+                        rows = [judge(one, text, protocol) for one, text in zip(examples, texts, strict=True)]
+                    verdicts += [row["correct"] for row in rows]
         module.train()
         return verdicts
