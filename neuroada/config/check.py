@@ -18,7 +18,7 @@ from neuroada.config.signatures import not_importable, refused_by_class, wrong_a
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
-_ADAPTER_JOBS = ("evaluate", "merge")
+_ADAPTER_JOBS = ("evaluate", "merge", "generate")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
     "callbacks": "use the callbacks group",

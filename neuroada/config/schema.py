@@ -335,6 +335,20 @@ class BenchmarkConfig:
 
 
 @dataclass
+class GenerateConfig:
+    """What ``job=generate`` answers."""
+
+    prompt: str | None = None
+    """A question, put into the prompt of the adapter's training data; without it and a file, questions are typed."""
+    file: Any = None
+    """A data file, folder or hub data set of questions, given like an entry of ``task.train``."""
+
+    def __post_init__(self) -> None:
+        both = self.prompt is not None and self.file is not None
+        require(not both, "generate.prompt and generate.file: give one of them")
+
+
+@dataclass
 class RunConfig:
     """One run, complete and resolved."""
 
@@ -351,6 +365,7 @@ class RunConfig:
     benchmark: BenchmarkConfig = MISSING
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
     callbacks: dict[str, Any] | None = None
     logger: dict[str, Any] | None = None
     adapter: Any = None

@@ -14,13 +14,13 @@ class Answers:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.ends = frozenset(ends)
 
     def texts(self, new_tokens: Sequence[Sequence[int]], stop: Sequence[str] = ()) -> list[str]:
         """The text of each answer: up to its first end token and its first stop text, without special tokens."""
         kept = [self._before_end(ids) for ids in new_tokens]
-        return [before_stop(text, stop) for text in self._tokenizer.batch_decode(kept, skip_special_tokens=True)]
+        return [before_stop(text, stop) for text in self.tokenizer.batch_decode(kept, skip_special_tokens=True)]
 
     def _before_end(self, ids: Sequence[int]) -> list[int]:
         place = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))

@@ -48,7 +48,7 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         return _of_several(settled, [str(Path(str(path))) for path in settled.adapter], typed)
     if settled.adapter is not None:
         _adopt(settled, AdapterOrigin.read(Path(str(settled.adapter))), typed)
-    elif settled.job.name == "evaluate":
+    elif settled.job.name in ("evaluate", "generate"):
         _score_base(settled, typed)
     settled.data.protocols = {**settled.data.protocols, **own_definitions(resolved(settled))}
     if settled.job.name == "benchmark":
@@ -96,7 +96,7 @@ def _settle_budget(settled: DictConfig, typed: Sequence[str]) -> None:
 def _score_base(settled: DictConfig, typed: Sequence[str]) -> None:
     if "method" in typed and "_target_" in settled.method:
         raise UserError(
-            f"method={settled.method.name}: job=evaluate trains nothing; give the adapter to score with "
+            f"method={settled.method.name}: job={settled.job.name} trains nothing; give an adapter with "
             "adapter=<run folder or adapter folder>, or leave method out to score the base"
         )
     settled.method = _BASE

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from scipy import stats
-from scipy.stats import binomtest
+from scipy.special import stdtrit
+from scipy.stats import binomtest, sem
 
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 
@@ -28,6 +28,8 @@ class Prediction(TypedDict):
     strict_correct: bool
     missing_trigger: bool
     too_long: bool
+    prompt: NotRequired[str]
+    """The whole text that the model read; absent in files of earlier versions."""
     leaked: NotRequired[bool]
     """Whether the training set contains the question; absent if that was not checked."""
     score: NotRequired[float]
@@ -139,7 +141,7 @@ def mean_interval(scores: Sequence[float]) -> list[float]:
         return interval(int(sum(scores)), len(scores))
     if len(scores) == 1:
         return [0.0, 1.0]
-    spread = stats.sem(scores) * stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1)
+    spread = sem(scores) * stdtrit(len(scores) - 1, (1 + CONFIDENCE) / 2)
     mean = sum(scores) / len(scores)
     return [max(0.0, float(mean - spread)), min(1.0, float(mean + spread))]
 

@@ -77,8 +77,9 @@ def test_a_prompt_that_is_given_up_is_an_error(
     ("keyword", "value", "way_out"),
     [
         ("max_new_tokens", 5, "use evaluation.max_new_tokens"),
-        ("eos_token_id", 2, "the tokenizer's is used; leave it out"),
-        ("stop_strings", ["a"], "a completion ends at its end token or its limit; leave it out"),
+        ("eos_token_id", 2, "the model's own is used; leave it out"),
+        ("stop_strings", ["a"], "use protocol.stop"),
+        ("max_time", 3.0, "a completion ends at an end token, a stop text or its limit; leave it out"),
         ("num_return_sequences", 2, "one text is scored per prompt; leave it out"),
         ("return_dict_in_generate", True, "one text is scored per prompt; leave it out"),
     ],

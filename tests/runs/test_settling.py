@@ -25,7 +25,7 @@ class TestBase:
         assert checked("job=evaluate", *overrides).method["name"] == "none"
 
     def test_a_method_without_an_adapter_is_refused(self, checked: Checked) -> None:
-        with pytest.raises(UserError, match="method=lora: job=evaluate trains nothing; give the adapter"):
+        with pytest.raises(UserError, match="method=lora: job=evaluate trains nothing; give an adapter"):
             checked("job=evaluate", "method=lora")
 
     def test_a_method_that_trains_nothing_is_an_evaluation(self, checked: Checked) -> None:

@@ -19,6 +19,7 @@ from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.leaks import split_score
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch
+from neuroada.data.segments import prompt_text
 from neuroada.decoding.answers import Answers
 from neuroada.decoding.generator import context_length
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
@@ -97,7 +98,7 @@ class BenchmarkScoring(Callback):
         items = _data(trainer).benchmarks[dataloader_idx]
         known = self._predictions[dataloader_idx]
         judged = self._judged(items, batch, outputs)
-        rows = [row for row in judged if row["index"] not in known]
+        rows = [self._with_prompt(row, items) for row in judged if row["index"] not in known]
         known.update({row["index"]: row for row in rows})
         self._partials[dataloader_idx].append(rows)
 
@@ -134,6 +135,10 @@ class BenchmarkScoring(Callback):
             for example, text, too_long in zip(examples, texts, lost, strict=True)
         ]
 
+    def _with_prompt(self, row: Prediction, items: BenchmarkItems) -> Prediction:
+        example = items.by_index[row["index"]]
+        return {**row, "prompt": prompt_text(example, items.protocol, self._answers.tokenizer)}
+
     def _is_too_long(self, items: BenchmarkItems, batch: PromptBatch, place: int) -> bool:
         """Whether a prompt fills the context, or with its longest choice exceeds it."""
         longest = max(map(len, batch["choices"][place])) - 1 if "choices" in batch else 0
@@ -149,7 +154,7 @@ class BenchmarkScoring(Callback):
     def _known(self, items: BenchmarkItems, partial: PartialPredictions) -> dict[int, Prediction]:
         """Generations of an earlier, interrupted run, judged again."""
         return {
-            row["index"]: judge_again(items.by_index[row["index"]], row, items.protocol)
+            row["index"]: self._with_prompt(judge_again(items.by_index[row["index"]], row, items.protocol), items)
             for row in partial.read()
             if row["index"] in items.by_index
         }
