@@ -29,12 +29,13 @@ Checked = Callable[..., RunConfig]
 # NOTHING is for keys that decide no outcome.
 NOTHING = ""
 FINETUNE = "finetune"
-EVERY_JOB = "finetune evaluate merge budget benchmark contamination compare rescore"
+EVERY_JOB = "finetune evaluate generate merge budget benchmark contamination compare rescore"
 SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
-LOADING = "finetune evaluate merge budget benchmark"  # the weights and their precision
+LOADING = "finetune evaluate generate merge budget benchmark"  # the weights and their precision
 BATCHING = "finetune budget benchmark"
 ATTACHING = "finetune budget"  # what trains
 READING_TESTS = "finetune evaluate benchmark contamination"
+PROMPTING = f"{READING_TESTS} generate"  # what prompts are made of
 
 DECISIONS = {
     "job.name": EVERY_JOB,
@@ -50,17 +51,18 @@ DECISIONS = {
     "model.gradient_checkpointing": BATCHING,
     "model.liger_kernel": "budget benchmark",
     "task.name": "finetune evaluate merge benchmark contamination",
-    "task.train": READING_TESTS,
-    "task.benchmarks": READING_TESTS,
+    "task.train": PROMPTING,
+    "task.benchmarks": PROMPTING,
     "task.clean_of": READING_TESTS,
     "task.loss_on": "finetune benchmark",
     "task.loss_reduction": FINETUNE,
     "task.learning_rates": NOTHING,  # what is used of them is optimizer.lr
     "data.dir": NOTHING,
     "data.url": NOTHING,
-    "data.split": READING_TESTS,
-    "data.sets": READING_TESTS,
-    "data.protocols": READING_TESTS,
+    "data.split": PROMPTING,
+    "data.sets": PROMPTING,
+    "data.protocols": PROMPTING,
+    "data.chat_template": "finetune evaluate benchmark generate",
     "data.batch_size": BATCHING,
     "data.micro_batch_size": BATCHING,
     "data.max_length": BATCHING,
@@ -71,7 +73,7 @@ DECISIONS = {
     "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
-    "method.label": "finetune evaluate merge budget",  # a part of the folder's name
+    "method.label": "finetune evaluate generate merge budget",  # a part of the folder's name
     "method.selection": ATTACHING,
     "method.selection_seed": ATTACHING,
     "method.gradient": "budget",
@@ -112,11 +114,21 @@ DECISIONS = {
     "evaluation.limit": SCORING,
     "evaluation.batch_size": SCORING,
     "evaluation.max_tokens_per_batch": SCORING,
-    "evaluation.max_new_tokens": SCORING,
-    "evaluation.decoding": SCORING,
+    "evaluation.max_new_tokens": f"{SCORING} generate",
+    "evaluation.decoding": f"{SCORING} generate",
     "evaluation.forgetting": SCORING,
-    "evaluation.generation.do_sample": SCORING,
-    "evaluation.generation.num_beams": SCORING,
+    "evaluation.generation.do_sample": f"{SCORING} generate",
+    "evaluation.generation.num_beams": f"{SCORING} generate",
+    "protocol.prompt": PROMPTING,
+    "protocol.completion": PROMPTING,
+    "protocol.choices": PROMPTING,
+    "protocol.stop": PROMPTING,
+    "protocol.max_new_tokens": PROMPTING,
+    "protocol.judge.name": READING_TESTS,
+    "protocol.judge.score": READING_TESTS,
+    "protocol.chat": PROMPTING,
+    "generate.prompt": "generate",
+    "generate.file": "generate",
     "benchmark.scope": "benchmark",
     "benchmark.methods": "benchmark",
     "benchmark.top_k": "benchmark",
@@ -154,7 +166,7 @@ DECISIONS = {
     "logger.wandb.save_dir": NOTHING,
     "logger.wandb.project": NOTHING,
     "logger.wandb.entity": NOTHING,
-    "adapter": "evaluate merge benchmark",
+    "adapter": "evaluate generate merge benchmark",
     "seed": "finetune evaluate benchmark",
     "resume": NOTHING,
     "runs": "compare rescore",
@@ -176,8 +188,8 @@ UNDECLARED = {
     "callbacks.checkpoint.invented": NOTHING,
     "logger.invented": FINETUNE,
     "logger.csv.invented": NOTHING,
-    "evaluation.generation.invented": SCORING,
-    "data.sets.invented": READING_TESTS,
+    "evaluation.generation.invented": f"{SCORING} generate",
+    "data.sets.invented": PROMPTING,
 }
 # One decision for all keys that a method or a task may give them.
 DICTIONARIES = ("method.settings", "method.proportional", "task.learning_rates", "data.sets", "data.protocols")

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
+from neuroada.methods.untrained import FrozenBase
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
 
 
@@ -23,7 +24,7 @@ class Uneven(lightning.LightningModule):
 
     def configure_model(self) -> None:
         assert isinstance(self.trainer.strategy, ShardedStrategy)
-        self.trainer.strategy.shard(self.model, None)
+        self.trainer.strategy.shard(self.model, FrozenBase(self.model))
 
     def test_dataloader(self) -> DataLoader[int]:
         return DataLoader(range(10 * self.global_rank, 10 * self.global_rank + 1 + 3 * self.global_rank))
