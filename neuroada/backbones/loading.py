@@ -56,7 +56,7 @@ def save_tokenizer(config: ModelConfig, folder: Path) -> None:
     Raises:
         UserError: They cannot be found or read.
     """
-    source, options = _source(config)
+    source, options = source_of(config)
     if "gguf_file" in options:
         load_tokenizer(config).save_pretrained(folder)
         return

@@ -1,32 +1,15 @@
 """The chat template of a tokenizer: the user's, if one is given, and the token that ends a turn."""
 
-from pathlib import Path
-
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
-
-from neuroada.config.errors import UserError
 
 _PROBE = "Good."
 
 
 def with_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer, with ``data.chat_template`` in place of its own if one is given.
-
-    Raises:
-        UserError: It is the name of a file that cannot be read.
-    """
-    if template is None:
-        return tokenizer
-    if "{" in template:
+    """The tokenizer, with ``data.chat_template`` in place of its own if one is given."""
+    if template is not None:
         tokenizer.chat_template = template
-        return tokenizer
-    try:
-        tokenizer.chat_template = Path(template).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"data.chat_template={template}: cannot be read ({error}); give a Jinja template, or a file with one"
-        ) from error
     return tokenizer
 
 

@@ -50,6 +50,7 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         _adopt(settled, AdapterOrigin.read(Path(str(settled.adapter))), typed)
     elif settled.job.name in ("evaluate", "generate"):
         _score_base(settled, typed)
+    settled.data.chat_template = _template_text(settled.data.chat_template)
     settled.data.protocols = {**settled.data.protocols, **own_definitions(resolved(settled))}
     if settled.job.name == "benchmark":
         settled.benchmark.methods = method_sections(resolved(settled)["benchmark"]["methods"])
@@ -85,6 +86,18 @@ def _settle_model(settled: DictConfig, typed: list[str]) -> None:
         typed.append("model.name")
     if not {"model", "model.target_modules", "experiment"} & set(typed):
         settled.model.target_modules = None
+
+
+def _template_text(template: str | None) -> str | None:
+    """A chat template in place of the file that holds it, so that a run's configuration says all of its prompts."""
+    if template is None or "{" in template:
+        return template
+    try:
+        return Path(template).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.chat_template={template}: cannot be read ({error}); give a Jinja template, or a file with one"
+        ) from error
 
 
 def _settle_budget(settled: DictConfig, typed: Sequence[str]) -> None:
