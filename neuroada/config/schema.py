@@ -174,7 +174,8 @@ class ProtocolConfig:
     completion: str | None = None
     """Jinja template of what the model is trained to write after the prompt."""
     choices: Any = None
-    """Possible answers, whose likelihoods are compared: a column with a list of them, or a list of templates."""
+    """Possible answers, whose likelihoods are compared: a column or Jinja expression with a list of them, or a list of
+    templates."""
     stop: list[str] | None = None
     """Texts that end a generation; they are not part of the answer."""
     max_new_tokens: int | None = None

@@ -1,5 +1,6 @@
 """The Lightning data module: from files to loaders."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._dir, self._url = Path(data.dir), data.url
         sources = sources or Sources.of(self._dir, data.sets)
         self._sets = TrainingSets(task, sources)
-        self._trained_on = self._sets if trained_on is None else TrainingSets(trained_on, sources)
+        # protocol.* says how this run prompts; what the model was trained on is compared by its questions alone.
+        self._trained_on = self._sets if trained_on is None else TrainingSets(trained_on, replace(sources, settings={}))
         files = benchmark_splits(task, evaluation, data.split, sources)
         held_out = HeldOutSets(validation or ValidationConfig(), self._sets.files)
         held_out.refuse_as_benchmarks(files)
@@ -79,6 +81,12 @@ class InstructionDataModule(lightning.LightningDataModule):
     def dropped_rows(self) -> dict[str, int]:
         """Rows of each training set that ``task.clean_of`` drops; empty without it."""
         return self._sets.dropped
+
+    def prompts(self) -> dict[str, dict[str, Any]]:
+        """Data set -> definition of its protocol, for every data set that is trained on or scored."""
+        return {
+            split.dataset.name: split.protocol.definition() for split in [*self._sets.files, *self.benchmarks.files]
+        }
 
     def leaked_items(self) -> dict[str, frozenset[int]] | None:
         """For each benchmark, the items (``Example.index``) whose question the scored model was trained on.

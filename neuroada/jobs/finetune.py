@@ -1,6 +1,7 @@
 """``job=finetune``: train a method on a backbone, save the result, score the benchmarks."""
 
 import dataclasses
+import json
 import logging
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning import seed_everything
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.preparation import Preparation, directory_hash, prepare
 from neuroada.jobs.sizing import SizedRun, size
-from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER
+from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE, write_whole
 from neuroada.runs.record import RunRecord
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
@@ -100,6 +101,9 @@ def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> 
     trainer = preparation.trainer
     if trainer.is_global_zero or isinstance(trainer.strategy, ShardedStrategy):
         module.trained.save(folder / ADAPTER_FOLDER)
+    if trainer.is_global_zero:
+        prompts = json.dumps(preparation.data.prompts(), indent=2, ensure_ascii=False)
+        write_whole(folder / ADAPTER_FOLDER / PROMPTS_FILE, prompts + "\n")
     trainer.strategy.barrier("adapter saved")
     preparation.scoring.adapter = directory_hash(folder / ADAPTER_FOLDER)
     return preparation.scoring.adapter

@@ -14,6 +14,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.runs.files import PROMPTS_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def merge(run: RunConfig, folder: Path) -> None:
     target = folder / MERGED_FOLDER
     if target.exists() and run.resume != "never":
         raise UserError(f"{target} exists already; use resume=never to overwrite it, or another hydra.run.dir")
-    saved = open_saved(adapter_directory(Path(run.adapter)))
+    directory = adapter_directory(Path(run.adapter))
+    saved = open_saved(directory)
     model = loading.load_model(run.model, torch.device("cpu"))
     trained = saved.attach(model)
     facts = trained.facts()
@@ -43,6 +45,8 @@ def merge(run: RunConfig, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     loading.save_tokenizer(run.model, partial)
+    if (directory / PROMPTS_FILE).is_file():
+        shutil.copyfile(directory / PROMPTS_FILE, partial / PROMPTS_FILE)
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     if facts.get("rounded_away"):

@@ -7,6 +7,8 @@ from typing import Any
 
 CONFIG_FILE = "config.yaml"
 ADAPTER_FOLDER = "adapter"
+PROMPTS_FILE = "prompts.json"
+"""In an adapter folder and a merged one: data set -> definition of the protocol that made its prompts."""
 CHECKPOINTS_FOLDER = "checkpoints"
 PREDICTIONS_FOLDER = "predictions"
 CHOSEN_FILE = "chosen.json"

@@ -65,7 +65,7 @@ def made(name: str, definition: Mapping[str, Any], own_judge: Judge | None = Non
     if not (isinstance(stop, (list, tuple)) and all(isinstance(text, str) and text for text in stop)):
         raise ProtocolError(f"stop={stop}: give a list of texts")
     if not (choices is None or isinstance(choices, str) or _is_list_of_texts(choices)):
-        raise ProtocolError(f"choices={choices}: give the name of a column, or a list of templates")
+        raise ProtocolError(f"choices={choices}: give a column or expression with a list, or a list of templates")
     return TemplateProtocol(
         name=name,
         prompt=values["prompt"],

@@ -7,7 +7,7 @@ from typing import Any
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.log_likelihood import LogLikelihood, gold_choice
 from neuroada.tasks.protocol import Example, Message, Protocol, ProtocolError, Verdict
-from neuroada.tasks.templates import Template
+from neuroada.tasks.templates import Expression, Template
 
 MESSAGES = "messages"
 """Column of a conversation; a row that has one needs no prompt and no completion."""
@@ -21,8 +21,8 @@ class TemplateProtocol(Protocol):
         prompt: Template of the prompt.
         completion: Template of what follows the prompt in training.
         judge: Judges a generation, or the likelihoods of the choices.
-        choices: Column with a list of the possible answers, or a template for each of them; None if the model
-            generates its answer.
+        choices: Expression of the list of possible answers (the name of a column is one), or a template for each of
+            them; None if the model generates its answer.
         stop: Texts that end a generation.
         max_new_tokens: Longest generation, in tokens.
         chat: Whether the tokenizer's chat template renders the turns.
@@ -52,7 +52,7 @@ class TemplateProtocol(Protocol):
         self._completion = Template("completion", completion)
         self.opening = self._completion.opening
         self._judge = judge
-        self._choices = choices if choices is None or isinstance(choices, str) else _each_template(choices)
+        self._choices = None if choices is None else _choices_of(choices)
         self._definition = dict(definition or {})
         if isinstance(judge, LogLikelihood) != (choices is not None):
             raise ProtocolError("choices and judge=log_likelihood belong together; give both or neither")
@@ -60,12 +60,9 @@ class TemplateProtocol(Protocol):
     @property
     def columns(self) -> frozenset[str]:
         """The columns that its templates name."""
-        of_choices: frozenset[str] = frozenset()
-        if isinstance(self._choices, list):
-            of_choices = of_choices.union(*(template.columns for template in self._choices))
-        elif self._choices is not None:
-            of_choices = frozenset({self._choices})
-        return self._prompt.columns | self._completion.columns | of_choices
+        of_choices = self._choices if isinstance(self._choices, list) else [self._choices] if self._choices else []
+        parts = [self._prompt, self._completion, *of_choices]
+        return frozenset().union(*(part.columns for part in parts))
 
     def prompt(self, example: Example) -> str:
         return self._prompt(example.columns)
@@ -85,9 +82,11 @@ class TemplateProtocol(Protocol):
         columns = example.columns
         if isinstance(self._choices, list):
             return [template(columns) for template in self._choices]
-        found = columns.get(self._choices)
+        found = self._choices(columns)
         if not isinstance(found, (list, tuple)) or len(found) < 2:
-            raise ProtocolError(f"column {self._choices!r} must hold a list of at least two choices, not {found!r}")
+            raise ProtocolError(
+                f"choices: must be a list of at least two, not {found!r}; correct {self._choices.source!r}"
+            )
         return [str(choice) for choice in found]
 
     def judge(self, example: Example, generation: str) -> Verdict:
@@ -105,5 +104,7 @@ class TemplateProtocol(Protocol):
         return {"name": self.name, **self._definition}
 
 
-def _each_template(choices: Sequence[str]) -> list[Template]:
-    return [Template("choices", str(choice)) for choice in choices]
+def _choices_of(choices: str | Sequence[str]) -> Expression | list[Template]:
+    if isinstance(choices, str):
+        return Expression("choices", choices)
+    return [Template("choices", choice) for choice in choices]

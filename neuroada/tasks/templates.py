@@ -12,6 +12,9 @@ from neuroada.tasks.protocol import ProtocolError
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
 
+_RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+
 class Template:
     """One text with places for columns, such as ``"Q: {{ question }}\\nA:"``.
 
@@ -42,13 +45,48 @@ class Template:
         """The text of one row; raises ProtocolError if a column is missing."""
         try:
             return self._template.render(columns)
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        except _RENDERING_ERRORS as error:
             missing = sorted(self.columns - columns.keys())
             if missing:
                 problem = f"there is no column {missing[0]!r} (there are {', '.join(columns)})"
             else:
                 problem = _first_line(error)
             raise ProtocolError(f"{self._key}: {problem}; correct the template {self.source!r}") from error
+
+
+class Expression:
+    """A value made of columns, such as ``choices`` or ``answers.text`` or ``options.split("/")``.
+
+    Args:
+        key: Where it was configured, for messages.
+        source: A Jinja expression.
+
+    Attributes:
+        columns: The columns that it names.
+
+    Raises:
+        ProtocolError: The text is not an expression.
+    """
+
+    def __init__(self, key: str, source: str) -> None:
+        self.source = source
+        self._key = key
+        try:
+            self.columns = frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(f"{{{{ {source} }}}}")))
+            self._value = _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+        except TemplateError as error:
+            raise ProtocolError(f"{key}: not a Jinja expression ({_first_line(error)}); correct {source!r}") from error
+
+    def __call__(self, columns: Mapping[str, Any]) -> Any:
+        """The value for one row; raises ProtocolError if a column is missing."""
+        try:
+            value = self._value(columns)
+            str(value)  # raises for an undefined one
+        except _RENDERING_ERRORS as error:
+            raise ProtocolError(
+                f"{self._key}: {_first_line(error)} (there are {', '.join(columns)}); correct {self.source!r}"
+            ) from error
+        return value
 
 
 def _opening(parsed: nodes.Template) -> str:

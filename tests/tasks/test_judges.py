@@ -100,7 +100,7 @@ def test_a_grade_out_of_range_is_refused(grade: object) -> None:
         ({"judge": {"name": "rouge", "variant": "rougeX"}}, "use rouge1, rouge2, rougeL or rougeLsum"),
         ({"judge": "log_likelihood"}, "choices and judge=log_likelihood belong together"),
         ({"choices": ["a", "b"]}, "choices and judge=log_likelihood belong together"),
-        ({"choices": ["a"]}, "choices=\\['a'\\]: give the name of a column, or a list of templates"),
+        ({"choices": ["a"]}, "choices=\\['a'\\]: give a column or expression with a list, or a list of templates"),
         ({"prompt": "{% for %}"}, "prompt: not a Jinja template"),
         ({"completion": None}, "completion=None: give a template"),
         ({"max_new_tokens": 0}, "max_new_tokens=0: must be a whole number of at least 1"),
@@ -123,3 +123,14 @@ def test_templates_run_in_a_sandbox() -> None:
     protocol = made("own", {"prompt": "{{ q.__class__.__mro__ }}", "completion": "x"})
     with pytest.raises(ProtocolError, match="unsafe"):
         protocol.prompt(Example(0, "", "", "", {"q": "?"}))
+
+
+def test_choices_may_be_an_expression_over_columns() -> None:
+    definition = {"prompt": "{{ q }}", "completion": " {{ answer }}", "judge": "log_likelihood"}
+    row = {"q": "Which? a/b", "options": {"text": ["x", "y"]}}
+    for source, choices in (("q.split('? ')[1].split('/')", ["a", "b"]), ("options.text", ["x", "y"])):
+        assert made("own", definition | {"choices": source}).choices(Example(0, "", "", "", row)) == choices
+    with pytest.raises(ProtocolError, match=r"choices: must be a list of at least two, not 'Which\? a/b'"):
+        made("own", definition | {"choices": "q"}).choices(Example(0, "", "", "", row))
+    with pytest.raises(ProtocolError, match="choices: 'nothing' is undefined"):
+        made("own", definition | {"choices": "nothing"}).choices(Example(0, "", "", "", row))
