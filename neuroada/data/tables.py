@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import datasets
-import pandas  # type: ignore[import-untyped]
+import pandas
 
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
