@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, PreTrainedTokenizerFast
 
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
@@ -51,6 +51,17 @@ def test_layers_that_are_no_linear_ones_are_one_line(
     tokenizer.save_pretrained(tmp_path / "gpt2")
     with pytest.raises(UserError, match=r"^model\.target_modules=null: GPT2LMHeadModel has no [^\n]*Conv1D[^\n]*$"):
         size(make_run(f"model.name_or_path={tmp_path / 'gpt2'}"))
+
+
+@pytest.mark.parametrize("method", ["neuroada", "lora"])
+def test_experts_that_stay_frozen_are_one_line(
+    method: str, make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 420, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 8}
+    MixtralConfig(**sizes, **heads).save_pretrained(tmp_path)
+    lines = said(make_run(f"method={method}", f"model.name_or_path={tmp_path}"), caplog)
+    assert [line for line in lines if line.startswith("experts stay frozen: 4 weights with 73,728 parameters")]
 
 
 @pytest.mark.parametrize(
