@@ -1,6 +1,7 @@
 """lm-evaluation-harness on an adapted model: the same likelihoods as the merged checkpoint, on a local task."""
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,10 @@ from transformers import AutoModelForCausalLM
 
 import neuroada
 from neuroada.config.errors import UserError
+from neuroada.config.schema import RunConfig
 from neuroada.integrations.lm_eval import main, register
+from neuroada.jobs.evaluate import evaluate
+from neuroada.runs.predictions import read_predictions
 
 TASK = """
 task: choices
@@ -24,6 +28,19 @@ doc_to_text: "{{{{instruction}}}} the correct answer is"
 doc_to_choice: [answer1, answer2, answer3, answer4]
 doc_to_target: "{{{{answer}}}}"
 metric_list: [{{metric: acc}}]
+"""
+
+
+OWN_TASK = """
+task: own
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{question}}}}\\nAnswer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 """
 
 
@@ -92,6 +109,45 @@ def test_an_adapted_model_scores_as_its_merged_checkpoint(
     assert len(adapted["likelihoods"]) == 9 * 4
     assert adapted == evaluated("hf", pretrained=str(merged), dtype="float32")
     assert adapted["likelihoods"] != evaluated("hf", pretrained=str(backbone), dtype="float32")["likelihoods"]
+
+
+def test_likelihoods_of_choices_are_those_of_the_harness(make_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Ours: ``judge: log_likelihood`` on rows with question, choices and answer, without any other setting."""
+    lm_eval = pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
+    from lm_eval.tasks import TaskManager
+
+    words = ["true", "the sky is blue", "12", "apples and a 30", "false", "answer4: the question"]
+    rows = [
+        {"question": f"How many {words[n % 6]}?", "choices": [words[(n + k) % 6] for k in range(4)], "answer": n % 4}
+        for n in range(24)
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = make_run("job=evaluate", f"evaluation.benchmarks=[{path}]")
+    evaluate(run, tmp_path / "ours")
+    predictions = read_predictions(tmp_path / "ours" / "predictions" / "own.jsonl")
+    score = json.loads((tmp_path / "ours" / "metrics.json").read_text())["benchmarks"]["own"]
+
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "own.yaml").write_text(OWN_TASK.format(path=path))
+    outcome: dict[str, Any] = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": run.model.name_or_path, "dtype": "float32"},
+        tasks=["own"],
+        task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
+        device="cpu",
+        batch_size=4,
+        bootstrap_iters=0,
+    )
+    theirs = outcome["results"]["own"]
+    assert (score["acc"], score["acc_norm"]) == (theirs["acc,none"], theirs["acc_norm,none"])
+    assert any(row["rules"]["acc"] != row["rules"]["acc_norm"] for row in predictions), (
+        "else the rules are not told apart"
+    )
+    samples = sorted(outcome["samples"]["own"], key=lambda sample: sample["doc_id"])
+    for row, sample in zip(predictions, samples, strict=True):
+        expected = [answer[0] for answer in sample["filtered_resps"]]
+        assert row["log_likelihoods"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_adapter_names_its_base(evaluated: Callable[..., dict[str, Any]], backbone: Path, adapter: Path) -> None:
