@@ -140,6 +140,7 @@ def test_the_first_hour_works_as_printed(workspace: Workspace) -> None:
 def test_every_command_that_can_run_here_exits_with_0(page: Path, workspace: Workspace) -> None:
     written(page, workspace.folder)
     shutil.copytree(ROOT / "docs", workspace.folder / "docs")  # some commands write into a page
+    workspace.filled("<run folder>")  # some report on finished runs
     for command in commands(page):
         if not command.needs:
             failure = failure_in(workspace, command)
