@@ -18,6 +18,10 @@ RESULT_FILE = "result.json"
 """Written last: a run folder that holds it is finished."""
 FAILURE_FILE = "failed.json"
 """Written by a sweep for a job that failed or was rejected."""
+SWEEPS_FOLDER = "sweeps"
+"""Below the folder of all outputs: a folder for each sweep."""
+SWEEP_FILE = "sweep.json"
+"""In the folder of a sweep: the folders of its runs, relative to it."""
 LOG_FILE = "job.log"
 """The output of a sweep's job that ran in its own process."""
 
@@ -43,3 +47,12 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that a run continues from; None if its folder has none."""
     checkpoints = (folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
     return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def read_sweep(folder: Path) -> list[str] | None:
+    """The runs of a sweep, as paths relative to its folder; None if it is not the folder of a sweep."""
+    try:
+        runs = json.loads((folder / SWEEP_FILE).read_text(encoding="utf-8"))["runs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return [str(run) for run in runs] if isinstance(runs, list) else None

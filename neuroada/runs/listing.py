@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from neuroada.config.errors import UserError
-from neuroada.runs.files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE
+from neuroada.runs.files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE, read_sweep
 from neuroada.runs.record import read_result
 
 BASE = "base"
@@ -157,12 +157,23 @@ class Run:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Run folders below ``root``, in order; loggers' folders inside a run are not searched."""
+    """Run folders below ``root``, in order; loggers' folders inside a run are not searched.
+
+    For the folder of a sweep, these are the folders of its runs, wherever they are.
+    """
+    runs = read_sweep(root)
+    if runs is not None:
+        yield from sorted((Path(os.path.normpath(root / run)) for run in runs), key=_path_key)
+        return
     for directory, subdirectories, files in os.walk(root):
         subdirectories.sort(key=_numbers_by_size)
         if not {CONFIG_FILE, RESULT_FILE, FAILURE_FILE}.isdisjoint(files):
             subdirectories.clear()
             yield Path(directory)
+
+
+def _path_key(path: Path) -> list[list[str | int]]:
+    return [_numbers_by_size(part) for part in path.parts]
 
 
 def _numbers_by_size(name: str) -> list[str | int]:
@@ -171,8 +182,10 @@ def _numbers_by_size(name: str) -> list[str | int]:
 
 
 def read_runs(root: Path) -> list[Run]:
-    """All runs below a folder, in the order of their folders; a run with a damaged result counts as failed."""
-    return [_read_run(folder, str(folder.relative_to(root))) for folder in run_folders(root)]
+    """All runs below a folder or of a sweep, in the order of their folders; a run with a damaged result has failed."""
+    folders = list(run_folders(root))
+    start = root if read_sweep(root) is None else Path(os.path.commonpath([path.parent for path in folders] or [root]))
+    return [_read_run(folder, str(folder.relative_to(start))) for folder in folders]
 
 
 def _read_run(folder: Path, name: str) -> Run:

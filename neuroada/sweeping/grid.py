@@ -9,11 +9,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from neuroada.sweeping.board import jobs_table
 from neuroada.sweeping.queues import launch_elsewhere
+from neuroada.sweeping.sweep_folder import records_runs, write_sweep
 from neuroada.sweeping.sweep_jobs import Job, State, plan
 
 
@@ -40,15 +40,16 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
         raise SystemExit("neuroada: a sweep starts its own processes; leave torchrun out and give trainer=ddp")
     loader = sweeper.hydra_context.config_loader
     batch = combinations(OverridesParser.create(config_loader=loader), sweeper.params, arguments)
-    folder = Path(str(sweeper.config.hydra.sweep.dir))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(sweeper.config, folder / "multirun.yaml")
+    Path(str(sweeper.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     with Console().status(f"checking the configurations of {len(batch)} jobs"):
         jobs = plan(loader, sweeper.config, batch)
+    folder = write_sweep(sweeper.config, jobs) if records_runs(jobs) else None
     try:
         _run(jobs, sweeper.launcher)
     except KeyboardInterrupt:
         raise SystemExit("neuroada: interrupted; the same command continues the sweep") from None
+    if folder is not None:
+        Console(highlight=False).print(f"job=compare runs={folder} compares the runs of this sweep", soft_wrap=True)
     _end_with_failures(jobs)
 
 

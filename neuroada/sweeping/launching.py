@@ -11,11 +11,13 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 
 from neuroada.config.errors import UserError
+from neuroada.runs.files import read_sweep
 from neuroada.sweeping.board import Board
 from neuroada.sweeping.command import command_of
 from neuroada.sweeping.objective import held_out_loss, is_optimising, no_held_out_loss
 from neuroada.sweeping.processes import run_all
 from neuroada.sweeping.queues import launch_elsewhere
+from neuroada.sweeping.sweep_folder import sweep_folder, write_sweep
 from neuroada.sweeping.sweep_jobs import Job, State, plan
 
 
@@ -47,6 +49,8 @@ class JobProcesses:
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Called by an optimising sweeper for each batch of trials."""
         jobs = plan(self._loader, self._config, job_overrides)
+        earlier = [] if initial_job_idx == 0 else read_sweep(sweep_folder(self._config)) or []
+        write_sweep(self._config, jobs, earlier=earlier)
         try:
             self.run(jobs)
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import pytest
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from neuroada.runs.listing import read_runs
 from neuroada.sweeping.grid import combinations, sweep
 
 from ..tiny_runs import Start
@@ -70,7 +71,11 @@ def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick
     folders = [path.parent for path in tmp_path.rglob("job.log")]
     contents = sorted([path.name for path in sorted(folder.iterdir())] for folder in folders)
     assert contents == [["failed.json", "job.log"], ["job.log", "result.json"]]
-    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == ["finetune", "multirun.yaml", "rejected"]
+    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == ["finetune", "rejected", "sweeps"]
+    [folder] = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["multirun.yaml", "sweep.json"]
+    assert f"job=compare runs={folder.relative_to(tmp_path)} compares the runs of this sweep" in first.stdout
+    assert sorted(run.status.value for run in read_runs(folder)) == ["failed", "finished", "rejected"]
 
     again = start("sweep=topk", "optimizer.lr=0.015", "budget.top_k=5,5", program=quick_run)
     assert (again.returncode, again.stderr) == (0, "")

@@ -26,7 +26,8 @@ def test_two_by_two_runs_of_two_ranks(start: Start, tiny: list[str], tmp_path: P
     folders = run_folders(tmp_path)
     assert len(folders) == 4
     outside = [path for path in outputs.rglob("*") if path.is_file() and not any(f in path.parents for f in folders)]
-    assert outside == [outputs / "multirun.yaml"]
+    assert sorted(path.name for path in outside) == ["multirun.yaml", "sweep.json"]
+    assert {path.parent.parent for path in outside} == {outputs / "sweeps"}
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "data", "outputs"}
     for folder in folders:
         log = (folder / "job.log").read_text()
