@@ -1,9 +1,12 @@
 """What stands for the placeholders of documented commands, such as ``<run folder>``."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from neuroada.runs.files import SWEEP_FILE
 
 from .documented import ROOT
 from .walking import SHORT, failure_of
@@ -54,6 +57,7 @@ class Workspace:
             "<hub id, folder or .gguf>": lambda: str(BUNDLED_MODEL),
             "<hub id or folder>": lambda: str(BUNDLED_MODEL),
             "<text file or data set>": self._text,
+            "<sweep folder>": self._sweep,
         }
 
     def filled(self, text: str) -> str:
@@ -73,3 +77,10 @@ class Workspace:
         path = self.folder / "general.txt"
         path.write_text("The sky is blue and the sea is deep. " * 40, encoding="utf-8")
         return path.name
+
+    def _sweep(self) -> str:
+        folder = self.folder / "outputs" / "sweeps" / "method-01234567"
+        folder.mkdir(parents=True, exist_ok=True)
+        runs = [f"../../../{self._run(method)}" for method in ("neuroada", "lora")]
+        (folder / SWEEP_FILE).write_text(json.dumps({"runs": runs}), encoding="utf-8")
+        return str(folder.relative_to(self.folder))
