@@ -13,7 +13,8 @@ SOURCES = [ROOT / "run.py", *sorted((ROOT / "neuroada").rglob("*.py"))]
 
 # What each part may import of this project. `import neuroada` itself is the Python API, and counts as sparse.
 ALLOWED = {
-    "run": {"report", "training", "sweeping", "runs", "config"},
+    "run": {"command_line"},
+    "command_line": {"report", "training", "sweeping", "runs", "data", "backbones", "config", "sparse"},
     "jobs": {
         *("report", "costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse"),
         "config",
@@ -38,8 +39,8 @@ ALLOWED = {
 LIBRARIES = {
     "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "jobs", "bundled"},
     "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
-    "omegaconf": {"run", "config", "runs", "training", "sweeping"},
-    "hydra": {"run", "config", "runs", "training", "costs", "jobs", "sweeping"},
+    "omegaconf": {"command_line", "config", "runs", "training", "sweeping"},
+    "hydra": {"command_line", "config", "runs", "training", "costs", "jobs", "sweeping"},
 }
 # These compose nothing: they make what the configuration names.
 INSTANTIATING = {"training", "costs", "jobs"}
@@ -79,8 +80,8 @@ def _is_allowed(part: str, name: str) -> bool:
 
 def _part(path: Path) -> str:
     relative = path.relative_to(ROOT)
-    if relative.parts[0] != "neuroada":
-        return relative.parts[0].removesuffix(".py")
+    if relative.parts[0] != "neuroada" or relative.name == "__main__.py":
+        return "run"
     return relative.parts[1] if len(relative.parts) > 2 else ""
 
 

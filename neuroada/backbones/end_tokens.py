@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
-from neuroada.backbones.loading import source_of
+from neuroada.backbones.places import source_of
 from neuroada.config.schema import ModelConfig
 
 

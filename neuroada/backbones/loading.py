@@ -19,14 +19,12 @@ from transformers.integrations.liger import apply_liger_kernel
 from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
-import neuroada.bundled
+from neuroada.backbones.places import cannot_be_loaded, known_architecture, source_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 
 logger = logging.getLogger(__name__)
 
-BUNDLED = "bundled"
-_ARCHITECTURES = Path(__file__).parent / "architectures"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".model")
 _TOKENIZER_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "*.tiktoken"),
@@ -44,9 +42,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         UserError: It cannot be found or read.
     """
-    source, options = source_of(config)
+    place, options = source_of(config)
     with _named(config):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options, **_OWN_CODE_ONLY)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options, **_OWN_CODE_ONLY)
     return tokenizer
 
 
@@ -77,10 +75,10 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     Raises:
         UserError: It cannot be found or read.
     """
-    source, options = source_of(config)
+    place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     with _named(config):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options, **_OWN_CODE_ONLY)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **_OWN_CODE_ONLY)
     if "gguf_file" in options:
         _forget_quantization(model)
     # Adapters record the requested name of their base, not its path on this machine.
@@ -158,8 +156,8 @@ def content_hash(config: ModelConfig) -> str:
     Raises:
         UserError: It cannot be found.
     """
-    source, options = source_of(config)
-    folder = Path(source)
+    place, options = source_of(config)
+    folder = Path(place)
     if folder.is_dir():
         digest = hashlib.sha256()
         for path in sorted(path for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES):
@@ -168,28 +166,17 @@ def content_hash(config: ModelConfig) -> str:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return f"sha256:{digest.hexdigest()}"
     with _named(config):
-        located = cached_file(source, options.get("gguf_file", "config.json"), revision=config.revision)
+        located = cached_file(place, options.get("gguf_file", "config.json"), revision=config.revision)
         return f"commit:{extract_commit_hash(located, None)}"
 
 
-def source_of(config: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """First argument and keywords for ``from_pretrained``. A GGUF file is named by its path, local or on the hub."""
-    name = config.name_or_path
-    if name == BUNDLED:
-        return str(Path(neuroada.bundled.__file__).parent / "model"), {}
-    if name.endswith(".gguf"):
-        source, _, file = name.rpartition("/")
-        return source or ".", {"revision": config.revision, "gguf_file": file}
-    return name, {"revision": config.revision}
-
-
 def _architecture(config: ModelConfig) -> Any:
-    source, options = source_of(config)
-    known = _ARCHITECTURES / f"{source.replace('/', '--')}.json"
-    if not Path(source).is_dir() and known.is_file():
+    place, options = source_of(config)
+    known = known_architecture(place)
+    if known is not None:
         values = json.loads(known.read_text())
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    return AutoConfig.from_pretrained(source, **options, **_OWN_CODE_ONLY)
+    return AutoConfig.from_pretrained(place, **options, **_OWN_CODE_ONLY)
 
 
 def _forget_quantization(model: PreTrainedModel) -> None:
@@ -219,9 +206,6 @@ def _named(config: ModelConfig) -> Iterator[None]:
     except (OSError, ValueError, KeyError, HFValidationError, SafetensorError) as error:
         _refuse_folder_of_a_run(config)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"model.name_or_path={config.name_or_path}: cannot be loaded ({reason}); check the name, the network and, "
-            "for gated models, the HF_TOKEN environment variable, or give a local folder"
-        ) from error
+        raise UserError(cannot_be_loaded(config, reason)) from error
     except ImportError as error:
         raise UserError(f"model.name_or_path={config.name_or_path}: {str(error).strip().splitlines()[0]}") from error

@@ -35,16 +35,34 @@ def check(config: DictConfig) -> RunConfig:
     Raises:
         UserError: Something is wrong; the message lists every mistake, one per line.
     """
+    run = check_values(config)
+    check_optimizer(run)
+    return run
+
+
+def check_optimizer(run: RunConfig) -> None:
+    """The last part of ``check``, which imports torch.
+
+    Raises:
+        UserError: The optimizer's class rejects its arguments.
+    """
+    refusals = list(refused_by_class(run.optimizer))
+    if refusals:
+        raise rejected(refusals)
+
+
+def check_values(config: DictConfig) -> RunConfig:
+    """The first part of ``check``, which is over in a moment.
+
+    Raises:
+        UserError: As ``check``.
+    """
     values = resolved(config)
     mistakes = list(_unknown_keys(values, RunConfig))
     for group in _OPEN_GROUPS:
         mistakes += wrong_arguments(values.get(group), group)
     mistakes += _rules(values)
-    run = _built(values, mistakes)
-    refusals = list(refused_by_class(run.optimizer))
-    if refusals:
-        raise rejected(refusals)
-    return run
+    return _built(values, mistakes)
 
 
 def typed(values: Mapping[str, Any]) -> RunConfig:

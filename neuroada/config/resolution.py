@@ -1,6 +1,7 @@
 """Resolve a composed configuration to plain values; nothing may be missing, and every reference must resolve."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -24,6 +25,16 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise rejected([f"{error.full_key}: {first_line(error)}"]) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def with_home(values: Any) -> Any:
+    """The values with a leading ``~/`` of every text replaced by the home folder: only paths begin like that."""
+    if isinstance(values, dict):
+        return {key: with_home(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [with_home(value) for value in values]
+    is_below_home = isinstance(values, str) and (values == "~" or values.startswith("~/"))
+    return str(Path(values).expanduser()) if is_below_home else values
 
 
 def _missing(values: Any, prefix: str = "") -> Iterator[str]:

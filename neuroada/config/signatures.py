@@ -1,4 +1,7 @@
-"""Check groups that select a class: a ``_target_`` and the keywords it is called with."""
+"""Check groups that select a class: a ``_target_`` and the keywords it is called with.
+
+The source of a class says which keywords it takes; only where it does not is the class imported.
+"""
 
 import difflib
 import importlib
@@ -9,10 +12,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any, TypeGuard
 
-import torch
-from hydra.errors import HydraException
-from hydra.utils import instantiate
-
+from neuroada.config.definitions import ABSENT, Definition, Verdict, find, names_in, parameters
 from neuroada.config.errors import shown, suggest
 from neuroada.config.resolution import first_line
 
@@ -30,11 +30,41 @@ def wrong_arguments(node: Any, path: str) -> Iterator[str]:
     mistakes = list(not_importable(node["_target_"], f"{path}._target_"))
     yield from mistakes
     if not mistakes:
-        yield from _unbound(node, inspect.signature(_located(node["_target_"])).parameters, path)
+        yield from _unbound(node, keywords_of(node["_target_"]), path)
+
+
+def keywords_of(name: str) -> Mapping[str, inspect.Parameter]:
+    """What a class or function takes.
+
+    Raises:
+        AttributeError, ImportError, ValueError, TypeError: There is no such class or function, or it does not tell.
+    """
+    found = find(name)
+    taken = parameters(found) if isinstance(found, Definition) else found
+    return inspect.signature(_located(name)).parameters if isinstance(taken, Verdict) else taken
+
+
+def accepted_keywords(name: str) -> list[str] | None:
+    """The keywords of a class or function; None if it takes any, or does not tell."""
+    try:
+        taken = keywords_of(name)
+    except (AttributeError, ImportError, ValueError, TypeError):
+        return None
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values())
+    return None if takes_any else list(taken)
 
 
 def not_importable(name: Any, key: str) -> Iterator[str]:
     """One line if a dotted name does not lead to a callable."""
+    found = find(name) if isinstance(name, str) and "." in name else None
+    if isinstance(found, Definition):
+        return
+    if found is ABSENT:
+        module, _, last = name.rpartition(".")
+        near = difflib.get_close_matches(last, names_in(name), n=1)
+        hint = f"did you mean {near[0]}?" if near else "give a class or function by its full name"
+        yield f"{key}={name}: module {module!r} has no attribute {last!r}; {hint}"
+        return
     try:
         inspect.signature(_located(name))
     except (AttributeError, ImportError, ValueError, TypeError) as error:
@@ -43,7 +73,7 @@ def not_importable(name: Any, key: str) -> Iterator[str]:
 
 def _hint(error: Exception) -> str:
     if isinstance(error, ImportError):
-        return "install it, or give another class or function"
+        return "install it, or give another class or function (of your own: its folder must be in PYTHONPATH)"
     near = difflib.get_close_matches(error.name or "", dir(error.obj), n=1) if isinstance(error, AttributeError) else []
     return f"did you mean {near[0]}?" if near else "give a class or function by its full name"
 
@@ -95,6 +125,11 @@ def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
 
 def refused_by_class(optimizer: Mapping[str, Any]) -> Iterator[str]:
     """What an optimizer's class rejects: it is built on a dummy parameter, before the backbone is read."""
+    # Imported here: a configuration with other mistakes is answered without torch.
+    import torch
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
     try:
         instantiate(optimizer, _convert_="all")([torch.zeros(1, requires_grad=True)])
     except (HydraException, ValueError, TypeError, RuntimeError) as error:

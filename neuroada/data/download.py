@@ -32,10 +32,9 @@ def ensure(files: Iterable[DataSplit], data_dir: Path, url: str) -> None:
     Raises UserError if a file is missing and cannot be fetched. Processes that share ``data_dir`` take turns, so only
     the first one fetches.
     """
-    missing = [file for file in files if not file.path.exists() and not file.is_on_hub]
+    missing = refuse_absent(files)
     if not missing:
         return
-    _refuse_unknown_origin(missing, data_dir)
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(data_dir / ".download.lock"):
@@ -45,7 +44,9 @@ def ensure(files: Iterable[DataSplit], data_dir: Path, url: str) -> None:
         raise UserError(f"data.dir={data_dir}: cannot be written ({error.strerror or error})") from error
 
 
-def _refuse_unknown_origin(missing: Iterable[DataSplit], data_dir: Path) -> None:
+def refuse_absent(files: Iterable[DataSplit]) -> list[DataSplit]:
+    """The files that are missing; raises UserError if one of them cannot be fetched."""
+    missing = [file for file in files if not file.path.exists() and not file.is_on_hub]
     for file in missing:
         held_out = file.dataset.held_out
         if file.dataset.origin is not None:
@@ -58,6 +59,7 @@ def _refuse_unknown_origin(missing: Iterable[DataSplit], data_dir: Path) -> None
             f"{file.path}: no such file, and {upstream}; put a file there (JSON, JSON lines, CSV, TSV or Parquet), or "
             "set data.dir to the folder that has it"
         )
+    return missing
 
 
 def _fetch(file: DataSplit, data_dir: Path, url: str) -> None:

@@ -36,7 +36,7 @@ class NeuroAdaLM(HFLM):
         device: str | None = None,
         **settings: Any,
     ) -> None:
-        origin = AdapterOrigin.read(Path(adapter))
+        origin = AdapterOrigin.read(Path(adapter).expanduser())
         saved = open_saved(origin.directory)
         config = ModelConfig(
             name="harness",

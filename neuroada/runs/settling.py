@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.errors import UserError
-from neuroada.config.resolution import resolved
+from neuroada.config.resolution import resolved, with_home
 from neuroada.config.schema import BudgetConfig, RunConfig
 from neuroada.runs.adapter_origin import AdapterOrigin, short_name
 from neuroada.runs.benchmark_methods import method_sections
@@ -39,7 +39,7 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """
     typed = [override.lstrip("+~").partition("=")[0] for override in overrides]
     # Plain nodes from here on: Hydra has checked the types, and a stored section may now replace a composed one.
-    settled = OmegaConf.create(resolved(config))
+    settled = OmegaConf.create(with_home(resolved(config)))
     _settle_model(settled, typed)
     _settle_budget(settled, typed)
     if settled.resume not in RESUME_MODES:

@@ -132,7 +132,7 @@ class Adapter:
             whole={name: tensor.detach().cpu() for name, tensor in self.whole.tensors().items()},
         )
         if not self.is_sharded or torch.distributed.get_rank() == 0:
-            adapter_files.write(Path(directory), stored)
+            adapter_files.write(Path(directory).expanduser(), stored)
         if self.is_sharded:
             torch.distributed.barrier()
 

@@ -1,7 +1,7 @@
 """The command line for one job of a sweep: what a user would type for this run alone."""
 
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,12 +11,12 @@ from neuroada.sweeping.sweep_jobs import Job
 _KEYS_OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweep", "hydra.mode", "hydra.run.")
 
 
-def command_of(job: Job, entry_point: Path, config: DictConfig) -> list[str]:
+def command_of(job: Job, program: Sequence[str], config: DictConfig) -> list[str]:
     """The command of a job.
 
     Args:
         job: Its overrides and its folder.
-        entry_point: The script that composes and runs, such as ``run.py``.
+        program: What Python runs: a script, or ``-m`` and a package.
         config: The sweep's own configuration, with the ``hydra`` node.
     """
     hydra = config.hydra
@@ -24,7 +24,7 @@ def command_of(job: Job, entry_point: Path, config: DictConfig) -> list[str]:
     kept = [override for override in of_hydra if not override.lstrip("+~").startswith(_KEYS_OF_THE_SWEEP)]
     folder = str(job.folder).replace("\\", "\\\\").replace('"', '\\"')
     own = ["hydra.mode=RUN", f'hydra.run.dir="{folder}"']
-    return [sys.executable, str(entry_point), *_flags(hydra), *kept, *job.overrides, *own]
+    return [sys.executable, *program, *_flags(hydra), *kept, *job.overrides, *own]
 
 
 def _flags(hydra: DictConfig) -> list[str]:

@@ -1,12 +1,12 @@
 """A new process for every job, with its own peak memory and CUDA state: ``hydra/launcher=processes``."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 
@@ -19,6 +19,8 @@ from neuroada.sweeping.processes import run_all
 from neuroada.sweeping.queues import launch_elsewhere
 from neuroada.sweeping.sweep_folder import sweep_folder, write_sweep
 from neuroada.sweeping.sweep_jobs import Job, State, plan
+
+_SCRIPTS = ("run.py", "neuroada")
 
 
 class JobProcesses:
@@ -42,7 +44,7 @@ class JobProcesses:
         assert launcher.task_function is not None
         self._launcher, self._config = launcher, launcher.config
         self._loader = launcher.hydra_context.config_loader
-        self._entry_point = Path(launcher.task_function.__code__.co_filename)
+        self._program = _program(launcher.task_function)
         self.n_jobs = n_jobs
         self.gpus = _gpu_ids(gpus)
 
@@ -71,7 +73,7 @@ class JobProcesses:
             run_all(jobs, self._slots(), self._command_of, board.refresh)
 
     def _command_of(self, job: Job) -> list[str]:
-        return command_of(job, self._entry_point, self._config)
+        return command_of(job, self._program, self._config)
 
     def _slots(self) -> list[Mapping[str, str]]:
         if self.gpus is not None:
@@ -82,10 +84,21 @@ class JobProcesses:
         return [{"OMP_NUM_THREADS": str(threads)}] * self.n_jobs
 
 
+def _program(task_function: Any) -> list[str]:
+    """What Python runs to start a job: the script that the sweep itself was started with, else this package."""
+    if task_function.__module__ == "__main__":
+        return [task_function.__code__.co_filename]
+    # A checkout need not be installed: its run.py finds the package, ``-m`` may not.
+    script = Path(sys.argv[0])
+    return [str(script)] if script.name in _SCRIPTS and script.is_file() else ["-m", "neuroada"]
+
+
 def _gpu_ids(gpus: Any) -> list[str] | None:
     if gpus is None:
         return None
     if gpus == "auto":
+        import torch  # takes seconds, and sweeps that name no GPUs do without
+
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         ids = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
     elif isinstance(gpus, Sequence) and not isinstance(gpus, str):

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.check import check
+from neuroada.config.composition_errors import in_one_line
 from neuroada.config.errors import UserError
-from neuroada.config.resolution import first_line, resolved
+from neuroada.config.resolution import resolved
 from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
 from neuroada.runs.identity import differences
 from neuroada.runs.registration import REJECTED, without_hydra
@@ -145,7 +146,7 @@ def _composed(loader: ConfigLoader, config: DictConfig, overrides: list[str], la
             return job
         check(settled)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        job.reject(_in_one_line(error))
+        job.reject(_in_one_line(error, config))
         return job
     job.folder = folder
     return job
@@ -174,9 +175,6 @@ def _rejection_folder(config: DictConfig, overrides: list[str]) -> Path:
     return Path(str(config.hydra.sweep.dir)) / REJECTED / digest
 
 
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
-    # The search path that Hydra prints is the same for every job.
-    whole = " ".join(str(error).partition("Config search path:")[0].split())
-    return f"{whole}: {first_line(error.__cause__)}" if isinstance(error.__cause__, Exception) else whole
+def _in_one_line(error: Exception, config: DictConfig) -> str:
+    explained = error if isinstance(error, UserError) else in_one_line(error, lambda: without_hydra(config))
+    return str(explained).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")

@@ -47,7 +47,7 @@ def job(tmp_path: Path) -> Job:
 
 def test_a_job_is_started_as_a_person_would_start_it(composed: Composed, job: Job) -> None:
     config = composed("hydra/launcher=one_gpu_each", "hydra.verbose=true", "hydra.sweep.dir=elsewhere", "seed=1,2")
-    command = command_of(job, Path("/somewhere/run.py"), config)
+    command = command_of(job, ["/somewhere/run.py"], config)
     assert command[:2] == [sys.executable, "/somewhere/run.py"]
     assert command[2:4] == ["--config-name", "config"]
     assert command[4] == "--config-path"

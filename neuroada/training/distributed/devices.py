@@ -15,10 +15,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from neuroada.config.errors import RankError, UserError
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
+from neuroada.training.distributed.machine import refuse_missing_devices
 from neuroada.training.trainer import build_trainer
-
-# People try two ranks on any machine they have.
-_LEAST_CPU_RANKS = 2
 
 
 def data_parallel(timeout_minutes: float, **settings: Any) -> DDPStrategy:
@@ -40,7 +38,7 @@ def ranks_to_start(run: RunConfig, folder: Path) -> int:
     """
     if not run.job.distributed:
         return 1
-    _refuse_missing_devices(run.trainer)
+    refuse_missing_devices(run.trainer)
     # Let Lightning interpret trainer.devices ("auto", -1, a list, a number), without loggers and callbacks.
     trainer = build_trainer(dataclasses.replace(run, callbacks=None, logger=None), folder)
     wanted = trainer.num_devices * trainer.num_nodes
@@ -79,18 +77,3 @@ def _existing_ranks() -> int | None:
     if SLURMEnvironment.detect():
         return int(os.environ["SLURM_NTASKS"])
     return None
-
-
-def _refuse_missing_devices(trainer: dict[str, Any]) -> None:
-    devices = trainer.get("devices")
-    if type(devices) is not int or devices < 1:
-        return  # "auto", -1, ids: Lightning checks these
-    accelerator = trainer.get("accelerator", "auto")
-    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
-        available, kind = torch.cuda.device_count(), "GPU(s)"
-    elif accelerator == "cpu" or not torch.backends.mps.is_available():
-        available, kind = max(_LEAST_CPU_RANKS, os.cpu_count() or 1), "CPU cores and no GPU in use"
-    else:
-        return
-    if devices > available:
-        raise UserError(f"trainer.devices={devices}: this machine has {available} {kind}; ask for no more than that")
