@@ -32,7 +32,10 @@ def main() -> None:
         register()
         from lm_eval.__main__ import cli_evaluate
 
-        cli_evaluate()
+        try:
+            cli_evaluate()
+        except ValueError as error:  # what the harness raises over its own options, such as an unknown task
+            raise UserError(str(error).strip()) from error
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ class NeuroAdaLM(HFLM):
         pretrained: The base model; by default the one that the adapter names.
         revision: Its revision; by default the one that the adapter names.
         dtype: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU).
-        device: For example ``cuda:0``; by default a GPU if there is one.
+        device: For example ``cuda:0``; by default a GPU if there is one, and without one always the CPU.
         settings: Other keywords of ``HFLM``, such as ``batch_size``.
 
     Raises:
@@ -44,8 +44,16 @@ class NeuroAdaLM(HFLM):
             revision=revision or (None if pretrained else origin.header.get("revision")),
             dtype=dtype,
         )
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = _available(device)
         model = loading.load_model(config, place)
         saved.attach(model)
         tokenizer: Any = loading.load_tokenizer(config)  # the harness has a narrower type
         super().__init__(pretrained=model, tokenizer=tokenizer, **settings)
+
+
+def _available(device: str | None) -> torch.device:
+    """The device; the harness asks for a GPU by default, also where there is none."""
+    has_gpu = torch.cuda.is_available()
+    if device is None or (device.startswith("cuda") and not has_gpu):
+        return torch.device("cuda" if has_gpu else "cpu")
+    return torch.device(device)

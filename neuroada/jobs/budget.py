@@ -134,6 +134,8 @@ def verdict(run: RunConfig, sized: Sized, device_type: str, planned: MemoryPlan)
         return
     usable = int(USABLE * available)
     sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({USABLE:.0%} of {_gib(available)})"
+    if run.job.device_memory_gib is None:
+        sizes += "; job.device_memory_gib=80 plans for another GPU"
     if planned.total <= usable:
         yield f"fits: {sizes}"
         return

@@ -171,13 +171,16 @@ def test_it_runs_from_the_harness_s_own_command_line(
 
     def run(directory: Path) -> None:
         options = f"--model neuroada --model_args adapter={directory} --tasks choices --include_path {task_folder}"
-        monkeypatch.setattr(sys, "argv", ["harness", "run", *options.split(), "--device", "cpu"])
+        monkeypatch.setattr(sys, "argv", ["harness", "run", *options.split()])
         main()
 
-    run(adapter)
+    run(adapter)  # the harness asks for cuda:0 by default, here as on a machine with a GPU
     assert "|choices|" in capsys.readouterr().out
     with pytest.raises(SystemExit, match=r"^neuroada: adapter=.*none: neither a run folder with adapter/ nor"):
         run(tmp_path / "none")
+    (task_folder / "choices.yaml").unlink()
+    with pytest.raises(SystemExit, match=r"^neuroada: Tasks not found: choices"):
+        run(adapter)
 
 
 def test_without_the_harness_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
