@@ -45,8 +45,9 @@ bundled: $(READY)  ## Rebuild the bundled data and retrain the bundled model (te
 	$(BIN)/python -m neuroada.bundled.make_data
 	$(BIN)/python -m neuroada.bundled.pretrain
 
-clean:  ## Remove the environment and caches; outputs/ and data/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+clean:  ## Remove the environment, caches and what builds left; outputs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find conf docs neuroada tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -38,10 +38,10 @@ def explained(key: str, config: DictConfig) -> Iterator[str]:
         return
     if is_group:
         yield from _of_group(key)
-    if key in texts and texts[key].type != "group":
-        yield from _of_field(key, texts[key], config)
-    elif isinstance(found, Mapping):
+    if isinstance(found, Mapping) and (found or is_group):
         yield from _of_mapping(key, found, texts)
+    elif key in texts:
+        yield from _of_field(key, texts[key], config)
     elif found is not _ABSENT:
         yield f"{key}"
         yield f"  now: {_now(key, config)}"
@@ -104,7 +104,7 @@ def _now(key: str, config: DictConfig) -> str:
     """The value, and for a reference what it resolves to."""
     raw = _value_at(OmegaConf.to_container(config), key)
     if not (isinstance(raw, str) and "${" in raw):
-        return shown(raw)
+        return _as_typed(raw)
     try:
         return f"{shown(OmegaConf.select(config, key))}  (from {raw})"
     except OmegaConfBaseException:
@@ -141,8 +141,12 @@ def _no_such_key(key: str, values: Any, texts: Mapping[str, FieldText]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(shown(value).split())
+    text = " ".join(_as_typed(value).split())
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
+def _as_typed(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else shown(value)
 
 
 def _first_sentence(text: str) -> str:

@@ -11,10 +11,6 @@ from neuroada.command_line.wandb_login import require_login
 from neuroada.config.definitions import Definition, class_constant, find, parameters
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.schema import RunConfig
-from neuroada.data.catalog import lookup, with_own
-from neuroada.data.download import DataFile, refuse_absent
-from neuroada.data.rows import read_rows, require_completions
-from neuroada.runs.protocols import protocols_of
 
 _LARGEST = 4 * 2**20
 """Bytes of a data file that is read twice; this much takes a tenth of a second."""
@@ -63,12 +59,17 @@ def _look_at_settings(run: RunConfig) -> None:
 
 
 def _look_at_data(run: RunConfig) -> None:
-    folder = Path(run.data.dir)
-    known = with_own(run.data.sets, protocols_of(run.data))
-    names = run.evaluation.benchmarks or run.task.benchmarks
-    train = [DataFile(lookup(name, known), "train") for name in run.task.train if run.job.name in _TRAINS]
-    scored = [DataFile(lookup(name, known), run.data.split) for name in names if run.job.name in _SCORES]
-    refuse_absent([*train, *scored], folder)
+    from neuroada.data.download import refuse_absent
+    from neuroada.data.rows import require_completions
+    from neuroada.training.data_sources import sources_of  # imports datasets: after the quicker looks
+
+    sources = sources_of(run)
+    train = sources.splits(run.task.train, "train", "task.train") if run.job.name in _TRAINS else []
+    names, key = run.task.benchmarks, "task.benchmarks"
+    if run.evaluation.benchmarks is not None:
+        names, key = run.evaluation.benchmarks, "evaluation.benchmarks"
+    scored = sources.splits(names, run.data.split, key) if run.job.name in _SCORES else []
+    refuse_absent([*train, *scored])
     text = run.evaluation.forgetting
     if run.job.name == "finetune" and text and Path(text).suffix in _TEXTS and not Path(text).is_file():
         raise UserError(
@@ -76,9 +77,8 @@ def _look_at_data(run: RunConfig) -> None:
             "or the name of a data set"
         )
     for file in [*train, *scored]:
-        path = file.path(folder)
-        if not path.is_file() or path.stat().st_size > _LARGEST:
+        if not file.path.is_file() or file.path.stat().st_size > _LARGEST:
             continue
-        rows = read_rows(path, file.dataset)
+        examples = file.examples(scored=file in scored)
         if file in train:
-            require_completions(path, rows, file.dataset.protocol)
+            require_completions(file.place, examples, file.protocol)

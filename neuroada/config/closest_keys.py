@@ -13,7 +13,8 @@ _LONG_FORMS = {
     "step": "max_steps",
     "gpus": "devices",
     "gpu": "devices",
-    "output_dir": "hydra.run.dir",
+    "num_train_epochs": "max_epochs",
+    "per_device_train_batch_size": "micro_batch_size",
     "max_seq_length": "max_length",
     "rank": "settings.r",
 }

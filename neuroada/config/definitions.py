@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,18 @@ def names_in(name: str) -> list[str]:
     if module is None:
         return []
     return sorted({bound for statement in module.statements() for bound in _bound(statement) if bound[:1] != "_"})
+
+
+def missing_packages(found: Definition) -> list[str]:
+    """The packages that the definition's module imports whenever it is imported, but that are not installed."""
+    imported: list[str] = []
+    for statement in _parsed(found.module.file).body:
+        if isinstance(statement, ast.Import):
+            imported += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            imported.append(statement.module)
+    packages = dict.fromkeys(name.partition(".")[0] for name in imported)
+    return [name for name in packages if name not in sys.modules and importlib.util.find_spec(name) is None]
 
 
 def parameters(found: Definition) -> Mapping[str, inspect.Parameter] | Verdict:

@@ -93,6 +93,7 @@ class TaskConfig:
     """What is trained on and what is scored."""
 
     name: str = MISSING
+    """Short name, used in run folders."""
     train: list[Any] = MISSING
     """Training data sets, in this order: names, read from ``<data.dir>/<name>/train.json``; paths of files or folders;
     or ``{name, path, config, split, revision, columns, protocol}``, whose path may also be a data set of the hub."""
@@ -359,19 +360,25 @@ class RunConfig:
     data: DataConfig = MISSING
     budget: BudgetConfig = MISSING
     method: dict[str, Any] = MISSING
+    """How the backbone is adapted: a class and its settings."""
     optimizer: dict[str, Any] = MISSING
+    """An optimizer's class and its arguments."""
     scheduler: SchedulerConfig = MISSING
     trainer: dict[str, Any] = MISSING
+    """Arguments of ``lightning.Trainer``."""
     evaluation: EvaluationConfig = MISSING
     benchmark: BenchmarkConfig = MISSING
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     callbacks: dict[str, Any] | None = None
+    """Lightning callbacks by name, each a class and its arguments; a name set to null is off."""
     logger: dict[str, Any] | None = None
+    """Lightning loggers by name, each a class and its arguments."""
     adapter: Any = None
     """A run folder or adapter folder to evaluate, merge or time; for job=evaluate also a list of them."""
     seed: int = 42
+    """Seed of the order of the data, of random selections and of the values that a method initialises at random."""
     resume: str = "auto"
     """auto (continue the run in its folder, or report it if finished), never (start over), or a run folder to
     continue."""

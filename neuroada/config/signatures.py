@@ -12,7 +12,7 @@ from numbers import Real
 from types import ModuleType
 from typing import Any, TypeGuard
 
-from neuroada.config.definitions import ABSENT, Definition, Verdict, find, names_in, parameters
+from neuroada.config.definitions import ABSENT, Definition, Verdict, find, missing_packages, names_in, parameters
 from neuroada.config.errors import shown, suggest
 from neuroada.config.resolution import first_line
 
@@ -58,6 +58,10 @@ def not_importable(name: Any, key: str) -> Iterator[str]:
     """One line if a dotted name does not lead to a callable."""
     found = find(name) if isinstance(name, str) and "." in name else None
     if isinstance(found, Definition):
+        yield from (
+            f"{key}={name}: No module named {package!r}; install it, or give another class or function"
+            for package in missing_packages(found)
+        )
         return
     if found is ABSENT:
         module, _, last = name.rpartition(".")
