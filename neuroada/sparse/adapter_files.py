@@ -5,6 +5,7 @@ modules that train whole it holds ``modules_to_save.<name>`` for each parameter 
 """
 
 import dataclasses
+import ctypes
 import hashlib
 import json
 import os
@@ -97,7 +98,7 @@ def fingerprint(entries: dict[str, Tensor]) -> str:
     for name in sorted(entries):
         digest.update(name.encode())
         rounded = entries[name].detach().to(torch.bfloat16).cpu().contiguous()
-        digest.update(rounded.view(torch.int16).numpy().tobytes())
+        digest.update(ctypes.string_at(rounded.data_ptr(), rounded.nbytes))  # torch's way to bytes needs numpy
     return digest.hexdigest()
 
 
