@@ -54,15 +54,15 @@ def save_tokenizer(config: ModelConfig, folder: Path) -> None:
     Raises:
         UserError: They cannot be found or read.
     """
-    source, options = source_of(config)
+    place, options = source_of(config)
     if "gguf_file" in options:
         load_tokenizer(config).save_pretrained(folder)
         return
-    here = Path(source)
+    here = Path(place)
     if not here.is_dir():
         with _named(config):
             patterns = list(_TOKENIZER_FILES)
-            here = Path(snapshot_download(source, revision=config.revision, allow_patterns=patterns))
+            here = Path(snapshot_download(place, revision=config.revision, allow_patterns=patterns))
     for path in {path for pattern in _TOKENIZER_FILES for path in here.glob(pattern) if path.is_file()}:
         copied = folder / path.relative_to(here)
         copied.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """One line for what Hydra refuses to compose: what is wrong, and what to type instead."""
 
+import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.closest_keys import closest, leaves
 from neuroada.config.definitions import names_in
-from neuroada.config.errors import UserError, suggest
+from neuroada.config.errors import UserError
 from neuroada.config.location import conf_folder
 from neuroada.config.resolution import first_line
 from neuroada.config.signatures import accepted_keywords
@@ -52,8 +53,10 @@ def in_one_line(error: Exception, composed: Callable[[], DictConfig]) -> UserErr
 
 def no_such_option(group: str, option: object, options: Sequence[str]) -> str:
     """The message for a group that has no such file."""
+    near = difflib.get_close_matches(str(option), options, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
     instead = f" (or {_instead(group, str(option))})" if group in _INSTEAD else ""
-    return f"{group}={option}: there is no such option; {suggest(str(option), options)}{instead}"
+    return f"{group}={option}: there is no such option; {hint}valid: {', '.join(options)}{instead}"
 
 
 def unknown_key(key: str, override: str, config: DictConfig) -> str:
@@ -103,7 +106,8 @@ def _missing_file(file: str, options: Sequence[str]) -> str:
 def _instead(group: str, option: str) -> str:
     if group == "optimizer":
         option = {name.lower(): name for name in names_in("torch.optim.name")}.get(option.lower(), option)
-    return _INSTEAD[group].format(option)
+    number = re.search(r"\d+", option)
+    return _INSTEAD[group].format(number[0] if group == "budget" and number else option)
 
 
 def _options_with(key: str) -> Iterator[str]:

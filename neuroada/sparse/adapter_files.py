@@ -4,8 +4,8 @@ For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.va
 modules that train whole it holds ``modules_to_save.<name>`` for each parameter and buffer.
 """
 
-import dataclasses
 import ctypes
+import dataclasses
 import hashlib
 import json
 import os

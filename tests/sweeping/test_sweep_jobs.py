@@ -33,7 +33,11 @@ def test_labels_say_what_differs(planned: Plan) -> None:
     [
         ("budget.top_k=0", "budget.top_k=0: must be at least 1"),
         ("budget.top_k=", "Value '' of type 'str' could not be converted to Integer"),
-        ("budget=top3", "Could not find 'budget/top3' Available options in 'budget': top1 top10 top2 top20 top5 top50"),
+        (
+            "budget=top3",
+            "budget=top3: there is no such option; did you mean top5? valid: top1, top10, top2, top20, top5, top50 "
+            "(or budget.top_k=3)",
+        ),
         ("data.micro_batch_size=3", "data.batch_size=16: must be a multiple of data.micro_batch_size=3"),
         ("optimizer.lr=0 seed=-1", "optimizer.lr=0: must be a number above 0; seed=-1: must lie in [0, 2**32)"),
         ("resume=nowhere", "resume=nowhere: give auto, never, or a run folder"),
