@@ -119,7 +119,7 @@ class FreshEnvironment:
 def test_an_installed_wheel_needs_no_checkout(tmp_path: Path) -> None:
     fresh = FreshEnvironment(tmp_path)
     wheel = fresh.wheel()
-    fresh.install("torch", "safetensors")
+    fresh.install("torch", "safetensors[torch]")
     fresh.install("--no-deps", str(wheel))
     assert fresh.run("python", "-c", API) == "trained, saved and loaded\n"
 

@@ -4,7 +4,6 @@ For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.va
 modules that train whole it holds ``modules_to_save.<name>`` for each parameter and buffer.
 """
 
-import ctypes
 import dataclasses
 import hashlib
 import json
@@ -98,7 +97,7 @@ def fingerprint(entries: dict[str, Tensor]) -> str:
     for name in sorted(entries):
         digest.update(name.encode())
         rounded = entries[name].detach().to(torch.bfloat16).cpu().contiguous()
-        digest.update(ctypes.string_at(rounded.data_ptr(), rounded.nbytes))  # torch's way to bytes needs numpy
+        digest.update(rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
 
 
