@@ -76,11 +76,15 @@ def planned_bytes(run: RunConfig) -> int:
     ("architecture", "overrides"),
     [
         ("Llama", ["budget.top_k=1"]),
-        ("Llama", ["budget.top_k=20"]),
+        pytest.param("Llama", ["budget.top_k=20"], marks=pytest.mark.slow),
         ("Llama", ["budget.top_k=1", "model.gradient_checkpointing=true"]),
-        ("Llama", ["budget.top_k=20", "model.gradient_checkpointing=true", "data.micro_batch_size=1"]),
+        pytest.param(
+            "Llama",
+            ["budget.top_k=20", "model.gradient_checkpointing=true", "data.micro_batch_size=1"],
+            marks=pytest.mark.slow,
+        ),
         ("Llama", ["model.dtype=bfloat16"]),
-        ("Llama", ["data.batching=padded"]),
+        pytest.param("Llama", ["data.batching=padded"], marks=pytest.mark.slow),
         ("Gemma2", []),  # blocks of two kinds, eager attention, capped logits
         ("Granite", []),  # scaled logits
     ],

@@ -58,6 +58,7 @@ def test_vllm_writes_the_tokens_of_the_plain_loop(
     assert Generator(model, make(small_tokenizer, "vllm"))(prompts(), 0) == expected
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_given_up_is_an_error(
     model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

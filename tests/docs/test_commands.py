@@ -66,6 +66,13 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+FIRST_READ = {"README.md", "docs/first_hour.md", "docs/data.md", name_of(PAGES[-1])}
+COMPOSED = [
+    page if name_of(page) in FIRST_READ else pytest.param(page, marks=pytest.mark.slow) for page in WITH_COMMANDS
+]
+"""Composing takes a quarter of a second a command: of most pages it is a slow test."""
+
+
 def test_every_page_with_a_bash_block_is_walked() -> None:
     assert {"README.md", "docs/methods.md", "docs/first_hour.md", name_of(PAGES[-1])} <= {*map(name_of, WITH_COMMANDS)}
     assert sum(len(commands(page)) for page in PAGES) > 100
@@ -87,7 +94,7 @@ def test_another_program_or_need_is_refused(line: str, comment: str) -> None:
         _ = command.kind, command.needs
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+@pytest.mark.parametrize("page", COMPOSED, ids=name_of)
 def test_runs_compose_and_pass_the_checks(page: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     written(page, workspace.folder)
     monkeypatch.syspath_prepend(str(workspace.folder / "packages"))
@@ -126,6 +133,7 @@ def is_known_to_exist(text: str, words: list[str]) -> bool:
     return program in ("docker", "sbatch", "torchrun", "srun") and all((ROOT / word).exists() for word in named)
 
 
+@pytest.mark.slow
 def test_the_first_hour_works_as_printed(workspace: Workspace) -> None:
     written(FIRST_HOUR, workspace.folder)
     for command in commands(FIRST_HOUR):

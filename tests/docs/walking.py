@@ -1,5 +1,6 @@
 """Compose, check or really run a documented command in a folder, with short settings."""
 
+import logging
 import os
 import runpy
 import subprocess
@@ -67,10 +68,14 @@ def failure_of(
             patch.setenv(name, value)
         for path in (environment or {}).get("PYTHONPATH", "").split(os.pathsep):
             patch.syspath_prepend(str(folder / path))
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
         try:
             runpy.run_path(str(RUN), run_name="__main__")
         except SystemExit as end:
             return end.code or None
+        finally:
+            root.handlers[:], root.level = handlers, level  # Hydra has set up a run's own
     return None
 
 

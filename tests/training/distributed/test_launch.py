@@ -64,6 +64,7 @@ def test_mistake_found_in_a_rank_ends_the_job_without_a_trace(
     assert not (tmp_path / "two" / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_batch_size_that_ranks_cannot_share_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(UserError):
         launch(make_run(*TWO_RANKS, "data.micro_batch_size=4"), tmp_path / "two")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import neuroada
 from neuroada.config.errors import UserError
@@ -138,7 +138,8 @@ def test_rank_with_fewer_rows_joins_in_until_all_are_done(backbone: Path, tmp_pa
 
 
 def test_trained_output_head_is_refused(backbone: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(backbone, tie_word_embeddings=False)
+    config = AutoConfig.from_pretrained(backbone, tie_word_embeddings=False)
+    model = AutoModelForCausalLM.from_config(config)
     adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(target_modules=["lm_head"]))
     with pytest.raises(UserError, match=r"model\.target_modules: the output head .* trainer=fsdp; leave it out"):
         AttachedNeuroAda(adapter).shard(None)  # refused before the mesh is looked at
