@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.runs.files import write_whole
+from neuroada.runs.files import PROMPTS_FILE, write_whole
 from neuroada.tasks.protocol import Example, Protocol
+from neuroada.tasks.protocols import made, merged
 from neuroada.training.answer_ends import answer_ends
 from neuroada.training.data_sources import sources_of
 
@@ -84,9 +85,26 @@ def _asked(run: RunConfig, sources: Sources) -> _Asked:
         (split,) = sources.splits([run.generate.file], run.data.split, "generate.file")
         ensure([split], Path(run.data.dir), run.data.url)
         return _Asked(split.protocol, split.examples(scored=False))
-    protocol = _protocol_of_task(run, sources)
+    protocol = _protocol_of_adapter(run) or _protocol_of_task(run, sources)
     prompt = run.generate.prompt
     return _Asked(protocol, [] if prompt is None else [question(prompt)])
+
+
+def _protocol_of_adapter(run: RunConfig) -> Protocol | None:
+    """The protocol of its first training set, with ``protocol.*`` applied; None if its folder does not say.
+
+    From the adapter's own folder, because its data may be elsewhere. Nothing is judged here, so no judge is made.
+    """
+    file = None if run.adapter is None else adapter_directory(Path(run.adapter)) / PROMPTS_FILE
+    if file is None or not file.is_file():
+        return None
+    try:
+        name, definition = next(iter(json.loads(file.read_text(encoding="utf-8")).items()))
+        kept = {key: definition[key] for key in ("prompt", "completion", "stop", "max_new_tokens", "chat")}
+        settings = {key: value for key, value in asdict(run.protocol).items() if key in kept}
+        return made(name, merged(kept, settings))
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):  # a class, or damaged
+        return None
 
 
 def _protocol_of_task(run: RunConfig, sources: Sources) -> Protocol:

@@ -128,6 +128,17 @@ def test_base_and_adapter_answer_side_by_side(make_run: MakeRun, overrides: list
     assert [row["base"] for row in rows] != [row["adapted"] for row in rows]
 
 
+def test_a_question_needs_no_data_file(make_run: MakeRun, overrides: list[str], tmp_path: Path) -> None:
+    path = csv_of_questions(tmp_path)
+    own = [f"task.train=[{path}]", f"task.benchmarks=[{path}]", "trainer.max_epochs=1"]
+    finetune(make_run(*own, "protocol.prompt='Q: {{ question }}'"), tmp_path / "run")
+    Path(path).unlink()
+    without_task = [item for item in overrides if not item.startswith("task.")]
+    asked = [*without_task, "job=generate", f"adapter={tmp_path / 'run'}", "generate.prompt=Why?"]
+    generate(compose_run(asked), tmp_path / "asked")
+    assert json.loads((tmp_path / "asked" / "generations.jsonl").read_text())["prompt"] == "Q: Why?"
+
+
 @pytest.mark.slow
 def test_own_template_and_metric_come_from_a_folder_of_one_s_own(start: Start, tiny: list[str], tmp_path: Path) -> None:
     csv_of_questions(tmp_path)
