@@ -7,9 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
-from scipy.special import stdtrit
-from scipy.stats import binomtest, sem
-
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 
 CONFIDENCE = 0.95
@@ -141,6 +138,9 @@ def mean_interval(scores: Sequence[float]) -> list[float]:
         return interval(int(sum(scores)), len(scores))
     if len(scores) == 1:
         return [0.0, 1.0]
+    from scipy.special import stdtrit
+    from scipy.stats import sem
+
     spread = sem(scores) * stdtrit(len(scores) - 1, (1 + CONFIDENCE) / 2)
     mean = sum(scores) / len(scores)
     return [max(0.0, float(mean - spread)), min(1.0, float(mean + spread))]
@@ -172,5 +172,7 @@ def _pooled(scores: Mapping[str, dict[str, Any]], num_items: int) -> tuple[float
 
 def interval(num_correct: int, num_items: int) -> list[float]:
     """Wilson's 95 % interval of a share: ``[low, high]``."""
+    from scipy.stats import binomtest  # half a second, which a mistake in a command need not wait for
+
     bounds = binomtest(num_correct, num_items).proportion_ci(CONFIDENCE, method="wilson")
     return [float(bounds.low), float(bounds.high)]

@@ -142,6 +142,13 @@ def test_printed_configurations_have_comments_and_the_same_values(say: Say) -> N
     assert "# Items per benchmark, a fixed seeded sample; null means all.\nlimit: null\n" in part
 
 
+def test_help_names_the_flags_that_are_ours(say: Say) -> None:
+    shown = say("--help")
+    assert "python run.py --explain budget.top_k" in shown
+    assert 'eval "$(python run.py -sc install=bash)"' in shown
+    assert "experiment/llama_7b: commonsense_top1" in shown
+
+
 def test_help_about_a_group_lists_its_options(say: Say) -> None:
     shown = say("--help model")
     assert shown == say("--explain model")

@@ -15,7 +15,7 @@ from neuroada.config.errors import UserError
 from ..composed_runs import Checked
 from ..tiny_runs import ROOT, MakeRun
 
-HEAVY = ("torch", "lightning", "transformers", "wandb")
+HEAVY = ("torch", "lightning", "transformers", "scipy", "wandb")
 
 
 def test_a_good_run_passes(make_run: MakeRun) -> None:
