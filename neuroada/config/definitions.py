@@ -74,7 +74,10 @@ def find(name: str) -> Definition | Verdict:
     module, rest = _module_of(name)
     if module is None or len(rest) != 1:
         return UNDECIDED
-    return _in_module(module, rest[0], _MAX_HOPS)
+    found = _in_module(module, rest[0], _MAX_HOPS)
+    if found is ABSENT and hasattr(sys.modules.get(name.rpartition(".")[0]), rest[0]):
+        return UNDECIDED  # given to the module since it was imported
+    return found
 
 
 def names_in(name: str) -> list[str]:

@@ -64,6 +64,7 @@ def shapes(tree: Any) -> Any:
     return (tree.shape, tree.dtype) if isinstance(tree, torch.Tensor) else type(tree)
 
 
+@pytest.mark.slow
 def test_two_ranks_leave_what_one_process_leaves(make_run: MakeRun, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     finetune(make_run(*EVERY_STEP), one)
