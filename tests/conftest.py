@@ -1,8 +1,7 @@
 """Small real parts: a byte-level BPE tokenizer trained during the tests, and data files in the LLM-Adapters schema."""
 
 import json
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +50,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
     bpe.train_from_iterator([CORPUS] * 4, trainer)
     bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
-
-
-@pytest.fixture(autouse=True)
-def own_log_handlers() -> Iterator[None]:
-    """Removes what a run in this process adds to the root logger: its streams end with the test."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = [handler for handler in root.handlers if handler in before]
-    root.setLevel(level)
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def test_torchrun_works_too(make_run: MakeRun, overrides: list[str], tmp_path: P
     assert completed.stdout.count("run folder:") == 1
 
 
+@pytest.mark.slow
 def test_mistake_found_in_a_rank_ends_the_job_without_a_trace(
     make_run: MakeRun, tmp_path: Path, data_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
