@@ -14,7 +14,7 @@ def with_chat_template(tokenizer: PreTrainedTokenizerBase, template: str | None)
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that its chat template writes after an assistant's turn; None if there is none, or not one token."""
+    """The special token that its chat template writes after an assistant's turn; None if there is none."""
     if not tokenizer.chat_template:
         return None
     messages = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": _PROBE}]
@@ -24,4 +24,4 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     ending = text.rpartition(_PROBE)[2].strip()
     ids = tokenizer.encode(ending, add_special_tokens=False) if ending else []
-    return ids[0] if len(ids) == 1 else None
+    return ids[0] if ids and (len(ids) == 1 or ids[0] in tokenizer.added_tokens_decoder) else None

@@ -63,12 +63,7 @@ class DataSplit:
             UserError: It is missing or malformed.
         """
         origin = self.dataset.origin
-        if origin is not None and self.is_on_hub:
-            found: list[Any] = tables.read_hub(origin.path, origin.config, self.split, origin.revision)
-        elif self.path.is_dir():
-            found = tables.read_folder(self.path, self.split)
-        else:
-            found = tables.read_file(self.path)
+        found: list[Any] = tables.read_file(self.path) if self.path.is_file() else self._rows_of_library()
         if not found:
             raise UserError(f"{self.place}: contains no rows; add at least one")
         return renamed_rows(self.place, found, origin.columns if origin else {})
@@ -125,6 +120,17 @@ class DataSplit:
             raise UserError(
                 f"{self.path}: cannot be read ({error.strerror}); check data.dir and its permissions"
             ) from error
+
+    def _rows_of_library(self) -> list[dict[str, Any]]:
+        """Of a folder or a data set of the hub; for a missing file, raises the UserError that says so."""
+        origin = self.dataset.origin
+        if not (self.is_on_hub or self.path.is_dir()):
+            return tables.read_file(self.path)
+        from neuroada.data import library_rows  # imports datasets and pandas, which take seconds
+
+        if origin is not None and self.is_on_hub:
+            return library_rows.read_hub(origin.path, origin.config, self.split, origin.revision)
+        return library_rows.read_folder(self.path, self.split)
 
     @property
     def _own_path(self) -> Path | None:

@@ -16,6 +16,7 @@ from neuroada.data.tables import SUFFIXES
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Protocol, ProtocolError
 from neuroada.tasks.protocols import PROTOCOLS, made, merged
+from neuroada.tasks.template_protocol import TemplateProtocol
 
 KEYS = ("name", "path", "config", "split", "revision", "columns", "protocol")
 
@@ -66,9 +67,16 @@ class Sources:
             key: Where they are configured, for messages.
 
         Raises:
-            UserError: An entry is malformed, or unknown.
+            UserError: An entry is malformed or unknown, or two different ones have one name: results are kept by it.
         """
-        return [self._split(entry, split, f"{key}[{place}]") for place, entry in enumerate(entries)]
+        named: dict[str, Any] = {}
+        splits = []
+        for place, entry in enumerate(entries):
+            one = self._split(entry, split, f"{key}[{place}]")
+            if named.setdefault(one.dataset.name, entry) != entry:
+                raise UserError(f"{key}[{place}]: another data set is called {one.dataset.name}, too; give one a name")
+            splits.append(one)
+        return splits
 
     def dataset(self, name: str) -> Dataset:
         """A data set that is named alone.
@@ -140,9 +148,13 @@ class Sources:
         )
         if dataset.protocol is None:
             return replace(dataset, settings=given, own_judge=own_judge)
+        base = dataset.protocol
+        if not isinstance(base, TemplateProtocol):
+            raise UserError(f"{key}: the protocol {base.name} is a class, of which no key can be replaced")
+        if "judge" not in given:
+            own_judge = base.own_judge
         try:
-            base = dataset.protocol.definition()
-            protocol = made(base.pop("name"), merged(base, given), own_judge)
+            protocol = made(base.name, merged(base.keys, given), own_judge)
         except ProtocolError as error:
             raise UserError(f"{key}.{error}") from error
         return replace(dataset, protocol=protocol)

@@ -1,8 +1,8 @@
-"""Read the rows of a data file, a folder of files, or a Hugging Face data set, as plain dictionaries.
+"""Find and read data files, as plain dictionaries.
 
-CSV, TSV, Parquet, folders and hub names are read by the ``datasets`` library. JSON is read by Python's own reader: that
-library gives a column one type, which would turn the answer 18 into 18.0 where another row has 4.5, and refuse a file
-whose answers are numbers and letters; and a mistake is named by its row.
+JSON is read by Python's own reader: the ``datasets`` library, which reads everything else (``library_rows.py``), gives
+a column one type. That would turn the answer 18 into 18.0 where another row has 4.5, and refuse a file whose answers
+are numbers and letters. And here a mistake is named by its row.
 """
 
 import hashlib
@@ -10,18 +10,10 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-import datasets
-import pandas
-
 from neuroada.config.errors import UserError
-from neuroada.config.resolution import first_line
-from neuroada.data.progress_bars import shown_from
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 """Of data files, in the order in which they are looked for."""
-_SAVED_TO_DISK = ("dataset_info.json", "dataset_dict.json", "state.json")
-
-Row = dict[str, Any]
 
 
 def read_file(path: Path) -> list[Any]:
@@ -31,7 +23,9 @@ def read_file(path: Path) -> list[Any]:
         UserError: The file is missing, empty or malformed; it names the line.
     """
     if path.suffix in (".csv", ".tsv", ".parquet"):
-        return _read_table(path)
+        from neuroada.data.library_rows import read_table  # imports datasets and pandas, which take seconds
+
+        return read_table(path)
     text = _text(path)
     opening = text.lstrip()[:1]
     rows = _json_lines(path, text) if opening == "{" else _json_list(path, text)
@@ -52,69 +46,10 @@ def find_file(folder: Path, split: str) -> Path | None:
     return found[0] if found else None
 
 
-def read_folder(folder: Path, split: str) -> list[Row]:
-    """The rows of a split: a data set that ``save_to_disk`` wrote, or data files as ``load_dataset`` finds them.
-
-    Raises:
-        UserError: It holds no such split, or cannot be read.
-    """
-    is_saved = any((folder / name).is_file() for name in _SAVED_TO_DISK)
-    load = datasets.load_from_disk if is_saved else datasets.load_dataset
-    try:
-        with shown_from(0):
-            found = load(str(folder))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"{folder}: cannot be read as a data set ({_cause(error)})") from error
-    if isinstance(found, datasets.Dataset):
-        return list(found)
-    parts = {str(name): rows for name, rows in found.items()}
-    if split not in parts:
-        raise UserError(f"{folder}: has no split {split!r} (it has {', '.join(parts)}); give one with split")
-    return list(parts[split])
-
-
-def read_hub(name: str, config: str | None, split: str, revision: str | None) -> list[Row]:
-    """The rows of a data set on the Hugging Face hub, or of its cached copy.
-
-    Raises:
-        UserError: There is no such data set or split, or it cannot be fetched.
-    """
-    try:
-        found = datasets.load_dataset(name, config, split=split, revision=revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(
-            f"{name}: no such file or folder, and no data set of the hub that can be read ({_cause(error)}); "
-            "correct path, config, split or revision"
-        ) from error
-    return list(found)
-
-
 def content_hash(rows: list[Any]) -> str:
     """SHA-256 of rows that come from no single file."""
     text = json.dumps(rows, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
-def _read_table(path: Path) -> list[Row]:
-    try:
-        kind, settings = ("parquet", {}) if path.suffix == ".parquet" else ("csv", _cells_as_text(path))
-        with shown_from(0):
-            found = datasets.load_dataset(kind, data_files=str(path), split="train", **settings)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; correct its path") from None
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"{path}: cannot be read ({_cause(error)})") from error
-    if not len(found):
-        raise UserError(f"{path}: contains no rows; add at least one")
-    return list(found)
-
-
-def _cells_as_text(path: Path) -> dict[str, Any]:
-    """Reader settings with which an answer 007 is not 7, and NA is not missing."""
-    separator = "\t" if path.suffix == ".tsv" else ","
-    columns = pandas.read_csv(path, sep=separator, nrows=0).columns
-    features = datasets.Features(**{name: datasets.Value("string") for name in columns})
-    return {"sep": separator, "features": features, "keep_default_na": False}
 
 
 def _text(path: Path) -> str:
@@ -158,10 +93,3 @@ def _parsed(path: Path, text: str, first_line_number: int) -> Any:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
-
-
-def _cause(error: BaseException) -> str:
-    """The reader's own message: the library wraps it in a general one."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)  # type: ignore[arg-type]

@@ -8,13 +8,16 @@ from pathlib import Path
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.data.chat_templates import with_chat_template
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
+from neuroada.training.answer_ends import answer_ends
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def merge(run: RunConfig, folder: Path) -> None:
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()
+    _name_end_tokens(model, run)
     partial = folder / f"{MERGED_FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
@@ -52,6 +56,13 @@ def merge(run: RunConfig, folder: Path) -> None:
     if facts.get("rounded_away"):
         logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)
     _say_where(target)
+
+
+def _name_end_tokens(model: PreTrainedModel, run: RunConfig) -> None:
+    """Those at which scoring ended an answer: the model was trained to write one of them."""
+    ends = answer_ends(run, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
+    if ends and model.generation_config is not None:
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
 
 
 @rank_zero_only

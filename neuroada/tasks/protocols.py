@@ -75,7 +75,7 @@ def made(name: str, definition: Mapping[str, Any], own_judge: Judge | None = Non
         stop=stop,
         max_new_tokens=limit,
         chat=bool(values["chat"]),
-        definition=dict(values),
+        keys=values,
     )
 
 

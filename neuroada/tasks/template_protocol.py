@@ -26,7 +26,7 @@ class TemplateProtocol(Protocol):
         stop: Texts that end a generation.
         max_new_tokens: Longest generation, in tokens.
         chat: Whether the tokenizer's chat template renders the turns.
-        definition: The plain values that it was made from.
+        keys: The plain values that it was made from.
 
     Raises:
         ProtocolError: A text is not a template, or the judge does not fit.
@@ -42,7 +42,7 @@ class TemplateProtocol(Protocol):
         stop: Sequence[str] = (),
         max_new_tokens: int = 32,
         chat: bool = False,
-        definition: Mapping[str, Any] | None = None,
+        keys: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.max_new_tokens = max_new_tokens
@@ -53,9 +53,16 @@ class TemplateProtocol(Protocol):
         self.opening = self._completion.opening
         self._judge = judge
         self._choices = None if choices is None else _choices_of(choices)
-        self._definition = dict(definition or {})
+        self.keys = dict(keys or {})
         if isinstance(judge, LogLikelihood) != (choices is not None):
             raise ProtocolError("choices and judge=log_likelihood belong together; give both or neither")
+
+    @property
+    def own_judge(self) -> Judge | None:
+        """Its judge, if that is a function of the user."""
+        chosen = self.keys.get("judge")
+        is_own = isinstance(chosen, Mapping) and "_target_" in chosen and isinstance(self._judge, Judge)
+        return self._judge if is_own else None  # type: ignore[return-value]  # a Judge
 
     @property
     def columns(self) -> frozenset[str]:
@@ -101,7 +108,7 @@ class TemplateProtocol(Protocol):
         return self._judge.gold_problem(answer) if isinstance(self._judge, Judge) else super().gold_problem(answer)
 
     def definition(self) -> dict[str, Any]:
-        return {"name": self.name, **self._definition}
+        return {"name": self.name, **self.keys}
 
 
 def _choices_of(choices: str | Sequence[str]) -> Expression | list[Template]:

@@ -10,13 +10,30 @@ from neuroada.config.errors import UserError
 from neuroada.data.catalog import DATASETS
 from neuroada.data.data_split import DataSplit
 from neuroada.data.entries import Sources, name_of
-from neuroada.tasks.protocol import Example
-from neuroada.tasks.protocols import COMMONSENSE, MATH
+from neuroada.tasks.judges import Graded
+from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
+from neuroada.tasks.protocols import COMMONSENSE, MATH, made
 
 Write = Callable[[str, Any], Path]
 
 QUESTIONS = [{"question": f"{number} + 1?", "answer": str(number + 1)} for number in range(3)]
 EXAMPLE = Example(0, "a?", "", "b", {"question": "a?", "answer": "b"})
+
+
+class Own(Protocol):
+    """A protocol that is a class of the user."""
+
+    name = "own"
+    max_new_tokens = 3
+
+    def prompt(self, example: Example) -> str:
+        return example.instruction
+
+    def completion(self, example: Example) -> str:
+        return example.output
+
+    def judge(self, example: Example, generation: str) -> Verdict:
+        return unanswered()
 
 
 def one(sources: Sources, entry: Any) -> DataSplit:
@@ -102,6 +119,29 @@ def test_an_entry_may_bring_its_own_protocol(write_rows: Write, tmp_path: Path) 
     own = one(sources, {"path": path, "protocol": {"prompt": "{{ question }} =", "judge": "number"}}).protocol
     assert own.prompt(EXAMPLE) == "a? ="
     assert own.judge(Example(0, "", "", "7"), "It is 7.").correct
+
+
+def test_replacing_another_key_leaves_an_own_judge_in_place(tmp_path: Path) -> None:
+    own = Graded(lambda generation, answer: generation == f"<{answer}>", "own")
+    mine = made("mine", {"prompt": "{{ question }}", "completion": "", "judge": {"_target_": "a.function"}}, own)
+    sources = Sources.of(tmp_path, {"sums": "mine"}, protocols={"mine": mine})
+    protocol = one(sources, {"name": "sums", "protocol": {"prompt": "{{ question }} ="}}).protocol
+    assert protocol.prompt(EXAMPLE) == "a? ="
+    assert [protocol.judge(EXAMPLE, text).correct for text in ("<b>", "b")] == [True, False]
+
+
+def test_no_key_of_a_protocol_that_is_a_class_can_be_replaced(tmp_path: Path) -> None:
+    sources = Sources.of(tmp_path, {"sums": "own"}, protocols={"own": Own()})
+    with pytest.raises(UserError, match=r"protocol: the protocol own is a class, of which no key can be replaced"):
+        one(sources, {"name": "sums", "protocol": {"prompt": "Q"}})
+
+
+def test_two_data_sets_of_one_name_are_refused(write_rows: Write, tmp_path: Path) -> None:
+    paths = [str(write_rows(f"{folder}/test.json", QUESTIONS)) for folder in "ab"]
+    with pytest.raises(UserError, match=r"task\.train\[1\]: another data set is called test, too; give one a name"):
+        Sources.of(tmp_path).splits(paths, "test", "task.train")
+    named = [{"path": path, "name": name} for name, path in zip("ab", paths, strict=True)]
+    assert len(Sources.of(tmp_path).splits(named, "test", "task.train")) == 2
 
 
 def test_columns_are_renamed(write_rows: Write, tmp_path: Path) -> None:

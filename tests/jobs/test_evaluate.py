@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
@@ -96,6 +96,14 @@ def test_merged_checkpoint_is_a_plain_one_with_the_same_predictions(
     run = compose_run([*overrides, "job=evaluate", f"model.name_or_path={merged}"])
     evaluate(run, tmp_path / "scored")
     assert predictions(tmp_path / "scored") == predictions(finished)
+
+
+def test_merged_checkpoint_names_every_token_that_ends_an_answer(
+    overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
+    merge(compose_run([*overrides, "job=merge", f"adapter={finished}", f"data.chat_template={template!r}"]), tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == [1, 0]
 
 
 @pytest.mark.parametrize("tried", ["merged", ""], ids=["merged in the run", "the run itself"])

@@ -62,7 +62,7 @@ DECISIONS = {
     "data.split": PROMPTING,
     "data.sets": PROMPTING,
     "data.protocols": PROMPTING,
-    "data.chat_template": "finetune evaluate benchmark generate",
+    "data.chat_template": "finetune evaluate benchmark generate merge",
     "data.batch_size": BATCHING,
     "data.micro_batch_size": BATCHING,
     "data.max_length": BATCHING,
