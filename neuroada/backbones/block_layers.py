@@ -1,10 +1,9 @@
 """The linear layers of a backbone's transformer blocks, which are adapted by default."""
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
+from neuroada.sparse.coverage import blocks_of
 
 
 def linear_layers_of_blocks(model: nn.Module) -> list[str]:
@@ -13,7 +12,7 @@ def linear_layers_of_blocks(model: nn.Module) -> list[str]:
     Raises:
         UserError: The model has no blocks with linear layers.
     """
-    blocks = list(_blocks(model))
+    blocks = list(blocks_of(model))
     inside = [
         f"{prefix}.{name}"
         for prefix, block in blocks
@@ -39,28 +38,5 @@ def _instead(blocks: list[tuple[str, nn.Module]]) -> str:
     return f"; they have {', '.join(kinds)}{known}" if kinds else ""
 
 
-def describe_layers(model: nn.Module, names: list[str]) -> str:
-    """The chosen layers, in one line."""
-    blocks = list(_blocks(model))
-    num_layers = sum(
-        name == entry or name.endswith(f".{entry}") for name, _ in model.named_modules() for entry in names
-    )
-    shown = names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], "..."]
-    return f"{num_layers} linear layers in {len(blocks)} blocks: {', '.join(shown)}"
-
-
 def _is_matrix(weight: object) -> bool:
     return isinstance(weight, Tensor) and weight.dim() == 2
-
-
-_MOST_SHOWN = 12
-
-
-def _blocks(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The members of the outermost module lists, with their names."""
-    for name, child in module.named_children():
-        path = f"{prefix}.{name}" if prefix else name
-        if isinstance(child, nn.ModuleList):
-            yield from ((f"{path}.{place}", block) for place, block in enumerate(child))
-        else:
-            yield from _blocks(child, path)

@@ -1,6 +1,7 @@
 """Choose what the configuration leaves open before weights are read: the layers and the method's size."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,17 +11,19 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from neuroada.backbones import loading
-from neuroada.backbones.block_layers import describe_layers, linear_layers_of_blocks
+from neuroada.backbones.block_layers import linear_layers_of_blocks
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
 from neuroada.methods.untrained import Untrained
-from neuroada.sparse.experts import frozen_experts
 from neuroada.sparse.targets import ALL_LINEAR
 
 logger = logging.getLogger(__name__)
+
+_MOST_SHOWN = 12
+"""Names of layers in a message."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +35,24 @@ class SizedRun:
         method: The method that ``conf/method`` names.
         wanted: What the budget asks for.
         sized: What the method makes of it on this architecture.
-        taken: The layers that were taken where the configuration names none, in one line; else empty.
-        left_out: The experts of a mixture that no method puts layers on, in one line; else empty.
+        chosen: The layers that were taken where the configuration names none; else empty.
     """
 
     run: RunConfig
     method: Method
     wanted: Wanted
     sized: Sized
-    taken: str = ""
-    left_out: str = ""
+    chosen: Sequence[str] = ()
 
     @rank_zero_only
     def announce(self) -> None:
-        """Log what a user did not type: the layers that were taken, and the number of parameters."""
-        if self.taken:
-            logger.info("model.target_modules: %s", self.taken)
-        if self.left_out:
-            logger.warning("%s", self.left_out)
+        """Log what a user did not type: what the layers cover of the model, and the number of parameters."""
+        covered = self.sized.budget.coverage
+        if covered is not None:
+            names = f" ({_in_short(self.chosen)})" if self.chosen else ""
+            logger.info("model.target_modules%s: %s", names, covered)
+            if covered.left_out:
+                logger.warning("%s", covered.left_out)
         settings, counted = self.sized.size, self.sized.budget
         trained = f"{counted.trainable:,} parameters ({counted.percent:.3f} %)"
         if self.wanted.trainable is not None:
@@ -72,12 +75,14 @@ class SizedRun:
     def described(self) -> dict[str, Any]:
         """The ``budget`` of ``result.json``."""
         budget = self.sized.budget
+        covered = {} if budget.coverage is None else {"coverage": budget.coverage.described()}
         return {
             "trainable": budget.trainable,
             "total": budget.total,
             "percent": budget.percent,
             "top_k": self.sized.size.get("top_k"),
             "wanted": self.wanted.trainable,
+            **covered,
         }
 
 
@@ -92,11 +97,9 @@ def size(run: RunConfig) -> SizedRun:
     skeleton = loading.load_skeleton(run.model)
     with_layers = with_targets(run, skeleton) if method.uses_targets else _without_targets(run)
     targets = with_layers.model.target_modules
-    is_chosen = method.uses_targets and run.model.target_modules is None
-    taken = describe_layers(skeleton, targets) if is_chosen else ""
+    chosen = targets if method.uses_targets and run.model.target_modules is None else ()
     asked = wanted(run.budget, skeleton, targets, run.method.get("modules_to_save"))
-    left_out = frozen_experts(skeleton) if method.uses_targets else ""
-    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), taken, left_out)
+    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), chosen)
 
 
 def _without_targets(run: RunConfig) -> RunConfig:
@@ -127,6 +130,11 @@ def with_targets(run: RunConfig, skeleton: nn.Module) -> RunConfig:
     if run.model.target_modules is not None:
         return run
     return replace(run, model=replace(run.model, target_modules=linear_layers_of_blocks(skeleton)))
+
+
+def _in_short(names: Sequence[str]) -> str:
+    """Names of layers; of whole names in a model where endings do not do, the first ones."""
+    return ", ".join(names if len(names) <= _MOST_SHOWN else [*names[:_MOST_SHOWN], "..."])
 
 
 def shown_size(sized: Sized) -> str:

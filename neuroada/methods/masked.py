@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
-from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, refuse_foreign_state
+from neuroada.methods.contract import Described, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.coverage import coverage
 from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.targets import match_targets
 
@@ -42,7 +43,8 @@ class Masked(Described):
         widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
         top_k = top_k_for(widths, wanted)
         counts = {name: layer.out_features * min(top_k, layer.in_features) for name, layer in layers.items()}
-        budget = Budget(trainable=sum(counts.values()), total=count_parameters(skeleton), layers=counts)
+        covered = coverage(skeleton, layers)
+        budget = Budget(trainable=sum(counts.values()), total=covered.total, layers=counts, coverage=covered)
         return SizedMasked(self, targets, top_k, budget, clamped(widths, top_k))
 
     def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:

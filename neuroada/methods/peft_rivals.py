@@ -11,7 +11,7 @@ from torch import nn
 
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
-from neuroada.methods.contract import CLOSE, Described, Targets, Wanted, count_parameters, unmet
+from neuroada.methods.contract import CLOSE, Described, Targets, Wanted, unmet
 from neuroada.methods.peft_attached import AttachedPeft, quiet_peft
 from neuroada.methods.peft_pissa import AttachedPissa
 from neuroada.methods.peft_shapes import (
@@ -23,6 +23,7 @@ from neuroada.methods.peft_shapes import (
 )
 from neuroada.methods.sizes import nearest_of, nearest_share, nearest_whole
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.coverage import coverage
 from neuroada.sparse.targets import match_targets
 from neuroada.sparse.whole_modules import is_named, match_whole, refuse_fresh_head, whole_sizes
 
@@ -107,7 +108,8 @@ class Peft(Described):
             settings[self.sized_by] = self._size_for(sample, layers, left.trainable)
         settings = self._complete(settings)
         counts = {**self._counted(sample, settings), **whole}
-        budget = Budget(trainable=sum(counts.values()), total=count_parameters(skeleton), layers=counts)
+        covered = coverage(skeleton, layers, match_whole(skeleton, self.modules_to_save))
+        budget = Budget(trainable=sum(counts.values()), total=covered.total, layers=counts, coverage=covered)
         size = {} if self.sized_by is None else {self.sized_by: settings.get(self.sized_by)}
         return SizedPeft(self, settings, targets, budget, size, self._remark(budget, wanted, settings))
 

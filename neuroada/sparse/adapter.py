@@ -14,6 +14,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from neuroada.sparse import adapter_files
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.coverage import coverage
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
@@ -44,6 +45,7 @@ class Adapter:
         config: The configuration it was attached with.
         layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
         whole: The modules that train whole, ``config.modules_to_save``.
+        coverage: Which of the model's weights the layers are.
         is_sharded: Whether ``shard`` spread the model over ranks.
     """
 
@@ -53,6 +55,7 @@ class Adapter:
         check_way(gradient)
         modules = plain_modules(model)
         whole = match_whole(model, config.modules_to_save)
+        self.coverage = coverage(model, columns, whole)
         self.model = model
         self.config = config
         self.is_sharded = False
@@ -73,12 +76,13 @@ class Adapter:
     def __repr__(self) -> str:
         if not self.layers:
             return "Adapter(merged or detached)"
-        counted = self._counted()
+        counted, covered = self._counted(), self.coverage
+        blocks = f" in {covered.num_adapted_blocks} of {covered.num_blocks} blocks" if covered.num_blocks else ""
         base = getattr(unwrapped(self.model), "name_or_path", None) or type(unwrapped(self.model)).__name__
         whole = f", whole modules: {', '.join(self.config.modules_to_save)}" if self.config.modules_to_save else ""
         return (
-            f"Adapter(k={self.config.top_k}, {len(self.layers)} layers{whole}, {counted.trainable:,} trained values, "
-            f"{counted.percent:.3g} % of {counted.total:,}, base: {base})"
+            f"Adapter(k={self.config.top_k}, {len(self.layers)} layers{blocks}{whole}, {counted.trainable:,} trained "
+            f"values, {counted.percent:.3g} % of {counted.total:,}, base: {base})"
         )
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -218,9 +222,8 @@ class Adapter:
     def _counted(self) -> Budget:
         layers = {name: layer.values.numel() for name, layer in self.layers.items()}
         layers.update(self.whole.sizes())
-        added = sum(parameter.numel() for layer in self.layers.values() for parameter in layer.bypass.parameters())
-        total = sum(parameter.numel() for parameter in self.model.parameters()) - added
-        return Budget(trainable=sum(layers.values()), total=total, layers=layers)
+        covered = self.coverage
+        return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)
 
     def _report_others_that_train(self) -> None:
         own = {id(parameter) for parameter in self.parameters()}

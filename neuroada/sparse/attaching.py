@@ -11,7 +11,6 @@ from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.experts import frozen_experts
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.selection import layer_seed, select_columns
@@ -26,7 +25,9 @@ Track = Callable[[Iterable[str]], Iterable[str]]
 def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, track: Track = iter) -> Adapter:
     """Give the target layers of a model bypasses that start at zero, and freeze everything else. In place.
 
-    Experts of a mixture of experts that are no linear layers stay frozen; a warning is logged.
+    How many layers of how many blocks are adapted, and the largest matrices that are not, is logged, and is in
+    ``adapter.budget().coverage``. Large weights that no linear layer owns, such as the experts of most mixtures, stay
+    frozen; a warning is logged.
 
     Args:
         model: Any torch or Hugging Face model with ``nn.Linear`` layers.
@@ -42,9 +43,12 @@ def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, tr
     """
     check_way(gradient)
     columns = selected_columns(model, config, track)
-    if left_out := frozen_experts(model):
-        logger.warning("%s", left_out)
-    return Adapter(model, config, columns, gradient)
+    adapter = Adapter(model, config, columns, gradient)
+    covered = adapter.coverage
+    logger.info("adapted %s", covered)
+    if covered.left_out:
+        logger.warning("%s", covered.left_out)
+    return adapter
 
 
 def selected_columns(model: nn.Module, config: NeuroAdaConfig, track: Track = iter) -> dict[str, Tensor]:

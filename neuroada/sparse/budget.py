@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.coverage import Coverage, coverage
 from neuroada.sparse.targets import match_targets
 from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
@@ -17,11 +18,13 @@ class Budget:
         trainable: Values that train.
         total: Parameters of the base model, including embeddings and output head; tied ones count once.
         layers: Trained values by layer name; of modules that train whole, by parameter name.
+        coverage: Which of the model's weights the adapted layers are, for methods that adapt linear layers.
     """
 
     trainable: int
     total: int
     layers: dict[str, int]
+    coverage: Coverage | None = None
 
     @property
     def percent(self) -> float:
@@ -37,7 +40,7 @@ def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
     """
     whole = match_whole(model, config.modules_to_save)
     targets = match_targets(model, config.target_modules, whole)
+    covered = coverage(model, targets, whole)
     layers = {name: layer.out_features * min(config.top_k, layer.in_features) for name, layer in targets.items()}
     layers.update(whole_sizes(whole))
-    total = sum(parameter.numel() for parameter in model.parameters())
-    return Budget(trainable=sum(layers.values()), total=total, layers=layers)
+    return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)

@@ -90,8 +90,8 @@ def test_printed_it_says_what_it_is(tiny_llama: MakeLlama, batch: Batch) -> None
     adapter = neuroada.attach(model, CONFIG)
     counted = adapter.budget()
     assert repr(adapter) == (
-        f"Adapter(k=3, 8 layers, {counted.trainable:,} trained values, {counted.percent:.3g} % of {counted.total:,}, "
-        "base: LlamaForCausalLM)"
+        f"Adapter(k=3, 8 layers in 2 of 2 blocks, {counted.trainable:,} trained values, {counted.percent:.3g} % of "
+        f"{counted.total:,}, base: LlamaForCausalLM)"
     )
     model.name_or_path = "somebody/model"
     assert "base: somebody/model" in str(adapter)

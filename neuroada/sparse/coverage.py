@@ -1,0 +1,135 @@
+"""Which weights of a model an adapter reaches, and which large ones it leaves frozen."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from neuroada.sparse.module_names import plain_modules
+from neuroada.sparse.whole_modules import is_inside
+
+_MOST_SHOWN = 3
+_LARGE = 0.05
+"""Share of the model from which on weights that no bypass can be put on are worth a warning; experts always are."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What target layers cover.
+
+    Attributes:
+        num_layers: Adapted layers.
+        num_adapted_blocks: Transformer blocks with at least one of them.
+        num_blocks: Transformer blocks of the model: the members of its outermost module lists.
+        reached: Parameters in the weights of the adapted layers and in modules that train whole.
+        total: Parameters of the model; tied ones count once.
+        untouched: Parameters of the matrices that stay frozen, by name, largest first.
+        left_out: In one line, the weights that cannot be adapted because no ``nn.Linear`` owns them, such as the
+            experts of most mixtures; empty if there are none worth a warning.
+    """
+
+    num_layers: int
+    num_adapted_blocks: int
+    num_blocks: int
+    reached: int
+    total: int
+    untouched: dict[str, int]
+    left_out: str = ""
+
+    def __str__(self) -> str:
+        """Layers, blocks and the largest untouched matrices, in one line."""
+        blocks = f" in {self.num_adapted_blocks} of {self.num_blocks} blocks" if self.num_blocks else ""
+        largest = [f"{name} ({self._share(size)})" for name, size in list(self.untouched.items())[:_MOST_SHOWN]]
+        others = len(self.untouched) - len(largest)
+        untouched = f"; largest untouched: {', '.join(largest)}" if largest else ""
+        more = f" and {others} more" if others else ""
+        return f"{self.num_layers} linear layers{blocks}, {self._share(self.reached)} of the model{untouched}{more}"
+
+    def described(self) -> dict[str, Any]:
+        """For records: plain values, with the largest untouched matrices only."""
+        largest = dict(list(self.untouched.items())[:_MOST_SHOWN])
+        return {
+            "layers": self.num_layers,
+            "blocks": [self.num_adapted_blocks, self.num_blocks],
+            "reached": self.reached,
+            "largest_untouched": largest,
+        }
+
+    def _share(self, num_parameters: int) -> str:
+        return f"{num_parameters / self.total:.0%}"
+
+
+def coverage(model: nn.Module, layers: Collection[str], whole: Collection[str] = ()) -> Coverage:
+    """What adapting these layers reaches. Reads shapes only, so it works on the meta device.
+
+    Args:
+        layers: Plain names of the adapted layers.
+        whole: Plain names of modules that train whole.
+    """
+    modules = plain_modules(model)
+    blocks = [name for name, _ in blocks_of(modules[""])]
+    weights = [part for name in layers for part in modules[name].parameters(recurse=False) if part.dim() > 1]
+    own = {id(part): part.numel() for part in weights}
+    own |= {id(part): part.numel() for name in whole for part in modules[name].parameters()}
+    matrices = {name: part for name, part in _matrices(modules) if id(part) not in own}
+    return Coverage(
+        num_layers=len(layers),
+        num_adapted_blocks=sum(any(is_inside(layer, {block}) for layer in layers) for block in blocks),
+        num_blocks=len(blocks),
+        reached=sum(own.values()),
+        total=sum(part.numel() for part in model.parameters()),
+        untouched={name: part.numel() for name, part in sorted(matrices.items(), key=lambda found: -found[1].numel())},
+        left_out=_left_out(modules, set(own)),
+    )
+
+
+def blocks_of(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The members of the outermost module lists, with their names."""
+    for name, child in model.named_children():
+        path = f"{prefix}.{name}" if prefix else name
+        if isinstance(child, nn.ModuleList):
+            yield from ((f"{path}.{place}", block) for place, block in enumerate(child))
+        else:
+            yield from blocks_of(child, path)
+
+
+def _matrices(modules: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters of at least two dimensions; a shared one under its first name."""
+    seen: set[int] = set()
+    for owner, module in modules.items():
+        for key, part in module.named_parameters(recurse=False):
+            if part.dim() > 1 and id(part) not in seen:
+                seen.add(id(part))
+                yield f"{owner}.{key}" if owner else key, part
+
+
+def _left_out(modules: dict[str, nn.Module], own: set[int]) -> str:
+    found = {name: _matrices_of_no_layer(module, own) for name, module in modules.items()}
+    owners = {name: weights for name, weights in found.items() if weights}
+    experts = {
+        name: weights for name, weights in owners.items() if "expert" in f"{name} {_kind(modules[name])}".lower()
+    }
+    owners = experts or owners
+    num_parameters = sum(part.numel() for weights in owners.values() for part in weights)
+    share = num_parameters / sum(part.numel() for part in modules[""].parameters())
+    if not owners or (share < _LARGE and not experts):
+        return ""
+    first = next(iter(owners))
+    others = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+    return (
+        f"{'experts' if experts else 'large weights'} stay frozen: {sum(map(len, owners.values()))} weights with "
+        f"{num_parameters:,} parameters ({share:.0%} of the model) are not nn.Linear layers "
+        f"({_kind(modules[first])} at {first or 'the model'}{others})"
+    )
+
+
+def _matrices_of_no_layer(module: nn.Module, own: set[int]) -> list[nn.Parameter]:
+    # type() as for targets: a subclass of nn.Linear cannot be adapted either. Embeddings are no projections.
+    if type(module) is nn.Linear or isinstance(module, nn.Embedding):
+        return []
+    return [part for part in module.parameters(recurse=False) if part.dim() > 1 and id(part) not in own]
+
+
+def _kind(module: nn.Module) -> str:
+    return type(module).__name__
