@@ -61,7 +61,10 @@ def an_option(group: str) -> str:
     return next((option for option in options if option != chosen.get(group)), options[0])
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group",
+    [group if group in ("job", "method", "task") else pytest.param(group, marks=pytest.mark.slow) for group in GROUPS],
+)
 def test_run_py_and_the_command_compose_the_same(say: Say, group: str) -> None:
     words = f"--cfg job {group}={an_option(group)}"
     shown = say(words)

@@ -75,7 +75,7 @@ def planned_bytes(run: RunConfig) -> int:
 @pytest.mark.parametrize(
     ("architecture", "overrides"),
     [
-        ("Llama", ["budget.top_k=1"]),
+        pytest.param("Llama", ["budget.top_k=1"], marks=pytest.mark.slow),
         pytest.param("Llama", ["budget.top_k=20"], marks=pytest.mark.slow),
         ("Llama", ["budget.top_k=1", "model.gradient_checkpointing=true"]),
         pytest.param(
@@ -83,10 +83,10 @@ def planned_bytes(run: RunConfig) -> int:
             ["budget.top_k=20", "model.gradient_checkpointing=true", "data.micro_batch_size=1"],
             marks=pytest.mark.slow,
         ),
-        ("Llama", ["model.dtype=bfloat16"]),
+        pytest.param("Llama", ["model.dtype=bfloat16"], marks=pytest.mark.slow),
         pytest.param("Llama", ["data.batching=padded"], marks=pytest.mark.slow),
         ("Gemma2", []),  # blocks of two kinds, eager attention, capped logits
-        ("Granite", []),  # scaled logits
+        pytest.param("Granite", [], marks=pytest.mark.slow),  # scaled logits
     ],
     ids=lambda part: part if isinstance(part, str) else ",".join(part),
 )
@@ -97,6 +97,7 @@ def test_a_plan_comes_within_a_twentieth_of_the_measured_peak(
     assert planned_bytes(run) == pytest.approx(measured_bytes(run), rel=0.05)
 
 
+@pytest.mark.slow
 def test_two_blocks_and_three_tell_the_rest(planned_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = planned_run()
     in_a_straight_line = planned_bytes(run)
@@ -104,6 +105,7 @@ def test_two_blocks_and_three_tell_the_rest(planned_run: MakeRun, monkeypatch: p
     assert planned_bytes(run) == in_a_straight_line
 
 
+@pytest.mark.slow
 def test_a_gradient_that_outlives_a_micro_batch_counts(planned_run: MakeRun) -> None:
     run = planned_run("Llama", "data.batch_size=1", "data.micro_batch_size=1")
     sized = sized_for(run)
@@ -117,7 +119,7 @@ def test_a_gradient_that_outlives_a_micro_batch_counts(planned_run: MakeRun) -> 
 @pytest.mark.parametrize(
     ("name", "weights_gib"),
     [
-        ("yahma/llama-13b-hf", 24.24),
+        pytest.param("yahma/llama-13b-hf", 24.24, marks=pytest.mark.slow),
         ("meta-llama/Meta-Llama-3-8B", 14.96),
     ],
 )

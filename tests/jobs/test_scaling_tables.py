@@ -52,6 +52,7 @@ def test_every_model_of_the_page_can_be_chosen() -> None:
         assert f"name_or_path: {hub_id}\n" in (conf / f"{name}.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_tables_and_figure_are_written_where_they_belong(tmp_path: Path) -> None:
     target, figure = page(tmp_path / "page.md", list(TABLES)), tmp_path / "memory.svg"
     small = ["--models", "llama_7b", "--top-k", "1", "--ranks", "8", "--tokens", "512"]

@@ -319,6 +319,15 @@ def test_a_wrong_setting_is_one_clear_line(subject: Subject, compose_method: Mak
     assert setting.rpartition(".")[2] in lines[0] or f"method={subject.row.name}" in lines[0]
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        row if row.id in ("neuroada", "lora", "full", "masked") else pytest.param(row, marks=pytest.mark.slow)
+        for row in ROWS
+    ],
+    indirect=True,
+    ids=lambda row: row.id,
+)
 def test_the_memory_of_a_step_can_be_planned(subject: Subject, compose_method: MakeRun) -> None:
     # Two kinds of layers instead of seven: planning is slow per operator.
     run = compose_method(*subject.row.composed_with(), "model.target_modules=[q_proj,down_proj]")

@@ -189,6 +189,7 @@ def test_a_job_without_a_result_prints_nothing(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_was_recorded_without_the_code_that_recorded_it() -> None:
     program = "import sys, neuroada.report.document, neuroada.report.summary; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

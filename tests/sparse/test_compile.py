@@ -82,7 +82,7 @@ def test_the_operator_stays_whole_in_the_backward_graph(tiny_llama: MakeLlama, b
     assert targets.count(torch.ops.neuroada.sampled_weight_gradient.default) == len(adapter.layers)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gradient_checkpointing_works_through_it(compiled: bool, tiny_llama: MakeLlama, batch: Batch) -> None:
     models = [tiny_llama(num_hidden_layers=1) for _ in range(2)]
     models[1].gradient_checkpointing_enable({"use_reentrant": False})

@@ -120,7 +120,9 @@ def test_the_best_adapter_is_saved_and_scored(make_run: MakeRun, tmp_path: Path)
     assert (tmp_path / "best" / "metrics.json").read_text() == (tmp_path / "stopped" / "metrics.json").read_text()
 
 
-@pytest.mark.parametrize("crash_at", [2, 5, 9])
+@pytest.mark.parametrize(
+    "crash_at", [pytest.param(2, marks=pytest.mark.slow), 5, pytest.param(9, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_keeps_the_same_adapter(
     make_run: MakeRun, tmp_path: Path, crash_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,7 @@ def test_no_more_is_asked_than_is_held_out(make_run: MakeRun, tmp_path: Path) ->
     ("options", "expected"),
     [
         (("trainer.max_steps=4",), [0, 4]),  # in the first epoch
-        (("trainer.max_steps=6",), [0, 6]),  # just at its end
+        pytest.param(("trainer.max_steps=6",), [0, 6], marks=pytest.mark.slow),  # just at its end
         (("trainer.max_steps=7",), [0, 6, 7]),
         (("+trainer.limit_train_batches=6", "trainer.max_epochs=2"), [0, 3, 6]),  # two micro-batches a step
     ],
@@ -142,6 +142,7 @@ def test_asking_changes_no_training(make_run: MakeRun, tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = (*ASKING, "callbacks.checkpoint.every_n_train_steps=3")
     finetune(make_run(*options), tmp_path / "straight")
