@@ -13,7 +13,6 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.liger import apply_liger_kernel
 from transformers.utils import cached_file
@@ -115,7 +114,7 @@ def use_liger_kernels(model: PreTrainedModel, device: torch.device) -> None:
         raise UserError("model.liger_kernel=true: needs liger-kernel; pip install 'neuroada[liger]'") from error
 
 
-def load_skeleton(config: ModelConfig) -> nn.Module:
+def load_skeleton(config: ModelConfig) -> PreTrainedModel:
     """The backbone without weights, on the meta device. Known architectures need neither files nor a network.
 
     Raises:
@@ -124,7 +123,7 @@ def load_skeleton(config: ModelConfig) -> nn.Module:
     with _named(config):
         architecture = _architecture(config)
         with torch.device("meta"):
-            skeleton: nn.Module = AutoModelForCausalLM.from_config(architecture, **_OWN_CODE_ONLY)
+            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **_OWN_CODE_ONLY)
     return skeleton
 
 

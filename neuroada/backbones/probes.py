@@ -36,6 +36,28 @@ def require_separate_examples(model: PreTrainedModel) -> None:
         )
 
 
+def require_causal(model: PreTrainedModel) -> None:
+    """No token may see a later one: each label would be visible to the token that predicts it.
+
+    Raises:
+        UserError: One does.
+    """
+    if not is_causal(model):
+        raise UserError(
+            f"model.name_or_path={model.name_or_path}: {type(model).__name__} lets a token see later ones, so every "
+            "label would be visible; use a causal model (BERT-like checkpoints may need is_decoder=true in config.json)"
+        )
+
+
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether the logits before the last token stay the same if that token is another one."""
+    ids = _tokens(model, 0)
+    other = torch.cat([ids[:-1], _tokens(model, _LENGTH)[-1:]])
+    with _probing(model):
+        before, after = (model(input_ids=row[None], use_cache=False).logits[0, :-1].float() for row in (ids, other))
+    return bool((before - after).abs().max() <= _ROUNDING * before.abs().max())
+
+
 def keeps_examples_apart(model: PreTrainedModel, lengths_keyword: str | None = None) -> bool:
     """Whether examples in one row are computed as if each were alone.
 

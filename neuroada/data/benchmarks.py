@@ -72,6 +72,12 @@ class BenchmarkItems:
         return sum(len(prompt) + len(choice) for choice in choices) - len(prompt)
 
     @property
+    def highest_id(self) -> int:
+        """The highest token id of prompts and choices; 0 without any."""
+        choices = [choice for item in self.choices or () for choice in item]
+        return max((max(ids) for ids in [*self.prompts, *choices] if ids), default=0)
+
+    @property
     def longest_prompt(self) -> int:
         """In tokens."""
         return max(map(len, self.prompts))

@@ -23,11 +23,13 @@ class Encoded:
     input_ids: Sequence[int]
     labelled: Sequence[Span]
     """Spans that carry loss, in order."""
+    is_cut: bool = False
+    """Whether tokens that carry loss were cut off at its end: the model does not learn to stop from it."""
 
     @classmethod
-    def after(cls, input_ids: Sequence[int], start: int) -> "Encoded":
+    def after(cls, input_ids: Sequence[int], start: int, is_cut: bool = False) -> "Encoded":
         """An example whose loss begins at a position and goes on to its end."""
-        return cls(input_ids, [(start, len(input_ids))] if start < len(input_ids) else [])
+        return cls(input_ids, [(start, len(input_ids))] if start < len(input_ids) else [], is_cut)
 
     @property
     def labels_from(self) -> int:
@@ -68,7 +70,7 @@ def encode_segments(
 def encode_texts(
     prompts: list[str], completions: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str
 ) -> list[Encoded]:
-    """Prompt + completion + one eos, truncated on the right at ``max_length``.
+    """Prompt + completion + one eos, truncated on the right at ``max_length``. A completion may end with it itself.
 
     Prompt and completion are tokenised as one text, as LoReFT and NeuroAda do. If a token would span the boundary (a
     byte-level tokenizer merges "\\n" + "\\n"), they are tokenised separately, so that the prompt's ids are always those
@@ -76,7 +78,7 @@ def encode_texts(
     """
     eos = _eos_token_id(tokenizer)
     return [
-        Encoded.after([*ids, eos][:max_length], len(prompt_ids) if loss_on == "completion" else 0)
+        _truncated(ids if ids[-1:] == [eos] else [*ids, eos], len(prompt_ids), max_length, loss_on)
         for prompt_ids, ids in _joined(prompts, completions, tokenizer)
     ]
 
@@ -121,6 +123,10 @@ def encode_choices(
     return encoded
 
 
+def _truncated(ids: list[int], prompt_length: int, max_length: int, loss_on: str) -> Encoded:
+    return Encoded.after(ids[:max_length], prompt_length if loss_on == "completion" else 0, len(ids) > max_length)
+
+
 def _conversation(example: Segments, tokenizer: PreTrainedTokenizerBase, max_length: int, loss_on: str) -> Encoded:
     """Segments are tokenised one by one: the ids before a turn are then those that generation starts from."""
     ids: list[int] = []
@@ -128,10 +134,10 @@ def _conversation(example: Segments, tokenizer: PreTrainedTokenizerBase, max_len
     for text, is_trained in zip(example.texts, example.trained, strict=True):
         start = len(ids)
         ids += _plain(text, tokenizer)
-        stop = min(len(ids), max_length)
-        if (is_trained or loss_on == "all") and start < stop:
-            labelled.append((start, stop))
-    return Encoded(ids[:max_length], labelled)
+        if is_trained or loss_on == "all":
+            labelled.append((start, len(ids)))
+    kept = [(start, min(stop, max_length)) for start, stop in labelled if start < min(stop, max_length)]
+    return Encoded(ids[:max_length], kept, is_cut=any(stop > max_length for _, stop in labelled))
 
 
 def _plain(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -158,15 +164,14 @@ def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list
     A text that begins with the bos itself does not get a second one.
     """
     rows: list[list[int]] = tokenizer(texts, verbose=False)["input_ids"]
-    adds_tokens = tokenizer.num_special_tokens_to_add() > 0
-    return [_one_bos(ids, tokenizer) if adds_tokens else ids for ids in rows]
-
-
-def _one_bos(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if ids and ids[-1] == eos:
-        ids = ids[:-1]
-    return ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids
+    added: list[int] = tokenizer("")["input_ids"]
+    # With one token as both, as OPT has it, what stands alone is the opening.
+    adds_eos = eos is not None and added[-1:] == [eos] and (len(added) > 1 or bos != eos)
+    if adds_eos:
+        rows = [ids[:-1] for ids in rows]
+    adds_bos = bos is not None and added[:1] == [bos]
+    return [ids[1:] if adds_bos and ids[:2] == [bos, bos] else ids for ids in rows]
 
 
 def _eos_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -50,17 +50,19 @@ def read_text(source: str) -> list[str]:
     return list(rows[_COLUMN])
 
 
-def text_batches(documents: list[str], tokenizer: PreTrainedTokenizerBase) -> list[TrainingBatch]:
-    """Windows of a text in small batches; windows do not see each other.
+def text_batches(
+    documents: list[str], tokenizer: PreTrainedTokenizerBase, context: int | None = None
+) -> list[TrainingBatch]:
+    """Windows of a text in small batches; windows do not see each other, and fit the context of the model.
 
     Raises:
         UserError: The text is too short.
     """
     windows: list[Encoded] = []
-    left = MOST_TOKENS
+    left, window = MOST_TOKENS, min(_WINDOW, context or _WINDOW)
     for document in documents:
         ids = tokenizer(document, verbose=False)["input_ids"][:left]
-        windows += [Encoded.after(ids[start : start + _WINDOW], 0) for start in range(0, len(ids), _WINDOW)]
+        windows += [Encoded.after(ids[start : start + window], 0) for start in range(0, len(ids), window)]
         left -= len(ids)
     windows = [window for window in windows if window.num_labels > 0]
     if not windows:

@@ -96,6 +96,16 @@ class InstructionDataModule(lightning.LightningDataModule):
         return self._trained_on.leaked_items({items.name: items.examples for items in self.benchmarks})
 
     @property
+    def highest_id(self) -> int:
+        """The highest token id of all rows and prompts."""
+        return max([0, self.training_rows.highest_id, *(items.highest_id for items in self.benchmarks)])
+
+    @property
+    def longest_row(self) -> int:
+        """See ``TrainingRows``."""
+        return self.training_rows.longest
+
+    @property
     def packs_examples(self) -> bool:
         """See ``TrainingRows``."""
         return self.training_rows.packs_examples

@@ -14,13 +14,16 @@ Other columns need ``columns``, which renames them, or a prompt of one's own.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neuroada.tasks.template_protocol import MESSAGES
 
 Row = Mapping[str, Any]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RowError(ValueError):
@@ -121,6 +124,32 @@ KINDS: Sequence[RowKind] = (CHAT, ALPACA, COMPLETION, CHOICE, QUESTION)
 def kind_of(row: Row) -> RowKind | None:
     """The first kind whose columns a row has; None if it has those of none."""
     return next((kind for kind in KINDS if all(column in row for column in kind.columns)), None)
+
+
+def require_characters(row: Row) -> None:
+    """Raises RowError where a text holds half of a surrogate pair: a JSON file can, though it is no character."""
+    for field, value in row.items():
+        for part in _texts(value):
+            odd = None if part.isascii() else _SURROGATE.search(part)
+            if odd:
+                raise RowError(
+                    field,
+                    f"has half of a surrogate pair (\\u{ord(odd.group()):04x}), as a text cut inside an emoji has; "
+                    "remove it, or write the whole character",
+                )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string inside a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(key)
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def renamed(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from neuroada.data.row_kinds import (
     kind_of,
     kind_of_value,
     renamed,
+    require_characters,
 )
 from neuroada.tasks.protocol import Example, Protocol, ProtocolError
 from neuroada.tasks.template_protocol import MESSAGES, TemplateProtocol
@@ -29,6 +30,7 @@ def renamed_rows(place: object, rows: Sequence[Any], columns: Mapping[str, str])
         if not isinstance(row, Mapping):
             raise UserError(f"{place}: row {index + 1}: is a JSON {kind_of_value(row)}; make it an object")
         try:
+            require_characters(row)
             result.append(renamed(row, columns))
         except RowError as error:
             _refuse(place, index, error.field, str(error))

@@ -29,12 +29,12 @@ from neuroada.tasks.protocol import Example, Protocol
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
 """Increase it when the checks of ``rows.py`` or the tokenising change: older files are then ignored."""
 
 _IDS = datasets.List(datasets.Value("int32"))
-_FEATURES = datasets.Features(input_ids=_IDS, starts=_IDS, stops=_IDS)
-"""Token ids, and the first position of each labelled span and the one after its last."""
+_FEATURES = datasets.Features(input_ids=_IDS, starts=_IDS, stops=_IDS, is_cut=datasets.Value("bool"))
+"""Token ids, the first position of each labelled span and the one after its last, and whether the end is missing."""
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 """End marker of an Arrow stream; without it, a file cut off between two record batches reads like a shorter one."""
@@ -50,18 +50,26 @@ class TokenisedRows:
         """(number of rows,) tokens of each row."""
         self.num_labels: np.ndarray = _labels_per_row(table)
         """(number of rows,) ``Encoded.num_labels`` of each row."""
+        self.is_cut: np.ndarray = table.column("is_cut").to_numpy()
+        """(number of rows,) ``Encoded.is_cut`` of each row."""
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def highest_id(self) -> int:
+        """The highest token id of all rows."""
+        return max(pc.max(chunk.flatten()).as_py() for chunk in self._rows.data.column("input_ids").chunks)
 
     def take(self, indices: Sequence[int]) -> list[Encoded]:
         """The rows at these places, in this order."""
         table: pa.Table = self._rows[list(indices)]
         ids = table["input_ids"].combine_chunks()
         spans = zip(table["starts"].to_pylist(), table["stops"].to_pylist(), strict=True)
+        cut = table["is_cut"].to_pylist()
         return [
-            Encoded(ids[place].values.to_numpy(), list(zip(starts, stops, strict=True)))
-            for place, (starts, stops) in enumerate(spans)
+            Encoded(ids[place].values.to_numpy(), list(zip(starts, stops, strict=True)), bool(is_cut))
+            for place, ((starts, stops), is_cut) in enumerate(zip(spans, cut, strict=True))
         ]
 
 
@@ -74,16 +82,32 @@ def _labels_per_row(table: pa.Table) -> np.ndarray:
 
 
 def report_lost_completions(rows: TokenisedRows, max_length: int) -> None:
-    """Warn about training rows without a label; raises UserError if no row has one."""
-    num_lost = int((rows.num_labels == 0).sum())
+    """Warn about training rows without a label, and about rows without their end.
+
+    Raises:
+        UserError: No row has a label, or no row has its end: the model would not learn to answer, or to stop.
+    """
+    num_lost, num_cut = int((rows.num_labels == 0).sum()), int(rows.is_cut.sum())
     if num_lost == len(rows):
         raise UserError(
             f"data.max_length={max_length}: cuts every completion off, so there is nothing to train on; raise it"
+        )
+    if num_cut == len(rows):
+        raise UserError(
+            f"data.max_length={max_length}: cuts the end of every completion off, so the model would learn neither "
+            "whole answers nor to stop; raise it"
         )
     if num_lost:
         logger.warning(
             "%d of %d training rows carry no loss: their prompts fill all of data.max_length=%d tokens",
             num_lost,
+            len(rows),
+            max_length,
+        )
+    if num_cut > num_lost:
+        logger.warning(
+            "%d of %d training rows lose their end, with the end token, at data.max_length=%d tokens",
+            num_cut - num_lost,
             len(rows),
             max_length,
         )
@@ -193,6 +217,7 @@ def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> dat
             "input_ids": [row.input_ids for row in encoded],
             "starts": [[start for start, _ in row.labelled] for row in encoded],
             "stops": [[stop for _, stop in row.labelled] for row in encoded],
+            "is_cut": [row.is_cut for row in encoded],
         }
 
     parts = [segments(example, recipe.protocol, recipe.tokenizer) for example in examples]

@@ -70,6 +70,21 @@ class TrainingRows:
         return self._held_out
 
     @property
+    def highest_id(self) -> int:
+        """The highest token id of training and held-out rows; 0 without any."""
+        return max((rows.highest_id for rows in self._all), default=0)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest training or held-out row; 0 without any."""
+        return max((int(rows.lengths.max()) for rows in self._all), default=0)
+
+    @property
+    def _all(self) -> list[TokenisedRows]:
+        held_out = [] if self._held_out is None else [self._held_out.rows]
+        return held_out if self._rows is None else [self._rows, *held_out]
+
+    @property
     def packs_examples(self) -> bool:
         """Whether a row of a batch holds several examples, which the model must then separate."""
         return self._config.batching == "packed" and self._config.chosen_micro_batch_size > 1

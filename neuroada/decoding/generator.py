@@ -5,18 +5,13 @@ import logging
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from neuroada.backbones.limits import context_length
 from neuroada.config.errors import UserError
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.settings import Decoding
 
 logger = logging.getLogger(__name__)
-
-
-def context_length(model: PreTrainedModel) -> int | None:
-    """Maximum tokens of a sequence, prompt and completion together; None if the model sets no limit."""
-    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) else None
 
 
 class Generator:

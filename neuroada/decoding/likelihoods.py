@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from neuroada.backbones.limits import context_length
 from neuroada.data.prompt_batches import PromptBatch
 
 _CPU_TOKENS_PER_PASS = 4096
@@ -27,12 +28,13 @@ class ChoiceScorer:
         self._model = model
         self._pad_id = pad_id
         is_cpu = model.device.type == "cpu"
+        self._context = context_length(model)
         self._tokens_per_pass = _CPU_TOKENS_PER_PASS if is_cpu else _GPU_TOKENS_PER_PASS
 
     def __call__(self, batch: PromptBatch) -> list[list[float]]:
         """For each item, the log-probability of each choice given the prompt: summed over its tokens, in nats."""
         rows = [
-            (prompt, choice)
+            (self._within_context(prompt, choice), choice)
             for prompt, choices in zip(batch["prompts"], batch["choices"], strict=True)
             for choice in choices
         ]
@@ -48,6 +50,11 @@ class ChoiceScorer:
             start += len(part)
         left = iter(totals)
         return [[next(left) for _ in choices] for choices in batch["choices"]]
+
+    def _within_context(self, prompt: Sequence[int], choice: Sequence[int]) -> Sequence[int]:
+        """The end of a prompt that is too long for the model's positions; such items count as wrong anyway."""
+        most = len(prompt) if self._context is None else max(1, self._context - len(choice))
+        return prompt[-most:]
 
     def _totals(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
         lengths = [len(prompt) + len(choice) for prompt, choice in rows]

@@ -14,6 +14,7 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
+from neuroada.backbones.limits import Limits
 from neuroada.config.schema import RunConfig
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.catalog import Dataset
@@ -161,6 +162,7 @@ class _Writers:
     def _answer(self, examples: Sequence[Example], name: str) -> list[str]:
         generator = Generator(self.model, self.decoding)
         prompts = encode_prompts(examples, self.protocol, self.answers.tokenizer)
+        Limits.of(self.model).require_ids(max(map(max, filter(None, prompts)), default=0), self.answers.tokenizer)
         texts: list[str] = []
         starts = range(0, len(prompts), _TOGETHER)
         for start in track(starts, f"answers of the {name} model", disable=len(starts) == 1, transient=True):

@@ -1,6 +1,7 @@
 """Read and check everything a job needs before weights are read, so that no run fails hours later on a bad file."""
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.backbones import loading
+from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig, TaskConfig
 from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.entries import Sources
 from neuroada.data.module import InstructionDataModule
+from neuroada.data.packing import pad_token_id
 from neuroada.data.training_sets import TrainingSets
 from neuroada.decoding.answers import Answers
 from neuroada.decoding.settings import Decoding
@@ -32,6 +35,8 @@ from neuroada.training.data_sources import sources_of
 from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
 from neuroada.training.module import FineTuningModule
 from neuroada.training.trainer import build_trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,14 +120,16 @@ class _Frame:
     trainer: lightning.Trainer
     scoring: BenchmarkScoring
     forgetting: Forgetting
+    limits: Limits
 
     @classmethod
     def of(cls, run: RunConfig, folder: Path) -> "_Frame":
         tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
         answers = Answers(tokenizer, answer_ends(run, tokenizer))
         scoring = BenchmarkScoring(folder, answers)
-        forgetting = Forgetting(run.evaluation.forgetting, tokenizer)
-        return cls(tokenizer, answers, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting)
+        limits = Limits.of(loading.load_skeleton(run.model))
+        forgetting = Forgetting(run.evaluation.forgetting, tokenizer, limits.most_positions)
+        return cls(tokenizer, answers, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting, limits)
 
     def filled(self, run: RunConfig, trained_on: TaskConfig | None = None) -> Preparation:
         """The preparation with data and decoding added; every file is read and checked."""
@@ -138,6 +145,7 @@ class _Frame:
         )
         data.prepare_data()
         data.setup()
+        self._require_within_limits(data, run.data.max_length)
         decoding = Decoding.make(self.tokenizer, data.benchmarks, run.evaluation, sorted(self.answers.ends))
         dtype = loading.resolve_dtype(run.model.dtype, self.trainer.strategy.root_device.type)
         content: dict[str, Any] = {
@@ -150,6 +158,21 @@ class _Frame:
         return Preparation(
             run, self.tokenizer, self.answers, data, self.trainer, self.scoring, self.forgetting, decoding, content
         )
+
+    def _require_within_limits(self, data: InstructionDataModule, max_length: int) -> None:
+        """Every token has an embedding, and every training row enough positions.
+
+        Raises:
+            UserError: One does not.
+        """
+        self.limits.require_ids(max(data.highest_id, pad_token_id(self.tokenizer)), self.tokenizer)
+        longest, context = data.longest_row, self.limits.context
+        if context is None or longest <= context:
+            return
+        found = f"data.max_length={max_length}: a row of {longest} tokens exceeds the model's {context} positions"
+        if self.limits.has_learned_positions:
+            raise UserError(f"{found}, and it has embeddings for no others; use data.max_length={context}")
+        logger.warning("%s; it was not made for longer ones: use data.max_length=%d", found, context)
 
 
 def _trained_on(run: RunConfig) -> TaskConfig:

@@ -1,12 +1,15 @@
 """What methods on a plain backbone share: they train named tensors, and restore the backbone's flags at the end."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from neuroada.methods.contract import refuse_foreign_state
+from neuroada.sparse.first_step import FirstStep
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -27,6 +30,7 @@ class Attached:
         self._model = model
         self._requires_grad = requires_grad
         self._trained = dict(trained)
+        self._report_first_step()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return iter(self._trained.values())
@@ -45,6 +49,16 @@ class Attached:
 
     def facts(self) -> dict[str, Any]:
         return {}
+
+    def _report_first_step(self) -> None:
+        """Say which of the trained parameters got no gradient; the hook is torch's, so it must not keep this alive."""
+        this, first_step = weakref.ref(self), FirstStep()
+
+        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if (attached := this()) is not None:
+                first_step(optimizer, attached._trained)
+
+        weakref.finalize(self, register_optimizer_step_post_hook(after_step).remove)
 
     def _restore_flags(self) -> None:
         for name, parameter in self._model.named_parameters():

@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
-from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE, fingerprint, write_files
+from neuroada.sparse.adapter_files import (
+    CONFIG_FILE,
+    TENSORS_FILE,
+    fingerprint,
+    is_base,
+    way_to_base,
+    write_files,
+)
 
 FORMAT_VERSION = 1
 KIND = "NEUROADA_WEIGHTS"
@@ -29,20 +37,22 @@ class StoredWeights:
         method: Name of the method that trained them.
         base_model_name_or_path: Hub id or folder of the backbone, if it had a name.
         fingerprint: Hash of the original tensors; None if everything is replaced.
+        fingerprint_float16: The same of the tensors rounded to fp16; None also in files of earlier versions.
         tensors: By name; of full shape, or what ``masked`` stores for an entry.
     """
 
     method: str
     base_model_name_or_path: str | None
     fingerprint: str | None
+    fingerprint_float16: str | None
     tensors: dict[str, Tensor]
 
     def check_base(self, originals: Mapping[str, Tensor], directory: Path) -> None:
         """Raises UserError unless these are the tensors that training started from."""
-        if self.fingerprint is not None and fingerprint(dict(originals)) != self.fingerprint:
+        if self.fingerprint is not None and not is_base(originals, self.fingerprint, self.fingerprint_float16):
             raise UserError(
                 f"{directory}: the weights of this model are not those that {self.method} was trained on "
-                f"({self.base_model_name_or_path or 'an unnamed model'}); load that base model"
+                f"({self.base_model_name_or_path or 'an unnamed model'}); {way_to_base(originals)}"
             )
 
 
@@ -61,7 +71,8 @@ def write(
         "method": method,
         "base_model_name_or_path": getattr(model, "name_or_path", None) or None,
         "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
-        "fingerprint": fingerprint(dict(originals)) if originals else None,
+        "fingerprint": fingerprint(originals) if originals else None,
+        "fingerprint_float16": fingerprint(originals, torch.float16) if originals else None,
     }
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_files(directory, copies, header)
@@ -81,7 +92,8 @@ def read(directory: Path) -> StoredWeights:
         raise UserError(f"{path} is missing; save the adapter again") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
-    return StoredWeights(header["method"], header["base_model_name_or_path"], header["fingerprint"], tensors)
+    prints = header["fingerprint"], header.get("fingerprint_float16")
+    return StoredWeights(header["method"], header["base_model_name_or_path"], *prints, tensors)
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -72,6 +72,9 @@ class PartialPredictions:
         try:
             values = [json.loads(line) for line in lines]
             stored = values[0]["run"] if values else self._run
+            known = [row["index"] for row in values[1:]]
+            if any(type(index) is not int for index in known):
+                raise TypeError("an index is no whole number")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it to generate its items again") from error
         other = changed_keys(stored, self._run)

@@ -16,6 +16,7 @@ from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.first_step import FirstStep
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
 from neuroada.sparse.module_names import plain_modules, unwrapped
@@ -113,10 +114,7 @@ class Adapter:
 
     def fingerprint(self) -> str:
         """Hash of the base entries under the bypasses, the same for an fp32 and a bf16 load of one checkpoint."""
-        layers = self._attached()
-        return adapter_files.fingerprint(
-            {name: all_rows(layer.bypass.original).cpu() for name, layer in layers.items()}
-        )
+        return adapter_files.fingerprint(self._base_entries())
 
     def save(self, directory: str | Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, created if missing.
@@ -126,11 +124,13 @@ class Adapter:
         layers = self._attached()
         self._report_others_that_train()
         plain = unwrapped(self.model)
+        entries = self._base_entries()
         stored = adapter_files.StoredAdapter(
             config=self.config,
             base_model_name_or_path=getattr(plain, "name_or_path", None) or None,
             revision=getattr(getattr(plain, "config", None), "_commit_hash", None),
-            fingerprint=self.fingerprint(),
+            fingerprint=adapter_files.fingerprint(entries),
+            fingerprint_float16=adapter_files.fingerprint(entries, torch.float16),
             columns={name: all_rows(layer.columns).cpu() for name, layer in layers.items()},
             values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
             whole={name: tensor.detach().cpu() for name, tensor in self.whole.tensors().items()},
@@ -219,6 +219,10 @@ class Adapter:
             reshard(self.model)
         return self.layers
 
+    def _base_entries(self) -> dict[str, torch.Tensor]:
+        """(out_features, k) base entries under the bypasses, on the CPU, by layer name."""
+        return {name: all_rows(layer.bypass.original).cpu() for name, layer in self._attached().items()}
+
     def _counted(self) -> Budget:
         layers = {name: layer.values.numel() for name, layer in self.layers.items()}
         layers.update(self.whole.sizes())
@@ -253,17 +257,24 @@ class Adapter:
         del self.model._neuroada_adapter
 
     def _follow_optimizers(self) -> None:
-        """Rewrite the effective weights after each step of any optimizer that holds values of this adapter."""
+        """After each step of any optimizer that holds values of this adapter, rewrite the effective weights; after the
+        first, say which of them got no gradient."""
+        first_step = FirstStep()
         # The hook is global to torch, so it must not keep an unused model alive.
         this = weakref.ref(self)
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             adapter = this()
             if adapter is not None and adapter._is_trained_by(optimizer):
+                first_step(optimizer, adapter._named_parameters())
                 adapter.sync()
 
         self._hook = register_optimizer_step_post_hook(after_step)
         weakref.finalize(self, self._hook.remove)
+
+    def _named_parameters(self) -> dict[str, nn.Parameter]:
+        """What trains, by layer name, or by parameter name in whole modules."""
+        return {**{name: layer.values for name, layer in self.layers.items()}, **self.whole.named_parameters()}
 
     def _is_trained_by(self, optimizer: Optimizer) -> bool:
         values = {id(parameter) for parameter in self.parameters()} if self.layers else set()

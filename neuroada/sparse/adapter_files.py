@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class StoredAdapter:
         base_model_name_or_path: Hub id or folder of the base model, if it had a name.
         revision: Hub commit of the base model, if known.
         fingerprint: Hash of the base entries under the bypasses, see ``fingerprint``.
+        fingerprint_float16: The same of the entries rounded to fp16, by which an fp16 load of the base is recognised;
+            None in files of versions that did not write it.
         columns: (out_features, k) int32 columns by layer name.
         values: (out_features, k) values by layer name.
         whole: Parameters and buffers of the modules that train whole, by name.
@@ -51,6 +54,7 @@ class StoredAdapter:
     columns: dict[str, Tensor]
     values: dict[str, Tensor]
     whole: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    fingerprint_float16: str | None = None
 
     def check_base(self, weights: dict[str, Tensor], directory: Path) -> None:
         """Raise AdapterError unless the (out_features, in_features) weights are those of this adapter's base."""
@@ -74,10 +78,10 @@ class StoredAdapter:
 
     def check_entries(self, entries: dict[str, Tensor], directory: Path) -> None:
         """Raise AdapterError unless the (out_features, k) base entries under the bypasses have this fingerprint."""
-        if fingerprint(entries) != self.fingerprint:
+        if not is_base(entries, self.fingerprint, self.fingerprint_float16):
             raise AdapterError(
                 f"{directory}: the weights of this model are not those the adapter was trained on ({self._base()}, "
-                f"revision {self.revision or 'unknown'}); load that base model"
+                f"revision {self.revision or 'unknown'}); {way_to_base(entries)}"
             )
 
     def _base(self) -> str:
@@ -91,14 +95,35 @@ def adapter_folder(directory: str | Path) -> Path:
     return inner if (inner / CONFIG_FILE).is_file() else given
 
 
-def fingerprint(entries: dict[str, Tensor]) -> str:
-    """SHA-256 of named (out_features, k) base entries, rounded to bf16 so that fp32 and bf16 loads agree."""
+def fingerprint(entries: Mapping[str, Tensor], dtype: torch.dtype = torch.bfloat16) -> str:
+    """SHA-256 of named (out_features, k) base entries, rounded to bf16 so that fp32 and bf16 loads agree.
+
+    An fp16 load agrees with neither, as it is rounded twice; it is recognised by the hash of the fp16 entries.
+    """
     digest = hashlib.sha256()
     for name in sorted(entries):
         digest.update(name.encode())
-        rounded = entries[name].detach().to(torch.bfloat16).cpu().contiguous()
+        rounded = entries[name].detach().to(dtype).cpu().contiguous()
         digest.update(rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
+
+
+def is_base(entries: Mapping[str, Tensor], stored: str, stored_float16: str | None) -> bool:
+    """Whether base entries have the stored fingerprints."""
+    if fingerprint(entries) == stored:
+        return True
+    in_float16 = any(part.dtype == torch.float16 for part in entries.values())
+    return in_float16 and stored_float16 == fingerprint(entries, torch.float16)
+
+
+def way_to_base(entries: Mapping[str, Tensor]) -> str:
+    """What to do if entries have other fingerprints."""
+    if any(part.dtype == torch.float16 for part in entries.values()):
+        return (
+            "load that base model; if this is it, the adapter was trained in another precision, from which float16 "
+            "differs: load the base in bfloat16 or float32"
+        )
+    return "load that base model"
 
 
 def write(directory: Path, stored: StoredAdapter) -> None:
@@ -118,6 +143,7 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         "base_model_name_or_path": stored.base_model_name_or_path,
         "revision": stored.revision,
         "fingerprint": stored.fingerprint,
+        "fingerprint_float16": stored.fingerprint_float16,
         **{key: value for key, value in dataclasses.asdict(stored.config).items() if value is not None},
     }
     write_files(directory, tensors, header)
@@ -158,6 +184,7 @@ def read(directory: Path) -> StoredAdapter:
         columns=columns,
         values=values,
         whole=whole,
+        fingerprint_float16=header.get("fingerprint_float16"),
     )
 
 

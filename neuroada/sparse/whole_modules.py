@@ -29,7 +29,15 @@ class WholeModules:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All their parameters; a shared one once."""
-        yield from {id(part): part for _, part in self._named_parameters()}.values()
+        yield from self.named_parameters().values()
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """All their parameters by plain name; a shared one under its first name."""
+        named: dict[int, tuple[str, nn.Parameter]] = {}
+        for name, module in self._modules.items():
+            for key, part in module.named_parameters():
+                named.setdefault(id(part), (f"{name}.{key}", part))
+        return dict(named.values())
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and persistent buffers by plain name; the live ones, not copies."""
@@ -54,10 +62,6 @@ class WholeModules:
         self.write(self._originals)
         for parameter in self.parameters():
             parameter.grad = None
-
-    def _named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for name, module in self._modules.items():
-            yield from ((f"{name}.{key}", part) for key, part in module.named_parameters())
 
 
 def match_whole(model: nn.Module, entries: Sequence[str] | None) -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from neuroada.backbones.packed_attention import attend_by_example, attend_by_row
-from neuroada.backbones.probes import require_separate_examples
+from neuroada.backbones.probes import require_causal, require_separate_examples
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import TrainingBatch, pad_token_id
 from neuroada.data.prompt_batches import PromptBatch
@@ -31,7 +31,8 @@ class CausalLanguageModelling:
         self._generator: Generator | None = None
 
     def start_fit(self, data: InstructionDataModule) -> None:
-        """Raises UserError where the backbone would mix the examples of a packed row."""
+        """Raises UserError where a token would see later ones, or those of another example of a packed row."""
+        require_causal(self._model)
         if data.packs_examples:
             require_separate_examples(self._model)
             attend_by_example(self._model)

@@ -15,13 +15,13 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from neuroada.backbones.limits import context_length
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.leaks import split_score
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.data.segments import prompt_text
 from neuroada.decoding.answers import Answers
-from neuroada.decoding.generator import context_length
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.runs.partial_predictions import PartialPredictions
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, judge_again, judge_choices, summarise

@@ -28,11 +28,11 @@ class Forgetting(Callback):
         UserError: The text cannot be read.
     """
 
-    def __init__(self, source: str | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, source: str | None, tokenizer: PreTrainedTokenizerBase, context: int | None = None) -> None:
         self._source = source
         self._before: float | None = None
         self._after: float | None = None
-        self._batches = [] if source is None else text_batches(read_text(source), tokenizer)
+        self._batches = [] if source is None else text_batches(read_text(source), tokenizer, context)
 
     def measure_base(self, model: PreTrainedModel) -> None:
         """Measure a model before anything is attached to it."""
