@@ -3,14 +3,12 @@
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -25,13 +23,7 @@ from neuroada.config.schema import ModelConfig
 logger = logging.getLogger(__name__)
 
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf", ".json", ".model")
-_TOKENIZER_FILES = (
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.model", "*.tiktoken"),
-    *("chat_template*", "additional_chat_templates/*"),
-)
-"""Whatever a tokenizer may be read from, of any class."""
-
-_OWN_CODE_ONLY = {"trust_remote_code": False}
+OWN_CODE_ONLY = {"trust_remote_code": False}
 """A checkpoint's own Python files are never run, nor is anybody asked whether they may."""
 
 
@@ -42,30 +34,9 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         UserError: It cannot be found or read.
     """
     place, options = source_of(config)
-    with _named(config):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options, **_OWN_CODE_ONLY)
+    with named(config):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options, **OWN_CODE_ONLY)
     return tokenizer
-
-
-def save_tokenizer(config: ModelConfig, folder: Path) -> None:
-    """Copy the files of the backbone's tokenizer, with its chat templates, unchanged; those of a GGUF file are made.
-
-    Raises:
-        UserError: They cannot be found or read.
-    """
-    place, options = source_of(config)
-    if "gguf_file" in options:
-        load_tokenizer(config).save_pretrained(folder)
-        return
-    here = Path(place)
-    if not here.is_dir():
-        with _named(config):
-            patterns = list(_TOKENIZER_FILES)
-            here = Path(snapshot_download(place, revision=config.revision, allow_patterns=patterns))
-    for path in {path for pattern in _TOKENIZER_FILES for path in here.glob(pattern) if path.is_file()}:
-        copied = folder / path.relative_to(here)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copied)
 
 
 def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
@@ -76,8 +47,8 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     """
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
-    with _named(config):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **_OWN_CODE_ONLY)
+    with named(config):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **OWN_CODE_ONLY)
     if "gguf_file" in options:
         _forget_quantization(model)
     # Adapters record the requested name of their base, not its path on this machine.
@@ -120,10 +91,10 @@ def load_skeleton(config: ModelConfig) -> PreTrainedModel:
     Raises:
         UserError: Its configuration cannot be found or read.
     """
-    with _named(config):
+    with named(config):
         architecture = _architecture(config)
         with torch.device("meta"):
-            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **_OWN_CODE_ONLY)
+            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **OWN_CODE_ONLY)
     return skeleton
 
 
@@ -133,8 +104,8 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     Raises:
         UserError: Its configuration cannot be found or read.
     """
-    with _named(config), torch.device(device):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype, **_OWN_CODE_ONLY)
+    with named(config), torch.device(device):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype, **OWN_CODE_ONLY)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
     if config.liger_kernel:
@@ -164,7 +135,7 @@ def content_hash(config: ModelConfig) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return f"sha256:{digest.hexdigest()}"
-    with _named(config):
+    with named(config):
         located = cached_file(place, options.get("gguf_file", "config.json"), revision=config.revision)
         return f"commit:{extract_commit_hash(located, None)}"
 
@@ -175,7 +146,7 @@ def _architecture(config: ModelConfig) -> Any:
     if known is not None:
         values = json.loads(known.read_text())
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    return AutoConfig.from_pretrained(place, **options, **_OWN_CODE_ONLY)
+    return AutoConfig.from_pretrained(place, **options, **OWN_CODE_ONLY)
 
 
 def _forget_quantization(model: PreTrainedModel) -> None:
@@ -198,7 +169,7 @@ def _refuse_folder_of_a_run(config: ModelConfig) -> None:
 
 
 @contextmanager
-def _named(config: ModelConfig) -> Iterator[None]:
+def named(config: ModelConfig) -> Iterator[None]:
     """Turn transformers' errors about a name it cannot load into one line that says what to do."""
     try:
         yield

@@ -1,10 +1,12 @@
 """Turn the configuration of decoding into generation configs, and reject settings that conflict."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+import torch
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
@@ -63,8 +65,10 @@ class Decoding:
                 _config(tokenizer, length, ends, protocol.stop, keywords)
                 for length, protocol in zip(lengths, protocols, strict=True)
             ]
-        except ValueError as error:
-            raise UserError(f"evaluation.generation: {first_line(error)}") from error
+        except (ValueError, TypeError) as error:
+            raise _refused(keywords, error) from error
+        if keywords and configs:
+            _rehearse(configs[0], keywords, tokenizer)
         openings = [_opening(tokenizer, protocol.opening) for protocol in protocols]
         return cls(configs, openings, _engine(evaluation), tokenizer)
 
@@ -102,6 +106,31 @@ def _config(
         bos_token_id=tokenizer.bos_token_id,
         **keywords,
     )
+
+
+def _rehearse(config: GenerationConfig, keywords: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Generate two tokens with a tiny random model: many values are refused by ``generate`` itself, hours later.
+
+    Raises:
+        UserError: ``generate`` refuses the settings.
+    """
+    tiny = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = LlamaForCausalLM(tiny).eval()
+        try:
+            few = copy.deepcopy(config)
+            few.max_new_tokens = 2
+            model.generate(torch.zeros(1, 3, dtype=torch.int64), generation_config=few, tokenizer=tokenizer)
+        except Exception as error:  # whatever it raises about a value
+            raise _refused(keywords, error) from error
+
+
+def _refused(keywords: Mapping[str, Any], error: Exception) -> UserError:
+    """What to raise where ``generate`` refuses a value, whose key it does not always name."""
+    given = ", ".join(f"{key}={value}" for key, value in keywords.items())
+    return UserError(f"evaluation.generation ({given}): {first_line(error)}")
 
 
 def _is_greedy(keywords: Mapping[str, Any]) -> bool:

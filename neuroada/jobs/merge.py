@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
-from transformers import PreTrainedModel
 
-from neuroada.backbones import loading
+from neuroada.backbones import loading, shipped_files
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.chat_templates import with_chat_template
@@ -27,9 +26,9 @@ MERGED_FOLDER = "merged"
 def merge(run: RunConfig, folder: Path) -> None:
     """Write ``merged/`` into the merge's own run folder: weights, configuration and tokenizer, for ``from_pretrained``.
 
-    Not into the adapter's run: that one may be read-only or received, and another dtype gives another checkpoint. The
-    tokenizer's files are those of the base, unchanged. There is no ``adapter_config.json``: with peft installed,
-    ``from_pretrained`` would read it as a peft adapter.
+    Not into the adapter's run: that one may be read-only or received, and another dtype gives another checkpoint. Files
+    beside the weights are those of the base, unchanged but for what training changed. There is no
+    ``adapter_config.json``: with peft installed, ``from_pretrained`` would read it as a peft adapter.
 
     Raises:
         UserError, AdapterError: The adapter or its base cannot be read, or do not belong together.
@@ -44,11 +43,13 @@ def merge(run: RunConfig, folder: Path) -> None:
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()
-    _name_end_tokens(model, run)
     partial = folder / f"{MERGED_FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
-    loading.save_tokenizer(run.model, partial)
+    ends = answer_ends(run, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
+    shipped_files.complete(run.model, model, ends, partial)
+    if run.data.chat_template is not None:
+        shipped_files.write_chat_template(run.data.chat_template, partial)
     if (directory / PROMPTS_FILE).is_file():
         shutil.copyfile(directory / PROMPTS_FILE, partial / PROMPTS_FILE)
     shutil.rmtree(target, ignore_errors=True)
@@ -56,13 +57,6 @@ def merge(run: RunConfig, folder: Path) -> None:
     if facts.get("rounded_away"):
         logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)
     _say_where(target)
-
-
-def _name_end_tokens(model: PreTrainedModel, run: RunConfig) -> None:
-    """Those at which scoring ended an answer: the model was trained to write one of them."""
-    ends = answer_ends(run, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
-    if ends and model.generation_config is not None:
-        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
 
 
 @rank_zero_only

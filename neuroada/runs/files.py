@@ -1,9 +1,13 @@
 """The files of a run: their names, and how they are written and read."""
 
 import json
+import logging
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 ADAPTER_FOLDER = "adapter"
@@ -44,9 +48,31 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a run continues from; None if its folder has none."""
-    checkpoints = (folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
-    return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+    """The checkpoint that a run continues from: the newest whole one; None if its folder has none.
+
+    A process that is killed while it writes a checkpoint, or a full disk, leaves one cut off. It is named and left out.
+    """
+    checkpoints = sorted((folder / CHECKPOINTS_FOLDER).glob("*.ckpt"), key=_written_at, reverse=True)
+    for path in checkpoints:
+        if _is_whole(path):
+            return path
+        logger.warning("%s is cut off or damaged and is left out; delete it", path)
+    return None
+
+
+def _written_at(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint, which torch writes as a zip archive, has all its parts; of a folder, its index."""
+    if checkpoint.is_dir():
+        return (checkpoint / ".metadata").is_file()
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
 
 
 def read_sweep(folder: Path) -> list[str] | None:

@@ -1,6 +1,5 @@
 """Backbones: precision, identity, architectures without weights, and names that cannot be loaded."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -39,26 +38,6 @@ def test_model_is_loaded_in_its_dtype(backbone: Path) -> None:
 
 def test_model_goes_by_the_name_it_was_asked_for(backbone: Path) -> None:
     assert loading.load_model(config(backbone), CPU).name_or_path == str(backbone)
-
-
-def test_files_of_the_tokenizer_are_copied_byte_for_byte(backbone: Path, tmp_path: Path) -> None:
-    base = tmp_path / "base"
-    shutil.copytree(backbone, base)
-    (base / "tokenizer.model").write_bytes(b"\x0asentencepiece\x00")
-    (base / "chat_template.jinja").write_text("{{ messages }}\n\n")
-    (base / "additional_chat_templates").mkdir()
-    (base / "additional_chat_templates" / "rag.jinja").write_text("{{ documents }}")
-    (base / "tokenizer.json").write_text((base / "tokenizer.json").read_text() + "\n")  # as no library writes it
-    loading.save_tokenizer(config(base), tmp_path / "copy")
-    copied = {path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*") if path.is_file()}
-    assert {str(path) for path in copied} == {
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "tokenizer.model",
-        "chat_template.jinja",
-        "additional_chat_templates/rag.jinja",
-    }
-    assert all((tmp_path / "copy" / path).read_bytes() == (base / path).read_bytes() for path in copied)
 
 
 def test_content_hash_follows_the_weights(backbone: Path, tmp_path: Path) -> None:
