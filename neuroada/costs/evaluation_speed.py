@@ -145,7 +145,7 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     data = InstructionDataModule(task, run.data, evaluation, tokenizer, run.seed, sources=sources)
     data.prepare_data()
     data.setup()
-    decoding = Decoding.make(tokenizer, data.benchmarks, evaluation, answer_ends(run, tokenizer))
+    decoding = Decoding.make(tokenizer, data.benchmarks, evaluation, answer_ends(run.model, tokenizer))
     model = backbone(run, device, dtype).eval()
     if run.adapter is not None:
         open_saved(adapter_directory(Path(run.adapter))).attach(model)

@@ -10,6 +10,7 @@ from neuroada.backbones import loading
 from neuroada.config.schema import ModelConfig
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import AdapterOrigin
+from neuroada.training.answer_ends import answer_ends
 
 
 class NeuroAdaLM(HFLM):
@@ -48,6 +49,9 @@ class NeuroAdaLM(HFLM):
         model = loading.load_model(config, place)
         saved.attach(model)
         tokenizer: Any = loading.load_tokenizer(config)  # the harness has a narrower type
+        ends = answer_ends(config, tokenizer)
+        if ends and model.generation_config is not None:
+            model.generation_config.eos_token_id = ends  # where the scoring of a run ends an answer, too
         super().__init__(pretrained=model, tokenizer=tokenizer, **settings)
 
 

@@ -137,7 +137,7 @@ class _Writers:
     def of(cls, run: RunConfig, protocol: Protocol) -> "_Writers":
         saved = None if run.adapter is None else open_saved(adapter_directory(Path(run.adapter)))
         tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
-        ends = answer_ends(run, tokenizer)
+        ends = answer_ends(run.model, tokenizer)
         items = BenchmarkItems(Dataset("asked", protocol), "", protocol, [], [])
         decoding = Decoding.make(tokenizer, [items], run.evaluation, ends)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -46,7 +46,7 @@ def merge(run: RunConfig, folder: Path) -> None:
     partial = folder / f"{MERGED_FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
-    ends = answer_ends(run, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
+    ends = answer_ends(run.model, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
     shipped_files.complete(run.model, model, ends, partial)
     if run.data.chat_template is not None:
         shipped_files.write_chat_template(run.data.chat_template, partial)

@@ -125,7 +125,7 @@ class _Frame:
     @classmethod
     def of(cls, run: RunConfig, folder: Path) -> "_Frame":
         tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
-        answers = Answers(tokenizer, answer_ends(run, tokenizer))
+        answers = Answers(tokenizer, answer_ends(run.model, tokenizer))
         scoring = BenchmarkScoring(folder, answers)
         limits = Limits.of(loading.load_skeleton(run.model))
         forgetting = Forgetting(run.evaluation.forgetting, tokenizer, limits.most_positions)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     BloomConfig,
     GPT2Config,
     LlamaConfig,
@@ -17,7 +18,13 @@ from transformers import (
     Qwen2Config,
 )
 
-from neuroada.backbones.probes import keeps_examples_apart, logits_are_plain, require_separate_examples
+from neuroada.backbones.probes import (
+    is_causal,
+    keeps_examples_apart,
+    logits_are_plain,
+    require_causal,
+    require_separate_examples,
+)
 from neuroada.config.errors import UserError
 
 SIZES: dict[str, Any] = {
@@ -40,6 +47,21 @@ MAMBA = MambaConfig(vocab_size=90, hidden_size=64, num_hidden_layers=2, state_si
 def model_of(config: PreTrainedConfig, **options: Any) -> Any:
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "config", [LlamaConfig(**SIZES), MIXTRAL, GPT2, BLOOM, MAMBA], ids=lambda config: config.model_type
+)
+def test_causal_models_pass(config: PreTrainedConfig, dtype: torch.dtype) -> None:
+    assert is_causal(model_of(config, dtype=dtype))
+
+
+def test_a_model_that_sees_later_tokens_is_refused() -> None:
+    sizes = {key: value for key, value in SIZES.items() if key != "num_key_value_heads"}
+    require_causal(model_of(BertConfig(**sizes, is_decoder=True)))
+    with pytest.raises(UserError, match="BertLMHeadModel lets a token see later ones, so every label would be visible"):
+        require_causal(model_of(BertConfig(**sizes)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,12 +1,14 @@
 """Token ids and the position where their loss begins."""
 
 import pytest
+from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from neuroada.config.errors import UserError
-from neuroada.data.encoding import encode, encode_all, encode_prompts
+from neuroada.data.encoding import encode, encode_all, encode_prompts, encode_segments
+from neuroada.data.segments import Segments
 from neuroada.tasks.protocol import Example, Protocol
-from neuroada.tasks.protocols import COMMONSENSE, MATH
+from neuroada.tasks.protocols import COMMONSENSE, MATH, made
 
 EXAMPLES = [
     Example(0, "Please answer: is the sky blue?", "the correct answer is true", "true"),
@@ -15,6 +17,7 @@ EXAMPLES = [
     Example(3, "Ünïcödé 🙂 ", " 🙂 padded ", "🙂"),
 ]
 PROTOCOLS = [COMMONSENSE, MATH]
+PLAIN = made("plain", {"prompt": "{{ instruction }}", "completion": "{{ output }}"})
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
@@ -39,8 +42,6 @@ def test_one_bos_opens_and_one_eos_closes(tokenizer: PreTrainedTokenizerFast, pr
 
 
 def test_tokenizer_that_closes_texts_itself_adds_no_second_eos(tokenizer: PreTrainedTokenizerFast) -> None:
-    from tokenizers import Tokenizer, processors
-
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
@@ -49,6 +50,36 @@ def test_tokenizer_that_closes_texts_itself_adds_no_second_eos(tokenizer: PreTra
     assert encode(EXAMPLES[0], MATH, closing, 512, "completion") == encode(
         EXAMPLES[0], MATH, tokenizer, 512, "completion"
     )
+
+
+def test_a_prompt_that_opens_with_the_bos_text_gets_no_second_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    example = Example(0, f"{tokenizer.bos_token}How many?", "It is 3.", "3")
+    (prompt,) = encode_prompts([example], PLAIN, tokenizer)
+    trained = encode(example, PLAIN, tokenizer, 512, "completion").input_ids
+    assert list(trained)[: len(prompt)] == prompt
+    assert (prompt[0], prompt.count(tokenizer.bos_token_id)) == (tokenizer.bos_token_id, 1)
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_a_completion_that_ends_with_the_eos_text_gets_no_second_one(
+    tokenizer: PreTrainedTokenizerFast, adds_bos: bool
+) -> None:
+    used = tokenizer if adds_bos else without_bos(tokenizer)
+    written, plain = (Example(0, "How many?", text, "3") for text in (f"3.{used.eos_token}", "3."))
+    assert encode(written, PLAIN, used, 512, "completion") == encode(plain, PLAIN, used, 512, "completion")
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_an_eos_text_at_the_end_of_a_prompt_stays(tokenizer: PreTrainedTokenizerFast, adds_bos: bool) -> None:
+    used = tokenizer if adds_bos else without_bos(tokenizer)
+    (prompt,) = encode_prompts([Example(0, f"How many?{used.eos_token}", "", "3")], PLAIN, used)
+    assert prompt[-1] == used.eos_token_id
+
+
+def without_bos(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
 
 
 def test_a_token_across_the_border_is_taken_apart(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -71,6 +102,22 @@ def test_long_rows_are_cut_on_the_right(tokenizer: PreTrainedTokenizerFast) -> N
     cut = encode(EXAMPLES[1], MATH, tokenizer, max_length=len(whole.input_ids) - 3, loss_on="completion")
     assert list(cut.input_ids) == list(whole.input_ids)[:-3]
     assert cut.num_labels == whole.num_labels - 3
+    assert (whole.is_cut, cut.is_cut) == (False, True)
+
+
+def test_a_row_that_just_fits_has_its_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    whole = encode(EXAMPLES[1], MATH, tokenizer, max_length=512, loss_on="completion")
+    fitting = encode(EXAMPLES[1], MATH, tokenizer, max_length=len(whole.input_ids), loss_on="completion")
+    assert fitting == whole
+
+
+def test_a_conversation_is_cut_where_it_loses_what_it_trains_on(tokenizer: PreTrainedTokenizerFast) -> None:
+    talk = Segments(["ask", " say", " ask more"], [False, True, False], is_chat=True)
+    (whole,) = encode_segments([talk], tokenizer, 512, "completion")
+    length, (_, stop) = len(whole.input_ids), whole.labelled[0]
+    for max_length, is_cut in ((length - 1, False), (stop, False), (stop - 1, True), (1, True)):
+        (cut,) = encode_segments([talk], tokenizer, max_length, "completion")
+        assert (len(cut.input_ids), cut.is_cut) == (max_length, is_cut)
 
 
 def test_row_without_room_for_a_completion_carries_no_loss(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -52,6 +52,30 @@ def test_bad_field_is_named_with_file_row_and_way_out(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instruction": "cut \ud83d"},
+        {"output": "\ude00 cut"},
+        {"note": "in a column that nobody reads \ud83d"},
+        {"tags": [{"of": ["\ud83d"]}]},
+        {"tags": {"\ud83d": 1}},
+    ],
+    ids=["instruction", "output", "unused", "inside", "key"],
+)
+def test_half_a_character_is_named(write_rows: Write, change: dict[str, Any], sum_row: Row) -> None:
+    path = write_rows("gsm8k/test.json", [sum_row(0), sum_row(1) | change])
+    message = rf"row 2, field '{next(iter(change))}': has half of a surrogate pair \(\\ud(83d|e00)\)"
+    with pytest.raises(UserError, match=message):
+        known_examples(path, "gsm8k")
+
+
+def test_a_whole_character_of_two_halves_is_fine(tmp_path: Path, sum_row: Row) -> None:
+    path = tmp_path / "test.json"
+    path.write_text(json.dumps([sum_row(0) | {"instruction": "How many \U0001f600?"}]), encoding="ascii")
+    assert known_examples(path, "gsm8k")[0].instruction == "How many \U0001f600?"
+
+
 @pytest.mark.parametrize("field", ["instruction", "output", "answer"])
 def test_missing_field_is_named(write_rows: Write, field: str, choice_row: Row) -> None:
     row = choice_row(0)

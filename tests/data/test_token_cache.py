@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from neuroada.config.errors import UserError
 from neuroada.data import progress_bars
 from neuroada.data import token_cache as module
 from neuroada.data.encoding import encode_all
-from neuroada.data.token_cache import Recipe, TokenisedRows, content_hash, tokenised
+from neuroada.data.token_cache import Recipe, TokenisedRows, content_hash, report_lost_completions, tokenised
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 from neuroada.tasks.protocols import COMMONSENSE, MATH
 
@@ -64,11 +65,26 @@ def test_rows_are_the_encoded_examples(recipe: Recipe) -> None:
     assert len(rows) == len(encoded)
     assert rows.lengths.tolist() == [len(row.input_ids) for row in encoded]
     assert rows.num_labels.tolist() == [row.num_labels for row in encoded]
+    assert rows.highest_id == max(max(row.input_ids) for row in encoded)
     places = [29, 0, 7, 7]
     taken = rows.take(places)
-    assert [(list(row.input_ids), list(row.labelled)) for row in taken] == [
-        (encoded[place].input_ids, list(encoded[place].labelled)) for place in places
+    assert [(list(row.input_ids), list(row.labelled), row.is_cut) for row in taken] == [
+        (encoded[place].input_ids, list(encoded[place].labelled), encoded[place].is_cut) for place in places
     ]
+
+
+def test_rows_without_their_end_are_counted(recipe: Recipe, caplog: pytest.LogCaptureFixture) -> None:
+    whole = rows_of(recipe)
+    shortest, longest = int(whole.lengths.min()), int(whole.lengths.max())
+    report_lost_completions(whole, 512)
+    assert not caplog.messages
+    report_lost_completions(rows_of(replace(recipe, max_length=longest - 1)), longest - 1)
+    num_longest = int((whole.lengths == longest).sum())
+    assert caplog.messages == [
+        f"{num_longest} of 30 training rows lose their end, with the end token, at data.max_length={longest - 1} tokens"
+    ]
+    with pytest.raises(UserError, match=rf"data\.max_length={shortest - 1}: cuts the end of every completion off"):
+        report_lost_completions(rows_of(replace(recipe, max_length=shortest - 1)), shortest - 1)
 
 
 def test_several_files_follow_one_another(recipe: Recipe) -> None:

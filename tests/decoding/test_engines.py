@@ -94,6 +94,26 @@ def test_keywords_that_are_set_elsewhere_are_refused(
 
 
 @pytest.mark.parametrize(
+    "keywords",
+    [
+        {"repetition_penalty": -1},
+        {"temperature": 0, "do_sample": True},
+        {"top_k": -1, "do_sample": True},
+        {"bad_words_ids": [[9999]]},
+        {"watermarking_config": {"nonsense": 1}},
+    ],
+    ids=lambda keywords: next(iter(keywords)),
+)
+def test_what_generate_would_refuse_is_refused_before_weights_are_read(
+    tokenizer: PreTrainedTokenizerBase, keywords: dict[str, Any]
+) -> None:
+    state = torch.random.get_rng_state()
+    with pytest.raises(UserError, match=rf"^evaluation\.generation \({next(iter(keywords))}=.*\): [^\n]+$"):
+        make(tokenizer, "auto", **keywords)
+    assert torch.random.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize(
     ("engine", "generation", "message"),
     [
         ("continuous", {"num_beams": 4}, "evaluation.decoding=continuous: does not support beams"),

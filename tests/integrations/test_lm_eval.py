@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,16 @@ def merged(backbone: Path, adapter: Path, tmp_path: Path) -> Path:
     for path in backbone.glob("tokenizer*"):
         (tmp_path / "merged" / path.name).write_bytes(path.read_bytes())
     return tmp_path / "merged"
+
+
+def test_the_harness_ends_answers_where_scoring_does(adapter: Path, backbone: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
+    from neuroada.integrations.lm_eval_model import NeuroAdaLM
+
+    base = shutil.copytree(backbone, tmp_path / "base")
+    (base / "generation_config.json").write_text('{"eos_token_id": 7}')
+    harness = NeuroAdaLM(adapter=str(adapter), pretrained=str(base), device="cpu", batch_size=1)
+    assert harness.model.generation_config.eos_token_id == [1, 7]
 
 
 @pytest.fixture

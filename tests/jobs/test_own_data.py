@@ -185,7 +185,7 @@ def test_every_end_token_of_the_model_s_files_ends_an_answer(make_run: MakeRun, 
     config = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": [1, written[2]]}))
     run = make_run(f"model.name_or_path={folder}")
-    ends = answer_ends(run, tokenizer)
+    ends = answer_ends(run.model, tokenizer)
     assert ends == [1, written[2]]
     items: Any = SimpleNamespace(protocol=MATH)
     generator = Generator(model, Decoding.make(tokenizer, [items], run.evaluation, ends))

@@ -1,12 +1,14 @@
 """The parts of a run: what a scored model was trained on, and what only a training run has to fit."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from transformers import AutoConfig, AutoTokenizer
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
@@ -67,6 +69,52 @@ def test_dropped_rows_are_part_of_a_run_s_content(make_run: MakeRun, leaky: Path
     content = prepare(size(make_run("task.clean_of=[boolq]")), tmp_path / "clean").content
     assert content["dropped_rows"] == {"boolq": 1}
     assert "dropped_rows" not in prepare(size(make_run()), tmp_path / "published").content
+
+
+@pytest.mark.parametrize(("batching", "job"), [("packed", "finetune"), ("padded", "finetune"), ("packed", "evaluate")])
+def test_a_token_without_an_embedding_is_named_before_weights_are_read(
+    make_run: MakeRun, backbone: Path, tmp_path: Path, batching: str, job: str
+) -> None:
+    model = shutil.copytree(backbone, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    size_before = len(tokenizer)
+    config = AutoConfig.from_pretrained(model)
+    config.vocab_size = size_before
+    config.save_pretrained(model)
+    tokenizer.add_special_tokens({"pad_token": "[NEW]"})
+    tokenizer.save_pretrained(model)
+    (model / "model.safetensors").unlink()
+    run = make_run(f"model.name_or_path={model}", f"data.batching={batching}", f"job={job}")
+    with pytest.raises(
+        UserError, match=rf"^tokenizer {model}: '\[NEW\]' has id {size_before}, but .* has {size_before} rows; "
+    ):
+        prepare(size(run), tmp_path) if job == "finetune" else prepare_evaluation(run, tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["opt", "gpt2"])
+def test_rows_beyond_learned_positions_are_refused(
+    make_run: MakeRun, backbone: Path, tmp_path: Path, architecture: str
+) -> None:
+    positions = {"opt": {"max_position_embeddings": 20}, "gpt2": {"n_positions": 20, "n_embd": 32, "n_head": 2}}
+    sizes = {"vocab_size": 420, "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "ffn_dim": 32}
+    config = AutoConfig.for_model(architecture, **(positions[architecture] | (sizes if architecture == "opt" else {})))
+    config.update({"vocab_size": 420, "word_embed_proj_dim": 32})
+    model = shutil.copytree(backbone, tmp_path / "model")
+    config.save_pretrained(model)
+    method = "method=full"  # one that needs no nn.Linear
+    with pytest.raises(UserError, match=r"data\.max_length=512: a row of \d\d tokens exceeds the model's 20 positions"):
+        prepare(size(make_run(f"model.name_or_path={model}", method)), tmp_path)
+
+
+def test_rows_beyond_the_context_of_a_rotary_model_are_a_warning(
+    make_run: MakeRun, backbone: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = shutil.copytree(backbone, tmp_path / "model")
+    config = AutoConfig.from_pretrained(model)
+    config.max_position_embeddings = 20
+    config.save_pretrained(model)
+    prepare(size(make_run(f"model.name_or_path={model}")), tmp_path)
+    assert "exceeds the model's 20 positions; it was not made for longer ones: use data.max_length=20" in caplog.text
 
 
 def test_only_training_batches_are_divided_over_the_ranks(make_run: MakeRun, leaky: Path, tmp_path: Path) -> None:

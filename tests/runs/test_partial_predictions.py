@@ -73,7 +73,12 @@ def test_predictions_of_another_run_are_refused(tmp_path: Path) -> None:
         partial(tmp_path, run=other).read()
 
 
-def test_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "boolq.rank0.partial.jsonl").write_text("{}\n[[\n")
+@pytest.mark.parametrize(
+    "lines",
+    ["{}\n[[\n", '{"run": {}}\n{"generation": "x"}\n', '{"run": {}}\n{"index": "0"}\n', '{"run": {}}\n[]\n'],
+    ids=["no run", "no index", "a wrong index", "no object"],
+)
+def test_damaged_file_is_named(tmp_path: Path, lines: str) -> None:
+    (tmp_path / "boolq.rank0.partial.jsonl").write_text(lines)
     with pytest.raises(UserError, match=r"boolq\.rank0\.partial\.jsonl is damaged"):
         partial(tmp_path).read()

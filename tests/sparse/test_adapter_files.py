@@ -112,6 +112,25 @@ def test_an_adapter_of_the_fp32_load_fits_the_bf16_load_and_back(base: Path, sav
     assert neuroada.load(read(base), tmp_path / "again").layers.keys() == adapter.layers.keys()
 
 
+def test_an_adapter_of_the_fp32_load_fits_the_fp16_load(base: Path, saved: Path, tmp_path: Path) -> None:
+    model = read(base, torch.float16)
+    adapter = neuroada.load(model, saved)
+    adapter.save(tmp_path / "again")
+    assert neuroada.load(read(base, torch.float16), tmp_path / "again").layers.keys() == adapter.layers.keys()
+
+
+def test_where_fp16_may_be_the_reason_the_refusal_says_so(base: Path, saved: Path, tmp_path: Path) -> None:
+    neuroada.load(read(base, torch.bfloat16), saved).save(tmp_path / "of_bf16")
+    with pytest.raises(AdapterError, match=r"another precision, from which float16 differs: load the base in bfloat16"):
+        neuroada.load(read(base, torch.float16), tmp_path / "of_bf16")
+    header = json.loads((saved / adapter_files.CONFIG_FILE).read_text())
+    del header["fingerprint_float16"]  # as earlier versions wrote it
+    (saved / adapter_files.CONFIG_FILE).write_text(json.dumps(header))
+    assert neuroada.load(read(base), saved)
+    with pytest.raises(AdapterError, match="another precision"):
+        neuroada.load(read(base, torch.float16), saved)
+
+
 def test_stored_columns_are_used_whatever_a_new_selection_would_give(base: Path, saved: Path) -> None:
     tensors = load_file(saved / adapter_files.TENSORS_FILE)
     adapter = neuroada.load(read(base, torch.bfloat16), saved)
@@ -144,7 +163,7 @@ def test_the_files_hold_columns_values_and_a_readable_header(base: Path, saved: 
     assert tensors[f"{name}.columns"].shape == tensors[f"{name}.values"].shape == (32, 3)
 
     header = json.loads((saved / adapter_files.CONFIG_FILE).read_text())
-    assert len(header.pop("fingerprint")) == 64
+    assert len(header.pop("fingerprint")) == len(header.pop("fingerprint_float16")) == 64
     assert header == {
         "format_version": 1,
         "peft_type": "NEUROADA",
