@@ -1,7 +1,7 @@
 """The judge of the commonsense protocol of LLM-Adapters, as LoReFT and NeuroAda use it; conf/protocol has its prompts.
 
-The published scoring compares everything after the first trigger with the answer. The strict scoring reads what the first
-statement says, in any case and punctuation, whatever prose follows.
+The published scoring compares everything after the first trigger with the answer. The strict scoring reads what the
+first statement says, in any case and punctuation, whatever prose follows.
 """
 
 import re
@@ -20,7 +20,8 @@ _DOUBT = re.compile(
 )
 _DENIAL = re.compile(r"\W{0,8}(?:not|never|neither)\b", re.IGNORECASE)
 _LEAD = re.compile(
-    r"[\s:*_\"'`(\[“‘$>-]{0,12}(?:(?:indeed|definitely|clearly|certainly|probably|most likely|likely|therefore|thus|simply)\b[\s:,]{1,3})?"
+    r"[\s:*_\"'`(\[“‘$>-]{0,12}(?:(?:indeed|definitely|clearly|certainly|probably|most likely|likely"
+    r"|therefore|thus|simply)\b[\s:,]{1,3})?"
     r"[\s*_\"'`(\[“‘]{0,8}",
     re.IGNORECASE,
 )
@@ -38,7 +39,8 @@ _REJECTED_BEHIND = re.compile(
 )
 _END = re.compile(r"[^\w?]*\Z|</?\w|<\|")
 _CLAUSE = re.compile(
-    r"(?:\s?[,;:.!]|\s?[-–—]{1,2})?\s{0,3}(?:because|since|as|so|for|due to|given|which|therefore|thus|hence|where|in this)\b",
+    r"(?:\s?[,;:.!]|\s?[-–—]{1,2})?\s{0,3}(?:because|since|as|so|for|due to|given|which|therefore|thus|hence"
+    r"|where|in this)\b",
     re.IGNORECASE,
 )
 _PROSE = re.compile(r"\s?[,;:.!](?=\s|[A-Z(])|\s{1,3}[-–—]{1,2}\s|\s?[—(\[]|\.{2,}")

@@ -1,6 +1,6 @@
 """Numbers of LaTeX, Markdown and typography written in plain characters, so that one pattern can read them.
 
-What has no plain number (a root, a fraction of letters) becomes ``OPAQUE``: to drop it would leave a wrong number behind.
+What has no plain number (a root, a fraction of letters) becomes ``OPAQUE``: to drop it would leave a wrong number.
 """
 
 import re
@@ -17,7 +17,10 @@ _LONGEST = 30
 _VULGAR = dict(
     zip(
         "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒",
-        "1/2 1/3 2/3 1/4 3/4 1/5 2/5 3/5 4/5 1/6 5/6 1/7 1/8 3/8 5/8 7/8 1/9 1/10".split(),
+        [
+            *("1/2", "1/3", "2/3", "1/4", "3/4", "1/5", "2/5", "3/5", "4/5"),
+            *("1/6", "5/6", "1/7", "1/8", "3/8", "5/8", "7/8", "1/9", "1/10"),
+        ],
         strict=True,
     )
 )
@@ -40,7 +43,8 @@ _CHARACTERS: dict[int, str] = {
     ord("…"): "...",
 }
 _COMMANDS = {
-    **dict.fromkeys("left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle limits".split(), ""),
+    **dict.fromkeys(["left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "bigg", "Bigg"], ""),
+    **dict.fromkeys(["displaystyle", "textstyle", "limits"], ""),
     **dict.fromkeys(["pm", "mp"], "±"),
     **dict.fromkeys(["cdot", "cdotp", "bullet"], "·"),
     **dict.fromkeys(["geq", "ge", "geqslant"], "≥"),

@@ -1,7 +1,7 @@
 """The numbers written in a text: where each stands, and whether a careful person can tell its value.
 
-A range (5-7), a sum without result (3 + 4), a ratio, a time of day, a date, a list or a root is one ``Mention`` without a
-number. So is ±3. All patterns look at a bounded piece of text around a number, so that reading takes linear time.
+A range (5-7), a sum without result (3 + 4), a ratio, a time of day, a date, a list or a root is one ``Mention`` without
+a number. So is ±3. All patterns look at a bounded piece of text around a number, so that reading takes linear time.
 """
 
 import re
@@ -36,7 +36,7 @@ class Number:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """What it may mean: "5 million" is 5,000,000, or 5 if the question is how many millions; "50 %" is 50 or 0.5."""
+        """What it may mean: "5 million" is 5,000,000, or 5 where millions are asked for; "50 %" is 50 or 0.5."""
         if self.is_percent:
             return (self.value, self.value / 100)
         return (self.value, self.value * _SCALES[self.scale]) if self.scale else (self.value,)
@@ -106,7 +106,8 @@ _JOINED = re.compile(
     rf"\$?{_UNIT}\s?\$?[)\]]*\s?\$?(?:{_OPERATOR})\s?[({{\[]?\s?[$€£¥₹]?\s?-?"  # 3 + 4, 3 dogs + 4 cats, 5-7, 2^{10}
     r"|:|\s:\s"  # 3:4, 12:30
     r"|\s?[,;]\s?\$?|\$,\s\$"  # 1, 2
-    rf"|\$?{_UNIT}\$?\s?,?\s(?:or|to|in|out\sof|through|till|until|versus|vs\.?)\s\$?(?:[A-Za-z]\s?=\s?)?"  # 5 or 7, x = 5 or x = 7
+    # 5 or 7, x = 5 or x = 7
+    rf"|\$?{_UNIT}\$?\s?,?\s(?:or|to|in|out\sof|through|till|until|versus|vs\.?)\s\$?(?:[A-Za-z]\s?=\s?)?"
     r"|\$?\s?,?\s?(?:and|&|or)\s?\$?(?:[A-Za-z]\s?=\s?)?"  # 5 and 7
     r"|[^\S\n]*\$?|[({]|\)\s?\("  # two numbers side by side, 2(5)
 )
