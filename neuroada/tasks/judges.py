@@ -79,7 +79,7 @@ class StatedNumber(Judge):
         stated, gold = stated_number(generation), stated_number(answer)
         if stated is None or gold is None:
             return unanswered()
-        return binary(str(stated), abs(stated.value - gold.value) <= self._tolerance)
+        return binary(str(stated), stated.agrees(gold, self._tolerance))
 
     def gold_problem(self, answer: str) -> str | None:
         return None if stated_number(answer) is not None else f"is {answer!r}; it must contain a number"

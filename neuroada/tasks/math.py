@@ -71,8 +71,4 @@ def _number_verdict(gold: float, generation: str) -> Verdict:
 
 
 def _equals(number: Number | None, gold: float) -> bool:
-    if number is None:
-        return False
-    # "50 %" is correct both for the gold answer 50 and for 0.5.
-    readings = (number.value, number.value / 100) if number.is_percent else (number.value,)
-    return any(abs(gold - reading) <= NUMBER_TOLERANCE for reading in readings)
+    return number is not None and number.agrees(Number(gold), NUMBER_TOLERANCE)

@@ -1,127 +1,139 @@
-"""The strict parser of arithmetic answers: which number a text gives as its answer."""
+"""The strict parser of arithmetic answers: which number a text gives as its answer.
+
+A wrong value is worse than none: where a careful person could not tell the number (a range, a list, ±3, a sum without
+result), there is none.
+"""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import pairwise
 
-# 1,200 or, as in Indian word problems, 2,12,500; not a list such as 1,2,3.
-_GROUPED = r"\d{1,3}(?:,\d{3})+(?!,?\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!,?\d)"
-_DIGITS = rf"(?:{_GROUPED}|\d+)(?:\.\d+)?|\.\d+"
-_CURRENCY = r"(?:[$€£¥₹]|(?:[Rr]s\.?|USD|US\$)\s?)?"
-# A minus between two operands subtracts, and one followed by a space starts a list item.
-_SIGN = r"(?<![\w)\]%$]\s)(?<![\w)\]%$])-|(?<=[=:(])-\s|(?<=[=:(]\s)-\s"
-_NUMBER = re.compile(
-    # A digit inside a word ("answer1") and an exponent ("cm^2") are not numbers.
-    rf"(?<![\w./^])(?<!\^\{{)(?P<sign>{_SIGN})?{_CURRENCY}(?P<inner_sign>-)?"
-    rf"(?:(?P<whole>\d+)\s+(?=\d+/\d))?(?P<number>(?>{_DIGITS}))(?!\s?\^)"
-    r"(?:(?P<exponent>[eE][+-]?\d+\b)|\s?(?:[x×*]|\\times|\\cdot)\s?10\s?\^\s?\{?(?P<power>[+-]?\d+)\}?)?"
-    r"(?:/(?P<denominator>\d+)(?![\d/]))?(?P<percent>\s?(?:%|percent\b))?",
-    re.ASCII,
-)
-_REJECTED = re.compile(r"\b(?i:not|instead\s+of|rather\s+than)\s+\Z")
-_REJECTED_SPAN = 20
-"""Characters before a number that are searched for a rejection."""
-_STATEMENT = re.compile(r"####|\\boxed\s*\{|\b(?i:answer)\b[^.\n\d=:]{0,40}?(?:\b(?i:is|are|equals)\b\s*:?|[:=])")
-_LATEX_FRACTION = re.compile(r"\\[dt]?frac\s*\{(\d+)\}\s*\{(\d+)\}", re.ASCII)
-_IN_BRACES = re.compile(r"(?:[^{}]|\{[^{}]*\})*+")
-_MINUS_SIGNS = dict.fromkeys(map(ord, "−–‒－‑"), "-")
-_VULGAR_FRACTIONS = {ord("½"): " 1/2", ord("¼"): " 1/4", ord("¾"): " 3/4", ord("⅓"): " 1/3", ord("⅔"): " 2/3"}
-_LATEX = {r"\$": "$", r"\%": "%", "{,}": ",", r"\,": ",", r"\!": "", "⁄": "/"}
+from neuroada.tasks.plain_notation import plain_notation
+from neuroada.tasks.written_numbers import Mention, Number, joined, mentions, numbers
+
+__all__ = ["Number", "find_numbers", "stated_number"]
+
+_STATEMENT = re.compile(r"####|\\f?boxed\s*\{|\b(?i:answer)\b[^.\n\d=:]{0,40}?(?:\b(?i:is|are|equals)\b\s*:?|[:=])")
+_IN_BRACES = re.compile(r"(?:[^{}\n]|\{[^{}\n]*\})*+")
+_BETWEEN_BOXES = re.compile(r"[\s,;.$}]*(?:(?:and|or)\b)?[\s$]*(?:[A-Za-z]\s?=\s?)?")
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
-_MARKUP = " \t*_:\"'"
-_LEAD = re.compile(r"[\s*_(\"'\[{:]*(?:(?i:about|approximately|exactly|only)\s+[*_]*)?")
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number as written."""
-
-    value: float
-    is_percent: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.value:.12g}{'%' if self.is_percent else ''}"
+_MARKUP = " \t*_:\"'$`"
+_LEAD = re.compile(
+    r"[^\w\n]*(?:(?i:about|approximately|exactly|only|just|roughly|around|simply)\b[^\w\n]*)?(?:\w\s?=[^\w\n]*)?"
+)
+_CLAUSE = re.compile(r"[,;]\s|\b(?:because|since|as|so|when|where|if|and|but|which|that|with|for|from)\b")
+_ANOTHER = re.compile(
+    r"(?:\s[a-z]+){0,2}\s?,?\s(?:and|or|&|nor)\s(?:\w\s?=\s?|the\s|even\s|maybe\s|perhaps\s)?\$?|\s?\(or\s\$?"
+)
+_WORD = re.compile(r"[^\W\d]+")
+_NEARBY = 40
+_ENDING = 400
+"""Characters at the end of a text that are searched first."""
+_LIST_ITEM = re.compile(r"(?:\A|\n)[^\S\n]*\Z")
+_ITEM_TEXT = re.compile(r"[.)]\s+\S")
 
 
 def stated_number(text: str) -> Number | None:
     """The number of the last explicit statement ("the answer is", "####", a box), else the last one in the text."""
-    text = _plain(text)
-    statements = list(_STATEMENT.finditer(text))
-    if statements:
-        last = statements[-1]
-        tail = text[last.end() :]
-        stated = _boxed_in(tail) if last.group().endswith("{") else _stated_in(tail)
-        if stated:
-            return stated
-    kept = [match for match in _NUMBER.finditer(text) if not _is_rejected(text, match.start())]
-    numbers = _parsed(kept)
-    return numbers[-1] if numbers else None
+    text = plain_notation(text)
+    stated = _statement(text) or _last(text)
+    return stated.number if stated else None
 
 
 def find_numbers(text: str) -> list[Number]:
     """All numbers in reading order: ``1,200.50``, ``-$3``, ``3/4``, ``1 1/2``, ``50%``, ``2e3``."""
-    return _parsed(_NUMBER.finditer(_plain(text)))
+    return list(numbers(mentions(plain_notation(text))))
 
 
-def _parsed(matches: Iterable[re.Match[str]]) -> list[Number]:
-    found = (_parse(match) for match in matches)
-    return [number for number in found if number is not None]
-
-
-def _is_rejected(text: str, start: int) -> bool:
-    """Whether "not", "instead of" or "rather than" precedes a number."""
-    return _REJECTED.search(text[max(0, start - _REJECTED_SPAN) : start]) is not None
-
-
-def _plain(text: str) -> str:
-    """The text with typographic minus signs and fractions, and LaTeX, written in plain characters."""
-    text = text.translate(_MINUS_SIGNS | _VULGAR_FRACTIONS)
-    for written, plain in _LATEX.items():
-        text = text.replace(written, plain)
-    return _LATEX_FRACTION.sub(r"\1/\2", text)
-
-
-def _stated_in(text: str) -> Number | None:
-    """The number right after a statement; None if the text continues with words or a list."""
-    line, _, below = text.partition("\n")
-    if not line.strip(_MARKUP):
-        return _only_number(below.lstrip().partition("\n")[0])
-    sentence = _SENTENCE_END.split(line, maxsplit=1)[0]
-    lead = _LEAD.match(sentence)
-    if lead is None or _NUMBER.match(sentence, lead.end()) is None:
+def _statement(text: str) -> Mention | None:
+    """What the last statement gives; None if it continues with words, and the answer is elsewhere."""
+    statements = list(_STATEMENT.finditer(text))
+    if not statements:
         return None
-    return _result(sentence)
+    start = statements[-1].end()
+    if not statements[-1].group().endswith("{"):
+        return _stated_from(text, start)
+    inside = [] if _has_another_box(text, statements) else _within(text, start, _box_end(text, start))
+    return _result(text, inside) if inside else Mention(start, start, number=None)
 
 
-def _boxed_in(text: str) -> Number | None:
-    """The number in a box; the text begins with the content of the box."""
-    content = _IN_BRACES.match(text)
-    return _result(content.group()) if content else None
+def _has_another_box(text: str, statements: list[re.Match[str]]) -> bool:
+    """Whether the last two statements are boxes side by side: "\\boxed{5} or \\boxed{7}"."""
+    if len(statements) < 2 or not statements[-2].group().endswith("{"):
+        return False
+    between = text[_box_end(text, statements[-2].end()) : statements[-1].start()]
+    return len(between) < _NEARBY and _BETWEEN_BOXES.fullmatch(between) is not None
 
 
-def _result(text: str) -> Number | None:
-    """The first number, or in an equation the one on the right side: "5 + 3 = 8" gives 8."""
-    numbers = find_numbers(text.rsplit("=", maxsplit=1)[-1]) or find_numbers(text)
-    return numbers[0] if numbers else None
+def _box_end(text: str, start: int) -> int:
+    content = _IN_BRACES.match(text, start)
+    return content.end() if content else start
 
 
-def _only_number(line: str) -> Number | None:
-    """The number of a line that contains one number and at most a unit."""
-    numbers = find_numbers(line)
-    num_words = len(re.findall(r"[^\W\d]+", line))
-    return numbers[0] if len(numbers) == 1 and num_words <= 2 else None
+def _stated_from(text: str, start: int) -> Mention | None:
+    end = _line_end(text, start)
+    if not text[start:end].strip(_MARKUP):
+        return _only_mention(text, end)
+    sentence_end = _SENTENCE_END.search(text, start, end)
+    inside = _within(text, start, sentence_end.start() if sentence_end else end)
+    if not inside or not _LEAD.fullmatch(text, start, inside[0].start):
+        return None
+    return _result(text, inside)
 
 
-def _parse(match: re.Match[str]) -> Number | None:
-    exponent = match["exponent"] or f"e{match['power'] or 0}"
-    value = float(match["number"].replace(",", "") + exponent)
-    if match["denominator"]:
-        denominator = float(match["denominator"])
-        if denominator == 0:
-            return None
-        value /= denominator
-    if match["whole"]:
-        value += float(match["whole"])
-    if match["sign"] or match["inner_sign"]:
-        value = -value
-    return Number(value, is_percent=bool(match["percent"]))
+def _result(text: str, inside: list[Mention]) -> Mention:
+    """The first quantity, or in an equation the one on the right side: "5 + 3 = 8" gives 8."""
+    result = inside[0]
+    for previous, mention in pairwise(inside):
+        gap = text[previous.end : mention.start]
+        if "=" in gap and not _CLAUSE.search(gap):
+            result = mention if mention.number or not result.number else result
+        elif not mention.is_label and _ANOTHER.fullmatch(gap):
+            return replace(result, number=None)
+        else:
+            break
+    return result
+
+
+def _only_mention(text: str, start: int) -> Mention | None:
+    """The quantity of the next line with text, if it contains one and at most a unit."""
+    start += len(text[start:]) - len(text[start:].lstrip())
+    end = _line_end(text, start)
+    inside = _within(text, start, end)
+    num_words = len(_WORD.findall(text, start, end))
+    return inside[0] if len(inside) == 1 and num_words <= 2 else None
+
+
+def _last(text: str) -> Mention | None:
+    """The last quantity. To read the end of the text is enough, unless it begins within a quantity or a list."""
+    for start in (max(0, len(text) - _ENDING), 0):
+        found = [mention for mention in _without_list_items(text, _within(text, start)) if not mention.is_label]
+        if len(found) > 1 and not _opens_item(text, found[-1]):
+            break
+    return found[-1] if found else None
+
+
+def _without_list_items(text: str, found: list[Mention]) -> list[Mention]:
+    """Without the numbers of "1. Add them" and "2. Halve that", which count the steps."""
+    kept, expected = [], 1
+    for mention in found:
+        if mention.number and mention.number.value == expected and _opens_item(text, mention):
+            expected += 1
+        else:
+            kept.append(mention)
+    return kept if expected > 2 else found
+
+
+def _opens_item(text: str, mention: Mention) -> bool:
+    line = text[max(0, mention.start - 8) : mention.start]
+    at_line_start = _LIST_ITEM.search(line) if mention.start else True
+    return bool(at_line_start and _ITEM_TEXT.match(text, mention.end))
+
+
+def _within(text: str, start: int, end: int | None = None) -> list[Mention]:
+    return joined(text, mentions(text, start, end))
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end

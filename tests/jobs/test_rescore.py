@@ -12,7 +12,7 @@ from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.jobs.rescore import NUM_LISTED, rescore
 
 StoreRun = Callable[..., Path]
-SUMS = [("The answer is 5.", "5"), ("1,2,3", "3"), ("", "4")]
+SUMS = [("The answer is 5.", "5"), ("It is 3, not 5", "3"), ("", "4")]
 
 
 def run_over(folder: Path) -> None:
@@ -143,10 +143,10 @@ def test_an_item_beyond_the_context_stays_wrong(store_scored: StoreRun) -> None:
 def test_disagreements_are_listed_and_the_rest_is_counted(
     store_scored: StoreRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_over(store_scored("a", AddSub=[("1,2,3", "3")] * (NUM_LISTED + 2), SVAMP=[("5", "5")]))
+    run_over(store_scored("a", AddSub=[("It is 3, not 5", "3")] * (NUM_LISTED + 2), SVAMP=[("5", "5")]))
     listed = [line.strip() for line in capsys.readouterr().out.splitlines()[2:]]
     assert listed[0] == f"AddSub: protocol and strict differ on {NUM_LISTED + 2} of {NUM_LISTED + 2} items"
-    assert listed[1] == "index 0: gold '3', protocol reads '123', strict reads '3'"
+    assert listed[1] == "index 0: gold '3', protocol reads '5', strict reads '3'"
     assert listed[-1] == "and 2 more"
     assert len(listed) == NUM_LISTED + 2
 

@@ -43,7 +43,7 @@ def test_math_prompt_is_the_alpaca_template_without_input() -> None:
         ("8", "The answer is 5 + 3 = 8.", "8.", True, True),
         ("0.75", "3/4", "4", False, True),
         ("4", "3/4", "4", True, False),
-        ("3", "1,2,3", "123", False, True),
+        ("3", "1,2,3", "123", False, False),
         ("123", "1,2,3", "123", True, False),
         ("50", "50%", "50", True, True),
         ("0.5", "50%", "50", False, True),
@@ -105,7 +105,9 @@ def test_gold_rationales_with_a_number_are_right_in_both_scores(shared_data: Pat
     verdicts = [MATH.judge(example(str(row["answer"])), row["output"]) for row in numbers]
     assert len(verdicts) == 9206
     assert all(verdict.correct for verdict in verdicts)
-    assert sum(not verdict.strict_correct for verdict in verdicts) <= 5
+    wrong = [verdict for verdict in verdicts if not verdict.strict_correct]
+    assert sum(verdict.strict_extracted is not None for verdict in wrong) <= 2, "a wrong value"
+    assert len(wrong) <= 12, "no value: two answers, a range or a list"
 
 
 @given(st.floats(min_value=-1e6, max_value=1e6).map(lambda value: round(value, 2)))

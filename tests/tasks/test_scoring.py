@@ -30,7 +30,7 @@ def test_a_row_holds_the_item_the_text_and_both_verdicts() -> None:
 
 @pytest.mark.parametrize(
     ("generation", "extracted", "strict"),
-    [("The answer is 7, of 10", "10", "7"), ("it is 7%", "7", "7%"), ("1,2,3", "123", "3"), ("none", None, None)],
+    [("The answer is 7, of 10", "10", "7"), ("it is 7%", "7", "7%"), ("1,2,3", "123", None), ("none", None, None)],
 )
 def test_a_row_says_what_each_scoring_read(generation: str, extracted: str | None, strict: str | None) -> None:
     row = judged(generation)
