@@ -4,6 +4,7 @@ They train in place. Copies of what they held before stay on the CPU, for ``deta
 """
 
 import difflib
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.module_names import plain_modules
+
+logger = logging.getLogger(__name__)
 
 
 class WholeModules:
@@ -107,25 +110,37 @@ def is_inside(name: str, parents: Collection[str]) -> bool:
 
 
 def refuse_fresh_head(model: nn.Module, whole: Collection[str]) -> None:
-    """Refuse a head that a checkpoint did not hold, unless it trains whole: no adapter file would contain it.
+    """Refuse modules that a checkpoint did not hold, unless they train whole: no adapter file would contain them.
 
-    transformers marks every parameter that it reads from a checkpoint; what it made at random is not marked.
+    A new head is one, and so is the pooler below it where the checkpoint was trained without. transformers marks every
+    parameter that it reads from a checkpoint; what it made at random is not marked. In a model without a head, whose
+    result may not depend on them, they are only named in a warning.
 
     Raises:
-        AdapterError: There is such a head.
+        AdapterError: There are such modules.
     """
     plain = plain_modules(model)[""]
     base = getattr(plain, "base_model_prefix", "")
     read = {name: getattr(part, "_is_hf_initialized", False) for name, part in plain.named_parameters()}
-    if not base or not hasattr(plain, base) or not any(read.values()):
+    fresh = [name for name, is_read in read.items() if not is_read and not is_inside(name, whole)]
+    # A model that was made from a configuration may have a few marks too: those of tied weights.
+    if not fresh or 2 * sum(read.values()) < len(read):
         return
-    fresh = [name for name, is_read in read.items() if not is_read and not is_inside(name, {base, *whole})]
-    if fresh:
-        module = fresh[0].rpartition(".")[0].partition(".")[0] or fresh[0]
-        raise AdapterError(
-            f"{fresh[0]} is new: the checkpoint does not hold it, and an adapter would not either, so the trained "
-            f"model could not be loaded again; use modules_to_save=['{module}'], which trains and saves it"
-        )
+    modules = list(dict.fromkeys(_to_save(name, base) for name in fresh))
+    if not base or not hasattr(plain, base):
+        logger.warning("%s is new: the checkpoint does not hold it, and the adapter does not save it", fresh[0])
+        return
+    raise AdapterError(
+        f"{fresh[0]} is new: the checkpoint does not hold it, and an adapter would not either, so the trained model "
+        f"could not be loaded again; use modules_to_save={modules}, which trains and saves it, or save the model with "
+        "save_pretrained and load that"
+    )
+
+
+def _to_save(parameter: str, base: str) -> str:
+    """The module to name in ``modules_to_save``: a whole head, but below the base only what is new."""
+    owner = parameter.rpartition(".")[0] or parameter
+    return owner if is_inside(parameter, {base}) else owner.partition(".")[0]
 
 
 def check_stored(stored: Mapping[str, Tensor], modules: Mapping[str, nn.Module], directory: Path) -> None:

@@ -1,6 +1,7 @@
 """``modules_to_save``: modules that train whole beside the bypasses, and the new head that must be among them."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaForCausalLM
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMaskedLM,
+    LlamaForCausalLM,
+)
 
 import neuroada
 from neuroada.sparse.errors import AdapterError
@@ -151,6 +159,27 @@ def test_a_new_head_that_would_not_be_saved_is_refused(base: Path, targets: list
         neuroada.attach(model, neuroada.NeuroAdaConfig(1, targets))
     assert bits(model) == before
     assert all(part.requires_grad for part in model.parameters())
+
+
+def test_a_new_pooler_below_a_head_is_refused_too(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    BertForMaskedLM(BertConfig(**sizes, num_attention_heads=2)).save_pretrained(tmp_path)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    new = ["bert.pooler.dense", "classifier"]
+    with pytest.raises(AdapterError, match=re.escape(f"use modules_to_save={new}")):
+        neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["query"], modules_to_save=[]))
+    with pytest.raises(AdapterError, match=r"use modules_to_save=\['bert\.pooler\.dense'\]"):
+        neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["query"], modules_to_save=["classifier"]))
+    neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["query"], modules_to_save=new))
+
+
+def test_a_model_without_a_head_may_have_a_new_part_that_it_does_not_need(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    BertForMaskedLM(BertConfig(**sizes, num_attention_heads=2)).save_pretrained(tmp_path)
+    neuroada.attach(AutoModel.from_pretrained(tmp_path), neuroada.NeuroAdaConfig(1, ["query"]))
+    assert "pooler.dense.weight is new: the checkpoint does not hold it" in caplog.text
 
 
 def test_a_head_from_the_checkpoint_needs_no_saving(base: Path, tmp_path: Path) -> None:
