@@ -32,6 +32,7 @@ from neuroada.runs.files import (
     last_checkpoint,
     write_whole,
 )
+from neuroada.runs.folder_lock import refuse_if_held
 from neuroada.runs.identity import changed_keys, differences
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,11 @@ class RunRecord:
 
         Args:
             chosen: Values chosen for open settings, which a resumed run must reuse.
+
+        Raises:
+            UserError: Another start of the run is writing into the folder.
         """
+        refuse_if_held(self.folder)
         checkpoint = None if self._starts_over else last_checkpoint(self.folder)
         self._claim()
         if chosen is not None:
