@@ -16,6 +16,7 @@ from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE
 from neuroada.runs.record import RunRecord
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
+from neuroada.training.callbacks.held_out_metrics import HeldOutMetrics
 from neuroada.training.callbacks.sampled_accuracy import SampledAccuracy
 from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.module import FineTuningModule
@@ -82,7 +83,8 @@ def _fit(
     trainer, run = preparation.trainer, preparation.run
     cost, held_out = FitCost(), HeldOutLoss(run.validation)
     answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer, preparation.answers)
-    trainer.callbacks[:0] = [cost, held_out, answers]  # type: ignore[attr-defined]  # set dynamically
+    shown = HeldOutMetrics(held_out, answers)
+    trainer.callbacks[:0] = [cost, held_out, answers, shown]  # type: ignore[attr-defined]  # set dynamically
     for sink in trainer.loggers:
         sink.log_hyperparams(dataclasses.asdict(run))
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.

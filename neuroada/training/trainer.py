@@ -10,7 +10,9 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 
 from neuroada.config.errors import UserError
+from neuroada.config.monitors import LOOKS_AT_EPOCH_END, MEASURED_BY
 from neuroada.config.schema import RunConfig
+from neuroada.config.signatures import accepted_keywords
 from neuroada.training.callbacks.progress_lines import ProgressLines
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
 
@@ -54,7 +56,18 @@ def _parts(group: dict[str, Any] | None, folder: Path, name: str) -> list[Any]:
 
 def _in_folder(node: dict[str, Any], folder: Path) -> dict[str, Any]:
     paths = {key: str(folder / node[key]) for key in _PATH_KEYS if isinstance(node.get(key), str)}
-    return {**node, **paths}
+    return {**node, **paths, **_after_measurements(node)}
+
+
+def _after_measurements(node: dict[str, Any]) -> dict[str, bool]:
+    """Let a callback that monitors held-out rows look after each measurement, unless it is told otherwise.
+
+    Without a validation loop, Lightning would let it look at the end of an epoch.
+    """
+    if node.get("monitor") not in MEASURED_BY:
+        return {}
+    taken = accepted_keywords(str(node["_target_"])) or []
+    return {key: False for key in LOOKS_AT_EPOCH_END if key in taken and node.get(key) is None}
 
 
 def _make(name: str, node: dict[str, Any], **runtime: Any) -> Any:
