@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 CONFIG_FILE = "config.yaml"
@@ -11,6 +12,7 @@ PROMPTS_FILE = "prompts.json"
 """In an adapter folder and a merged one: data set -> definition of the protocol that made its prompts."""
 CHECKPOINTS_FOLDER = "checkpoints"
 PREDICTIONS_FOLDER = "predictions"
+LOGS_FOLDER = "logs"
 CHOSEN_FILE = "chosen.json"
 """Values that the run chose for settings left open."""
 METRICS_FILE = "metrics.json"
@@ -47,6 +49,17 @@ def last_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that a run continues from; None if its folder has none."""
     checkpoints = (folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
     return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def checkpoint_step(checkpoint: Path) -> int | None:
+    """The optimizer steps taken by a checkpoint; None where the file cannot be read."""
+    import torch  # the command line is read without it
+
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return int(stored["global_step"])
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError):
+        return None
 
 
 def read_sweep(folder: Path) -> list[str] | None:

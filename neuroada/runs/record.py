@@ -26,6 +26,7 @@ from neuroada.runs.files import (
     CHECKPOINTS_FOLDER,
     CHOSEN_FILE,
     CONFIG_FILE,
+    LOGS_FOLDER,
     METRICS_FILE,
     PREDICTIONS_FOLDER,
     RESULT_FILE,
@@ -133,7 +134,7 @@ class RunRecord:
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._starts_over:
-            for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", "logs"):
+            for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", LOGS_FOLDER):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (RESULT_FILE, METRICS_FILE, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)

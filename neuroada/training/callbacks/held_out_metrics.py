@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
 
 from neuroada.config.monitors import HELD_OUT_LOSS, SAMPLED_ACCURACY
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
@@ -37,6 +38,14 @@ class HeldOutMetrics(Callback):
         self._loss, self._accuracy = loss, accuracy
         self._told = 0
         self._was_stopped = False
+        self._resumed_at: int | None = None
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log again what was measured at the step to resume from: the logs were cut off before it."""
+        for name, (step, value) in self._latest().items():
+            if step == self._resumed_at:
+                for sink in (sink for sink in trainer.loggers if not isinstance(sink, WandbLogger)):
+                    sink.log_metrics({name: value}, step=step)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._told = trainer.global_step
@@ -74,6 +83,7 @@ class HeldOutMetrics(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._was_stopped = checkpoint.get(STOPPED_KEY, False)
+        self._resumed_at = checkpoint["global_step"]
 
     def _latest(self) -> dict[str, tuple[int, float]]:
         """Metric -> the step after which it was last measured, and its value; the same on every rank."""
