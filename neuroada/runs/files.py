@@ -24,16 +24,21 @@ SWEEPS_FOLDER = "sweeps"
 """Below the folder of all outputs: a folder for each sweep."""
 SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: the folders of its runs, relative to it."""
+PARTIAL_ENDING = ".partial"
+"""Of a file that is being written, and of one that a killed process has left; it belongs to no content."""
 LOG_FILE = "job.log"
 """The output of a sweep's job that ran in its own process."""
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file atomically: a killed run leaves no partial file. Parent folders are created."""
+    """Write a file atomically, also beside another process that writes it. Parent folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_ENDING}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
