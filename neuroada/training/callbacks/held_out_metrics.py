@@ -115,5 +115,6 @@ class HeldOutMetrics(Callback):
 
     def _hide_outdated(self, trainer: lightning.Trainer) -> None:
         compared = {getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks}
-        for name in compared & (self._latest().keys() - self._of_this_step(trainer)):
-            trainer.callback_metrics.pop(name)
+        for name in self._latest().keys() - self._of_this_step(trainer):
+            if name in compared:
+                trainer.callback_metrics.pop(name)
