@@ -33,8 +33,9 @@ def in_csv(folder: Path, key: str) -> Counter[int]:
 
 
 def wandb_ids(folder: Path) -> list[str]:
+    """The ids in the names of W&B's folders; a second start within one second has a number after it."""
     paths = sorted((folder / "logs" / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_mtime)
-    return [path.name.rpartition("-")[2] for path in paths]
+    return [path.name.split("-")[3] for path in paths]
 
 
 @pytest.fixture
@@ -134,10 +135,10 @@ def test_a_resumed_run_is_the_same_run_at_wandb_until_it_starts_over(make_run: M
     run = make_run(*options, "callbacks.checkpoint.every_n_train_steps=1")
     stop(run, folder, 2)
     finetune(run, folder)
-    first, second = wandb_ids(folder)
-    assert first == second
+    started = wandb_ids(folder)
+    (first,) = set(started)
     finetune(run, folder)
-    assert len(wandb_ids(folder)) == 2, "a finished run logs nothing"
+    assert wandb_ids(folder) == started, "a finished run logs nothing"
     finetune(dataclasses.replace(run, resume="never"), folder)
     (third,) = wandb_ids(folder)
     assert third != first
@@ -158,4 +159,4 @@ def test_an_id_of_the_user_stays(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*options, "callbacks.checkpoint.every_n_train_steps=1")
     stop(run, tmp_path / "run", 1)
     finetune(run, tmp_path / "run")
-    assert wandb_ids(tmp_path / "run") == ["mine", "mine"]
+    assert set(wandb_ids(tmp_path / "run")) == {"mine"}
