@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
+from neuroada.config.monitors import mistaken_monitors
 from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
@@ -141,6 +142,8 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _batch_rules(values)
     yield from _protocol_rules(values)
     yield from _trainer_rules(_section(values, "trainer"))
+    if _section(values, "job").get("name") == "finetune":
+        yield from mistaken_monitors(values)
     yield from _job_rules(values)
     yield from _decoding_rules(values)
 

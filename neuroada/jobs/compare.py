@@ -14,6 +14,7 @@ from neuroada.report.document import Tests, write_report
 from neuroada.report.significance import Contest, Item, contest, verdicts
 from neuroada.report.terminal import runs_table, settings_tables, table_of
 from neuroada.runs.files import RESULT_FILE
+from neuroada.runs.folder_lock import locked
 from neuroada.runs.listing import Run, Status, read_runs
 
 UNBOUNDED_WIDTH = 10_000
@@ -27,7 +28,8 @@ def compare(run: RunConfig, folder: Path) -> None:
     """Print the finished runs below ``runs``, compare each with a baseline, and write the report into ``folder``.
 
     Raises:
-        UserError: No run is finished, a result or predictions file is damaged, or the baseline is not one of the runs.
+        UserError: No run is finished, a result or predictions file is damaged, the baseline is not one of the runs, or
+            another process is writing the report.
     """
     root = Path(run.runs)
     found = read_runs(root)
@@ -42,7 +44,8 @@ def compare(run: RunConfig, folder: Path) -> None:
     if not console.is_terminal:
         console.width = UNBOUNDED_WIDTH
     show(console, finished, len(found) - len(finished), contests, baseline)
-    report = write_report(folder, root, found, _tests(contests, baseline))
+    with locked([folder]):
+        report = write_report(folder, root, found, _tests(contests, baseline))
     console.print(f"report: {report}", soft_wrap=True)
 
 

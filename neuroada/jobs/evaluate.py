@@ -19,6 +19,7 @@ from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.record import RunRecord
 from neuroada.runs.settling import runs_of
 from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
+from neuroada.training.logs import go_on
 from neuroada.training.module import FineTuningModule
 
 
@@ -46,7 +47,7 @@ def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> Fin
         return None
     # Report a damaged adapter before the backbone is read and before a run folder is made.
     saved = None if directory is None else _opened(directory, preparation)
-    record.begin()
+    go_on(preparation.trainer.loggers, folder, record.begin())
     module = _build(preparation, saved, loaded)
     started = time.perf_counter()
     preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)

@@ -16,8 +16,10 @@ from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE
 from neuroada.runs.record import RunRecord
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
+from neuroada.training.callbacks.held_out_metrics import HeldOutMetrics
 from neuroada.training.callbacks.sampled_accuracy import SampledAccuracy
 from neuroada.training.distributed.fsdp import ShardedStrategy
+from neuroada.training.logs import go_on, log_settings
 from neuroada.training.module import FineTuningModule
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
         return
     sized.announce()
     checkpoint = record.begin(preparation.chosen())
+    go_on(preparation.trainer.loggers, folder, checkpoint)
     model = preparation.load_model()
     module = preparation.build_module(model, sized.sized.attach(model))
     started = time.perf_counter()
@@ -82,9 +85,9 @@ def _fit(
     trainer, run = preparation.trainer, preparation.run
     cost, held_out = FitCost(), HeldOutLoss(run.validation)
     answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer, preparation.answers)
-    trainer.callbacks[:0] = [cost, held_out, answers]  # type: ignore[attr-defined]  # set dynamically
-    for sink in trainer.loggers:
-        sink.log_hyperparams(dataclasses.asdict(run))
+    shown = HeldOutMetrics(held_out, answers)
+    trainer.callbacks[:0] = [cost, held_out, answers, shown]  # type: ignore[attr-defined]  # set dynamically
+    log_settings(trainer.loggers, dataclasses.asdict(run), checkpoint)
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
     trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
     if checkpoint is not None or trainer.checkpoint_callback is not None:

@@ -30,6 +30,7 @@ from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE, write_whole
+from neuroada.runs.folder_lock import locked
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.protocols import made, merged
 from neuroada.training.answer_ends import answer_ends
@@ -46,15 +47,20 @@ def generate(run: RunConfig, folder: Path) -> None:
     """Answer ``generate.prompt``, each row of ``generate.file``, or what is typed until an empty line.
 
     Raises:
-        UserError, AdapterError: The adapter, its base or the file cannot be read, or do not belong together.
+        UserError, AdapterError: The adapter, its base or the file cannot be read, or do not belong together, or the
+            same command is running already.
     """
-    sources = sources_of(run)
-    asked = _asked(run, sources)
+    if run.generate.file is None and run.generate.prompt is None:
+        _talk(_Writers.of(run, _asked(run, sources_of(run)).protocol), Console(highlight=False))
+        return
+    with locked([folder]):  # from the start: answers that could not be written would be lost
+        _answer_all(run, folder)
+
+
+def _answer_all(run: RunConfig, folder: Path) -> None:
+    asked = _asked(run, sources_of(run))
     writers = _Writers.of(run, asked.protocol)
     console = Console(highlight=False)
-    if run.generate.file is None and run.generate.prompt is None:
-        _talk(writers, console)
-        return
     rows = list(writers.rows(asked.examples))
     write_whole(folder / GENERATIONS_FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     console.print(answers_table(rows[:NUM_SHOWN]))

@@ -24,7 +24,7 @@ from neuroada.decoding.settings import Decoding
 from neuroada.jobs.micro_batch import choose_micro_batch
 from neuroada.jobs.sizing import SizedRun
 from neuroada.methods.contract import Trained
-from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
+from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, PARTIAL_ENDING
 from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_plain_config
 from neuroada.training.answer_ends import answer_ends
@@ -212,7 +212,8 @@ def _task_of_adapter(path: Path) -> dict[str, list[Any]]:
 def directory_hash(directory: Path) -> str:
     """SHA-256 of the names and contents of a folder's files."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+    files = (path for path in directory.iterdir() if path.is_file() and not path.name.endswith(PARTIAL_ENDING))
+    for path in sorted(files):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -21,6 +21,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.data.entries import Sources, name_of
 from neuroada.data.leaks import split_score
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
+from neuroada.runs.folder_lock import locked
 from neuroada.runs.listing import run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.runs.protocols import protocols_of
@@ -85,7 +86,7 @@ def rescore(run: RunConfig, folder: Path) -> None:
     """Rescore every finished run below ``runs``; print what changed, and where protocol and strict scoring disagree.
 
     Raises:
-        UserError: There is no such run, or a file is damaged; nothing is written then.
+        UserError: There is no such run, a file is damaged, or a run is being written; nothing is written then.
     """
     folders = [path for path in run_folders(Path(run.runs)) if _scored(path)]
     if not folders:
@@ -95,15 +96,21 @@ def rescore(run: RunConfig, folder: Path) -> None:
         )
     protocols = protocols_of(run.data)
     for path in folders:
-        judged_again(path, protocols)  # raises if anything is damaged
+        with locked([path]):
+            judged_again(path, protocols)  # raises if anything is damaged
     console = Console(highlight=False)
     for path in folders:
-        again = judged_again(path, protocols)
-        console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
-        for line in [*changes(again), *disagreements(again)]:
-            console.print(f"  {escape(line)}", soft_wrap=True)
-        if again.is_changed:
-            _write_run(again)
+        with locked([path]):
+            _rescore_one(path, protocols, console)
+
+
+def _rescore_one(path: Path, protocols: Mapping[str, Protocol], console: Console) -> None:
+    again = judged_again(path, protocols)
+    console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
+    for line in [*changes(again), *disagreements(again)]:
+        console.print(f"  {escape(line)}", soft_wrap=True)
+    if again.is_changed:
+        _write_run(again)
 
 
 def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:

@@ -5,6 +5,7 @@ import logging
 import os
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -15,6 +16,7 @@ PROMPTS_FILE = "prompts.json"
 """In an adapter folder and a merged one: data set -> definition of the protocol that made its prompts."""
 CHECKPOINTS_FOLDER = "checkpoints"
 PREDICTIONS_FOLDER = "predictions"
+LOGS_FOLDER = "logs"
 CHOSEN_FILE = "chosen.json"
 """Values that the run chose for settings left open."""
 METRICS_FILE = "metrics.json"
@@ -26,16 +28,21 @@ SWEEPS_FOLDER = "sweeps"
 """Below the folder of all outputs: a folder for each sweep."""
 SWEEP_FILE = "sweep.json"
 """In the folder of a sweep: the folders of its runs, relative to it."""
+PARTIAL_ENDING = ".partial"
+"""Of a file that is being written, and of one that a killed process has left; it belongs to no content."""
 LOG_FILE = "job.log"
 """The output of a sweep's job that ran in its own process."""
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file atomically: a killed run leaves no partial file. Parent folders are created."""
+    """Write a file atomically, also beside another process that writes it. Parent folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_ENDING}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
@@ -73,6 +80,17 @@ def _is_whole(checkpoint: Path) -> bool:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile, EOFError):
         return False
+
+
+def checkpoint_step(checkpoint: Path) -> int | None:
+    """The optimizer steps taken by a checkpoint; None where the file cannot be read."""
+    import torch  # the command line is read without it
+
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return int(stored["global_step"])
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError):
+        return None
 
 
 def read_sweep(folder: Path) -> list[str] | None:

@@ -8,11 +8,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from types import FrameType
 
 from neuroada.config.schema import RunConfig
-from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PREDICTIONS_FOLDER, last_checkpoint
+from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PREDICTIONS_FOLDER, checkpoint_step, last_checkpoint
 from neuroada.runs.partial_predictions import count_answers
 from neuroada.runs.settling import runs_of
 
@@ -114,13 +113,8 @@ def _first_checkpoint(run: RunConfig) -> str:
 
 def _step_of(checkpoint: Path) -> str:
     """`` of step 100``; empty where the file cannot be read."""
-    import torch  # the command line is read without it
-
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return f" of step {int(stored['global_step'])}"
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, UnpicklingError):
-        return ""
+    step = checkpoint_step(checkpoint)
+    return "" if step is None else f" of step {step}"
 
 
 @contextmanager

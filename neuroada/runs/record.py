@@ -26,12 +26,14 @@ from neuroada.runs.files import (
     CHECKPOINTS_FOLDER,
     CHOSEN_FILE,
     CONFIG_FILE,
+    LOGS_FOLDER,
     METRICS_FILE,
     PREDICTIONS_FOLDER,
     RESULT_FILE,
     last_checkpoint,
     write_whole,
 )
+from neuroada.runs.folder_lock import refuse_if_held
 from neuroada.runs.identity import changed_keys, differences
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,11 @@ class RunRecord:
 
         Args:
             chosen: Values chosen for open settings, which a resumed run must reuse.
+
+        Raises:
+            UserError: Another start of the run is writing into the folder.
         """
+        refuse_if_held(self.folder)
         checkpoint = None if self._starts_over else last_checkpoint(self.folder)
         self._claim()
         if chosen is not None:
@@ -128,7 +134,7 @@ class RunRecord:
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._starts_over:
-            for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", "logs"):
+            for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", LOGS_FOLDER):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (RESULT_FILE, METRICS_FILE, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from neuroada.config.errors import UserError
 from neuroada.runs.files import LOG_FILE
+from neuroada.runs.folder_lock import FolderLock
 from neuroada.runs.process_lifetime import end_with_parent
 from neuroada.sweeping.sweep_jobs import Job, State
 
@@ -22,22 +24,38 @@ _Slot = Mapping[str, str]
 
 
 class Process:
-    """A running job: its process, and the slot that it occupies."""
+    """A running job: its process, and the slot that it occupies.
+
+    The sweep holds the lock of the job's folder, because it writes the log there.
+
+    Raises:
+        UserError: Another start of the run is writing into its folder.
+        OSError: The process could not be started.
+    """
 
     def __init__(self, job: Job, command: Sequence[str], slot: _Slot) -> None:
         self.job, self.slot = job, slot
-        job.folder.mkdir(parents=True, exist_ok=True)
-        self._log = job.folder / LOG_FILE
+        self._lock = FolderLock(job.folder)
+        self._lock.acquire()
+        try:
+            self._process = self._started(command)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _started(self, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        self.job.folder.mkdir(parents=True, exist_ok=True)
+        self._log = self.job.folder / LOG_FILE
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
-        job.start()
+        self.job.start()
         with self._log.open("ab") as log:
             # A new session: Ctrl-C reaches only the sweep, which then ends its jobs in order.
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **slot},
+                env={**os.environ, **self.slot, **self._lock.environment},
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
@@ -51,6 +69,7 @@ class Process:
             self.job.finish()
         else:
             self.job.fail(self._failure_message(exit_code), exit_code=exit_code)
+        self._lock.release()
         return True
 
     def ask_to_end(self) -> None:
@@ -64,6 +83,7 @@ class Process:
             self._process.wait(_SECONDS_TO_END)
         self._signal(signal.SIGKILL)
         self._process.wait()
+        self._lock.release()
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -109,6 +129,8 @@ def run_all(
                     job = waiting.pop(0)
                     try:
                         running.append(Process(job, command_of(job), free[0]))
+                    except UserError as error:  # somebody else runs it already
+                        job.fail(str(error))
                     except OSError as error:  # a full disk or too many processes: only this job fails
                         job.fail(f"could not be started: {error}")
                     else:

@@ -21,6 +21,7 @@ from neuroada.config.composition_errors import in_one_line
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import resolved
 from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
+from neuroada.runs.folder_lock import holder_elsewhere
 from neuroada.runs.identity import differences
 from neuroada.runs.registration import REJECTED, without_hydra
 from neuroada.runs.settling import settle
@@ -74,7 +75,8 @@ class Job:
     def start(self) -> None:
         """Mark it running, and delete the failure record of an earlier attempt."""
         self.state, self.started = State.RUNNING, time.monotonic()
-        (self.folder / FAILURE_FILE).unlink(missing_ok=True)
+        if holder_elsewhere(self.folder) is None:
+            (self.folder / FAILURE_FILE).unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Mark it finished and read its result, if it records one."""
@@ -82,7 +84,7 @@ class Job:
         self.result = read_outcome(self.folder)
 
     def fail(self, message: str, exit_code: int | None = None) -> None:
-        """Mark it failed and leave ``failed.json`` in its folder."""
+        """Mark it failed and leave ``failed.json`` in its folder, unless another start of the run writes there."""
         self.ended = time.monotonic()
         self._record_failure(State.FAILED, message, exit_code)
 
@@ -93,6 +95,8 @@ class Job:
 
     def _record_failure(self, state: State, message: str, exit_code: int | None) -> None:
         self.state, self.message = state, message
+        if holder_elsewhere(self.folder) is not None:
+            return
         record = {
             "failed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "state": state.value,

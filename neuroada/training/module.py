@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from neuroada.config.errors import UserError
+from neuroada.config.monitors import TRAINING_LOSS
 from neuroada.config.schema import SchedulerConfig
 from neuroada.data.packing import TrainingBatch
 from neuroada.data.prompt_batches import PromptBatch
@@ -82,7 +83,7 @@ class FineTuningModule(lightning.LightningModule):
         return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.log("train/loss", self._step_loss, prog_bar=True, sync_dist=True, reduce_fx="sum")
+        self.log(TRAINING_LOSS, self._step_loss, prog_bar=True, sync_dist=True, reduce_fx="sum")
         if not torch.isfinite(self._step_loss):
             raise UserError(
                 f"the loss is {self._step_loss.item()} at step {self.global_step}: training diverged; "

@@ -10,9 +10,12 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 
 from neuroada.config.errors import UserError
+from neuroada.config.monitors import LOOKS_AT_EPOCH_END, MEASURED_BY
 from neuroada.config.schema import RunConfig
+from neuroada.config.signatures import accepted_keywords
 from neuroada.training.callbacks.progress_lines import ProgressLines
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
+from neuroada.training.logs import keywords_to_go_on
 
 # Keywords of loggers and callbacks that hold paths. These are relative to the run folder, so that a configuration can
 # be moved and compared.
@@ -25,8 +28,8 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     Raises:
         UserError: A part rejects its arguments, or needs a package that is not installed.
     """
-    callbacks = [*extra_callbacks, *_parts(run.callbacks, folder, "callbacks")]
-    loggers = _parts(run.logger, folder, "logger")
+    callbacks = [*extra_callbacks, *_callbacks(run, folder)]
+    loggers = _loggers(run, folder)
     if not loggers:  # LearningRateMonitor refuses to start without one
         callbacks = [part for part in callbacks if not isinstance(part, LearningRateMonitor)]
     if run.trainer.get("enable_progress_bar") is False:  # with a bar, Lightning would refuse to start
@@ -47,14 +50,37 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     return trainer
 
 
-def _parts(group: dict[str, Any] | None, folder: Path, name: str) -> list[Any]:
-    """The parts of a group; a part set to null is switched off."""
-    return [_make(f"{name}.{key}", _in_folder(node, folder)) for key, node in (group or {}).items() if node is not None]
+def _callbacks(run: RunConfig, folder: Path) -> list[Any]:
+    nodes = _parts(run.callbacks, folder)
+    return [_make(f"callbacks.{key}", {**node, **_after_measurements(node)}) for key, node in nodes.items()]
+
+
+def _loggers(run: RunConfig, folder: Path) -> list[Any]:
+    nodes, starts_over = _parts(run.logger, folder), run.resume == "never"
+    return [
+        _make(f"logger.{key}", {**node, **keywords_to_go_on(node, folder, starts_over)}) for key, node in nodes.items()
+    ]
+
+
+def _parts(group: dict[str, Any] | None, folder: Path) -> dict[str, dict[str, Any]]:
+    """The parts of a group, with paths below the run folder; a part set to null is switched off."""
+    return {key: _in_folder(node, folder) for key, node in (group or {}).items() if node is not None}
 
 
 def _in_folder(node: dict[str, Any], folder: Path) -> dict[str, Any]:
     paths = {key: str(folder / node[key]) for key in _PATH_KEYS if isinstance(node.get(key), str)}
     return {**node, **paths}
+
+
+def _after_measurements(node: dict[str, Any]) -> dict[str, bool]:
+    """Let a callback that monitors held-out rows look after each measurement, unless it is told otherwise.
+
+    Without a validation loop, Lightning would let it look at the end of an epoch.
+    """
+    if node.get("monitor") not in MEASURED_BY:
+        return {}
+    taken = accepted_keywords(str(node["_target_"])) or []
+    return {key: False for key in LOOKS_AT_EPOCH_END if key in taken and node.get(key) is None}
 
 
 def _make(name: str, node: dict[str, Any], **runtime: Any) -> Any:

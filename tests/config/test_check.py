@@ -143,6 +143,81 @@ def test_a_mistake_is_one_line(checked: Checked, override: str, message: str) ->
     assert lines[0].startswith(message)
 
 
+STOP = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: %s}"
+MEASURES = ("validation=held_out", "validation.accuracy_rows=4")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            [STOP % "val/loss"],
+            "callbacks.stop.monitor=val/loss: is never measured, because validation.every_n_steps is null; set it, "
+            "or use one of: train/loss",
+        ),
+        (
+            ["validation=held_out", "+callbacks.checkpoint.monitor=val/accuracy"],
+            "callbacks.checkpoint.monitor=val/accuracy: is never measured, because validation.accuracy_rows is null; "
+            "set it, or use one of: train/loss, val/loss",
+        ),
+        (
+            ["validation=held_out", STOP % "val_loss"],
+            "callbacks.stop.monitor=val_loss: training logs no such metric; did you mean val/loss? use one of: "
+            "train/loss, val/loss",
+        ),
+        (
+            [*MEASURES, STOP % "f1"],
+            "callbacks.stop.monitor=f1: training logs no such metric; use one of: train/loss, val/loss, val/accuracy",
+        ),
+        (
+            ["callbacks.checkpoint.filename='{step}-{val_loss:.2f}'"],
+            "callbacks.checkpoint.filename=val_loss: training logs no such metric; did you mean val/loss? use one "
+            "of: train/loss",
+        ),
+        (
+            ["logger=none", STOP % "lr-AdamW"],
+            "callbacks.stop.monitor=lr-AdamW: training logs no such metric; use one of: train/loss",
+        ),
+        (
+            ["validation=held_out", STOP % "'val/loss', check_on_train_epoch_end: true"],
+            "callbacks.stop.check_on_train_epoch_end=true: val/loss is measured every validation.every_n_steps steps, "
+            "not at the end of an epoch; leave it out",
+        ),
+        (
+            [STOP % "train/loss, check_on_train_epoch_end: false"],
+            "callbacks.stop.check_on_train_epoch_end=false: it would wait for a measurement on held-out rows, and "
+            "there is none; leave it out, or set validation.every_n_steps",
+        ),
+        (
+            ["callbacks.checkpoint.every_n_train_steps=null", "+callbacks.checkpoint.every_n_epochs=1"],
+            "callbacks.checkpoint.save_on_train_epoch_end=false: it would wait for a measurement on held-out rows, "
+            "and there is none; set it to true, or set callbacks.checkpoint.every_n_train_steps or "
+            "validation.every_n_steps",
+        ),
+    ],
+)
+def test_a_callback_that_would_wait_in_vain(checked: Checked, overrides: list[str], line: str) -> None:
+    assert mistakes_of(checked, *overrides) == [line]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [STOP % "train/loss"],
+        [STOP % "lr-AdamW"],
+        ["validation=held_out", STOP % "val/loss"],
+        [*MEASURES, STOP % "val/accuracy, mode: max, check_on_train_epoch_end: true"],
+        ["+callbacks.checkpoint.monitor=step", "+callbacks.checkpoint.mode=max"],
+        ["validation=held_out", "callbacks.checkpoint.filename='{epoch}-{step}-{val/loss:.3f}'"],
+        # A callback of one's own may log what it likes.
+        ["+callbacks.own._target_=tests.tiny_runs.StopAt", "+callbacks.own.step=1", STOP % "mine"],
+        ["job=evaluate", STOP % "val/loss"],
+    ],
+)
+def test_a_callback_that_gets_what_it_monitors(checked: Checked, overrides: list[str]) -> None:
+    checked(*overrides)
+
+
 def test_mistakes_are_reported_together(checked: Checked) -> None:
     overrides = ["+typo=1", "optimizer.lr=fast", "budget.top_k=0", "+trainer.max_epoch=3", "data.micro_batch_size=5"]
     lines = mistakes_of(checked, *overrides)

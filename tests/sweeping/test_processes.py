@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from neuroada.runs.folder_lock import HOLDER_FILE
 from neuroada.sweeping.processes import complaint, run_all
 from neuroada.sweeping.sweep_jobs import Job, State
+
+from ..held_folders import store_holder
 
 MakeJobs = Callable[..., list[Job]]
 
@@ -153,3 +156,28 @@ def test_an_interrupted_sweep_ends_its_jobs_and_their_children(make_jobs: MakeJo
 )
 def test_the_reason_is_found_in_what_was_printed(output: str, reason: str) -> None:
     assert complaint(output) == reason
+
+
+def test_a_job_that_somebody_else_runs_is_left_alone(make_jobs: MakeJobs) -> None:
+    jobs = make_jobs("pass", "pass")
+    store_holder(jobs[0].folder)
+    run(jobs)
+    assert [job.state for job in jobs] == [State.FAILED, State.FINISHED]
+    assert "is being written by process" in jobs[0].message
+    assert sorted(path.name for path in jobs[0].folder.iterdir()) == [HOLDER_FILE]
+
+
+def test_the_process_of_a_job_writes_into_the_folder_that_the_sweep_holds(make_jobs: MakeJobs) -> None:
+    program = """
+import sys
+from pathlib import Path
+from neuroada.runs.folder_lock import locked, refuse_if_held
+folder = Path(sys.argv[1])
+with locked([folder]):
+    refuse_if_held(folder)
+    (folder / 'result.json').write_text('{}')
+"""
+    jobs = make_jobs(program)
+    run_all(jobs, [{}], lambda job: [*command(job), str(job.folder)], lambda: None)
+    assert jobs[0].state is State.FINISHED, jobs[0].message
+    assert sorted(path.name for path in jobs[0].folder.iterdir()) == ["job.log", "result.json"]

@@ -117,6 +117,8 @@ class BenchmarkScoring(Callback):
         self.metrics = summarise(scores)
         if data.benchmarks.limit is not None:
             self.metrics["limit"] = data.benchmarks.limit
+        shares = _shares(self.metrics)
+        trainer.callback_metrics.update({name: torch.tensor(share) for name, share in shares.items()})
         if trainer.is_global_zero:
             self._finish(trainer)
 
@@ -240,14 +242,19 @@ def _write_predictions(path: Path, predictions: list[Prediction]) -> None:
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
 
 
+def _shares(metrics: dict[str, Any]) -> dict[str, float]:
+    """Accuracies by the names that loggers and callbacks get."""
+    by_benchmark = {f"test/{name}": score["protocol"] for name, score in metrics["benchmarks"].items()}
+    return {**by_benchmark, "test/macro": metrics["macro"], "test/micro": metrics["micro"]}
+
+
 def _log(sink: Logger, metrics: dict[str, Any], step: int) -> None:
     """Log scores as numbers, and as a table if the logger supports tables."""
     rows = [
         [name, score["n"], score["protocol"], score["strict"], score["missing_trigger"]]
         for name, score in metrics["benchmarks"].items()
     ]
-    numbers = {f"test/{row[0]}": row[2] for row in rows}
-    sink.log_metrics({**numbers, "test/macro": metrics["macro"], "test/micro": metrics["micro"]}, step=step)
+    sink.log_metrics(_shares(metrics), step=step)
     columns = ["benchmark", "n", "protocol", "strict", "missing_trigger"]
     if isinstance(sink, WandbLogger):
         sink.log_table("test/benchmarks", columns=columns, data=rows, step=step)

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from neuroada.config.monitors import HELD_OUT_LOSS
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.module import InstructionDataModule
 from neuroada.training.distributed.fsdp import like_present, whole_state
@@ -112,7 +113,7 @@ class HeldOutLoss(Callback):
         self.last = Measurement(loss=loss, num_tokens=num_tokens, step=step)
         logger.info("step %d: held-out loss %.4f", step, self.last["loss"])
         for sink in trainer.loggers:
-            sink.log_metrics({"val/loss": self.last["loss"]}, step=step)
+            sink.log_metrics({HELD_OUT_LOSS: self.last["loss"]}, step=step)
         if self.last["loss"] < (math.inf if self.best is None else self.best["loss"]):
             self.best = self.last
             if self._keeps_best:

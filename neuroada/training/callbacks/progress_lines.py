@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from neuroada.config.monitors import TRAINING_LOSS
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import TrainingBatch
 from neuroada.training.callbacks.fit_cost import num_tokens
@@ -86,7 +87,7 @@ class ProgressLines(Callback):
 
     def _fit_so_far(self, trainer: lightning.Trainer, epoch: str = "") -> str:
         assert self._pace is not None
-        loss = trainer.callback_metrics.get("train/loss")
+        loss = trainer.callback_metrics.get(TRAINING_LOSS)
         parts = [f"step {trainer.global_step:,} of {self._pace.total:,}{epoch}"]
         parts += [] if loss is None else [f"loss {float(loss):.3f}"]
         speed = self._pace.tokens_per_second()

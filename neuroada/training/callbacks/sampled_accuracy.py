@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import PreTrainedTokenizerBase
 
+from neuroada.config.monitors import SAMPLED_ACCURACY
 from neuroada.config.schema import EvaluationConfig, ValidationConfig
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import pad_token_id
@@ -105,7 +106,7 @@ class SampledAccuracy(Callback):
         self.measurements.append(measured)
         logger.info("step %d: %d of %d held-out questions answered correctly", step, num_correct, num_asked)
         for sink in trainer.loggers:
-            sink.log_metrics({"val/accuracy": measured["accuracy"]}, step=step)
+            sink.log_metrics({SAMPLED_ACCURACY: measured["accuracy"]}, step=step)
 
     def _verdicts(self, trainer: lightning.Trainer, module: FineTuningModule) -> list[bool]:
         """Whether each answer to this rank's share of the questions is correct."""

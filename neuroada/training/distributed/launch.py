@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.runs.files import RESULT_FILE
+from neuroada.runs.folder_lock import locked
 from neuroada.runs.interruption import Interrupted, interruptible, report_interruption
+from neuroada.runs.settling import runs_of
 from neuroada.training.distributed.devices import ranks_to_start, unreachable_ranks_in_one_line
 from neuroada.training.distributed.quiet import quiet_libraries
 
@@ -36,16 +39,32 @@ def launch(run: RunConfig, folder: Path) -> None:
     """Run the job.
 
     Raises:
-        UserError: A rank failed (and has reported why), or the ranks that the run asks for cannot be started.
+        UserError: A rank failed (and has reported why), the ranks that the run asks for cannot be started, or another
+            start of the run is writing into its folder.
         SystemExit: Ctrl-C or SIGTERM arrived; what was kept has been reported.
     """
     reported = interruptible(partial(report_interruption, run, folder))
-    with reported, quiet_libraries(), unreachable_ranks_in_one_line():
+    with reported, quiet_libraries(), unreachable_ranks_in_one_line(), _only_writer(run, folder):
         num_ranks = ranks_to_start(run, folder)
         if num_ranks > 1:
             _start_ranks(run, folder, num_ranks)
         else:
             get_method(run.job.function)(run, folder)
+
+
+@contextmanager
+def _only_writer(run: RunConfig, folder: Path) -> Iterator[None]:
+    """Hold the locks of the folders that the job writes into; of several existing ranks, only the first one does."""
+    is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    with ExitStack() as held:
+        for _, place in runs_of(run, folder) if is_first and run.job.own_process else ():
+            try:
+                held.enter_context(locked([place]))
+            except UserError:
+                # A finished run is only reported; RunRecord refuses to begin a run that turns out not to be finished.
+                if run.resume == "never" or not (place / RESULT_FILE).is_file():
+                    raise
+        yield
 
 
 def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:

@@ -1,0 +1,142 @@
+"""One history for a run that was stopped: its loggers go on where it goes on, and each step stands in them once.
+
+What was logged after the checkpoint that a run goes on from is dropped, because those steps are taken again.
+"""
+
+import csv
+import os
+import secrets
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from neuroada.runs.files import LOGS_FOLDER, checkpoint_step, last_checkpoint, write_whole
+
+WANDB_FILE = "wandb_run_id"
+"""In the folder of the logs: the id of the run at Weights & Biases."""
+_CSV_FILE = "metrics.csv"
+_VERSION = "version_"
+_ID_LETTERS = string.ascii_lowercase + string.digits
+
+
+def keywords_to_go_on(node: Mapping[str, Any], folder: Path, starts_over: bool) -> dict[str, Any]:
+    """What a logger needs besides its configuration to continue the history of its run; nothing that it sets itself.
+
+    Args:
+        node: The logger's class and arguments, with paths below the run folder.
+        folder: The run folder.
+        starts_over: Whether the run is not continued.
+    """
+    kind = str(node.get("_target_")).rpartition(".")[2]
+    if kind == "WandbLogger" and not _has_own_id(node):
+        return {"id": (None if starts_over else _stored_id(folder)) or _new_id()}
+    if kind == "TensorBoardLogger" and not starts_over:
+        return _of_tensorboard(node, folder)
+    return {}
+
+
+@rank_zero_only
+def go_on(loggers: Sequence[Logger], folder: Path, checkpoint: Path | None) -> None:
+    """Prepare the loggers of a run that begins now, or goes on from a checkpoint.
+
+    Raises:
+        UserError: A log cannot be written.
+    """
+    step = _first_step(checkpoint)
+    for sink in loggers:
+        if isinstance(sink, CSVLogger):
+            _drop_rows_from(sink, step)
+        elif isinstance(sink, WandbLogger):
+            _end_earlier_run()
+            if sink.version is not None:
+                write_whole(folder / LOGS_FOLDER / WANDB_FILE, f"{sink.version}\n")
+
+
+@rank_zero_only
+def log_settings(loggers: Sequence[Logger], settings: dict[str, Any], checkpoint: Path | None) -> None:
+    """Log the configuration, unless TensorBoard has it from an earlier start: it would be a second value of step 0."""
+    for sink in loggers:
+        is_known = isinstance(sink, TensorBoardLogger) and (Path(sink.log_dir) / sink.NAME_HPARAMS_FILE).is_file()
+        if not (is_known and _first_step(checkpoint) > 0):
+            sink.log_hyperparams(settings)
+
+
+def _first_step(checkpoint: Path | None) -> int:
+    """The first step that is logged from here on."""
+    return 0 if checkpoint is None else checkpoint_step(checkpoint) or 0
+
+
+def _of_tensorboard(node: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The same folder again, and the step from which TensorBoard forgets what it has."""
+    root = Path(str(node.get("save_dir"))) / str(node.get("name", "lightning_logs") or "")
+    numbers = [path.name.removeprefix(_VERSION) for path in root.glob(f"{_VERSION}*") if path.is_dir()]
+    version = node.get("version")
+    if version is None:
+        version = max((int(number) for number in numbers if number.isdecimal()), default=None)
+    if version is None:
+        return {}
+    return {"version": version, "purge_step": _first_step(last_checkpoint(folder)), **_set_by_user(node)}
+
+
+def _set_by_user(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: node[key] for key in ("version", "purge_step") if node.get(key) is not None}
+
+
+def _has_own_id(node: Mapping[str, Any]) -> bool:
+    """Whether the user has chosen the run at Weights & Biases, or its agent has."""
+    return any(node.get(key) for key in ("id", "version", "experiment")) or bool(os.environ.get("WANDB_RUN_ID"))
+
+
+def _stored_id(folder: Path) -> str | None:
+    try:
+        return (folder / LOGS_FOLDER / WANDB_FILE).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _new_id() -> str:
+    # Not from a seeded generator: equal seeds must not give two runs one id.
+    return "".join(secrets.choice(_ID_LETTERS) for _ in range(8))
+
+
+def _end_earlier_run() -> None:
+    """Lightning would log into a run that an earlier job of this process has left open."""
+    import wandb  # takes seconds
+
+    if wandb.run is not None:
+        wandb.finish()
+
+
+def _drop_rows_from(sink: CSVLogger, step: int) -> None:
+    own = Path(sink.log_dir) / _CSV_FILE
+    for path in sorted(Path(sink.root_dir).glob(f"*/{_CSV_FILE}")):
+        if path != own:
+            _rewrite(path, step)
+    if not own.is_file():
+        return
+    # Lightning begins the file anew; this happens only where the configuration names a version.
+    for row in list(_rows_before(own, step)):
+        sink.log_metrics({key: float(value) for key, value in row.items() if value and key != "step"}, int(row["step"]))
+    sink.save()
+
+
+def _rewrite(path: Path, step: int) -> None:
+    kept = list(_rows_before(path, step))
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(kept[0]) if kept else ["step"])
+        table.writeheader()
+        table.writerows(kept)
+    partial.replace(path)
+
+
+def _rows_before(path: Path, step: int) -> Iterator[dict[str, str]]:
+    """Whole rows only: a killed run may have written half of its last one."""
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if None not in row and None not in row.values() and row["step"].isdecimal() and int(row["step"]) < step:
+                yield row
