@@ -25,14 +25,19 @@ from neuroada.command_line.job import compose_and_run, run_job
 from neuroada.command_line.overrides import refuse_unreadable, with_home
 from neuroada.config.composition_errors import in_one_line
 from neuroada.config.errors import reported_in_one_line
+from neuroada.runs.interruption import interruptible
 
 _RAISE = "HYDRA_FULL_ERROR"
 """With this set to 1 in the environment, Hydra raises what it would print."""
 
 
 def main() -> None:
-    """Run what is typed; mistakes end the program with one message and exit status 1."""
-    words = with_home(sys.argv[1:])
+    """Run what is typed; mistakes end the program with one message and exit status 1, Ctrl-C with 130."""
+    with interruptible():
+        _main(with_home(sys.argv[1:]))
+
+
+def _main(words: list[str]) -> None:
     if "--version" in words:
         _say([f"neuroada {neuroada.__version__} (Hydra {hydra.__version__})"])
         return

@@ -56,7 +56,8 @@ class JobProcesses:
         try:
             self.run(jobs)
         except KeyboardInterrupt:
-            raise SystemExit("neuroada: interrupted") from None
+            sys.stderr.write("neuroada: interrupted; the same command goes on, and finished runs are not repeated\n")
+            raise
         if is_optimising(self._config.hydra):
             _refuse_without_loss(jobs, is_first=initial_job_idx == 0)
         return [_job_return(job) for job in jobs]

@@ -161,3 +161,14 @@ def test_help_about_a_group_lists_its_options(say: Say) -> None:
 
 def test_overrides_are_seen_by_explanations(say: Say) -> None:
     assert "  now: 5\n" in say("--explain budget.top_k budget=top5")
+
+
+def test_an_interrupt_before_the_job_starts_leaves_no_trace(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neuroada.command_line.entry.compose_and_run", interrupted)
+    with pytest.raises(SystemExit) as ending:
+        say("seed=1")
+    assert ending.value.code == 130
+    assert ending.value.__suppress_context__
