@@ -1,14 +1,12 @@
 """The files of a run: their names, and how they are written and read."""
 
+import itertools
 import json
-import logging
 import os
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 ADAPTER_FOLDER = "adapter"
@@ -55,20 +53,18 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a run continues from: the newest whole one; None if its folder has none.
-
-    A process that is killed while it writes a checkpoint, or a full disk, leaves one cut off. It is named and left out.
-    """
-    checkpoints = sorted((folder / CHECKPOINTS_FOLDER).glob("*.ckpt"), key=_written_at, reverse=True)
-    for path in checkpoints:
-        if _is_whole(path):
-            return path
-        logger.warning("%s is cut off or damaged and is left out; delete it", path)
-    return None
+    """The checkpoint that a run continues from: the newest whole one; None if its folder has none."""
+    return next(filter(_is_whole, _newest_first(folder)), None)
 
 
-def _written_at(path: Path) -> float:
-    return path.stat().st_mtime
+def cut_off_checkpoints(folder: Path) -> list[Path]:
+    """Those newer than the newest whole one: a process was killed, or the disk was full, while one was written."""
+    return list(itertools.takewhile(lambda path: not _is_whole(path), _newest_first(folder)))
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    checkpoints = (folder / CHECKPOINTS_FOLDER).glob("*.ckpt")
+    return sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _is_whole(checkpoint: Path) -> bool:

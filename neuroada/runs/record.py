@@ -30,6 +30,7 @@ from neuroada.runs.files import (
     METRICS_FILE,
     PREDICTIONS_FOLDER,
     RESULT_FILE,
+    cut_off_checkpoints,
     last_checkpoint,
     write_whole,
 )
@@ -92,6 +93,8 @@ class RunRecord:
         """
         refuse_if_held(self.folder)
         checkpoint = None if self._starts_over else last_checkpoint(self.folder)
+        for path in [] if self._starts_over else cut_off_checkpoints(self.folder):
+            logger.warning("%s is cut off or damaged and is left out; delete it", path)
         self._claim()
         if chosen is not None:
             self._keep(chosen)

@@ -112,7 +112,11 @@ def test_resume_never_starts_over(make_run: MakeRun, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("crash_at", [3, 6, 8], ids=["mid-epoch", "between epochs", "second epoch"])
 def test_interrupted_run_ends_as_if_it_never_stopped(
-    make_run: MakeRun, tmp_path: Path, crash_at: int, monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun,
+    tmp_path: Path,
+    crash_at: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     often = "callbacks.checkpoint.every_n_train_steps=1"
     finetune(make_run(often), tmp_path / "straight")
@@ -124,7 +128,11 @@ def test_interrupted_run_ends_as_if_it_never_stopped(
     with pytest.raises(RuntimeError, match="crash"):
         finetune(make_run(often, stop), broken)
     assert not (broken / "result.json").exists()
+    # As a process leaves it that is killed while it writes.
+    torn = broken / "checkpoints" / "step-99.ckpt"
+    torn.write_bytes(next((broken / "checkpoints").glob("*.ckpt")).read_bytes()[:5000])
     finetune(make_run(often), broken)
+    assert f"{torn} is cut off or damaged and is left out; delete it" in caplog.text
     straight, resumed = adapter_of(tmp_path / "straight"), adapter_of(broken)
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
     assert logged_losses(broken) == logged_losses(tmp_path / "straight")
