@@ -79,6 +79,13 @@ class TrainingRows:
         """Tokens of the longest training or held-out row; 0 without any."""
         return max((int(rows.lengths.max()) for rows in self._all), default=0)
 
+    def counts(self) -> dict[str, int]:
+        """Rows to train on, and those of them that carry no loss or lose their end at ``data.max_length``."""
+        if self._rows is None:
+            return {}
+        without_loss, cut = int((self._rows.num_labels == 0).sum()), int(self._rows.is_cut.sum())
+        return {"rows": len(self._rows), "without_loss": without_loss, "without_end": cut}
+
     @property
     def _all(self) -> list[TokenisedRows]:
         held_out = [] if self._held_out is None else [self._held_out.rows]

@@ -58,6 +58,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
             "method": {"name": sized.method.name, "label": sized.method.label, **module.trained.facts()},
             "budget": sized.described(),
             "chosen": preparation.chosen(),
+            "training_rows": preparation.data.training_rows.counts(),
             "device": str(preparation.trainer.strategy.root_device),
             **outcome,
             **scored(preparation),

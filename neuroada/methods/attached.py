@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from neuroada.methods.contract import refuse_foreign_state
-from neuroada.sparse.first_step import FirstStep
+from neuroada.sparse.first_step import FirstStep, held_by
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -56,7 +56,7 @@ class Attached:
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if (attached := this()) is not None:
-                first_step(optimizer, attached._trained)
+                first_step(held_by(optimizer, attached._trained))
 
         weakref.finalize(self, register_optimizer_step_post_hook(after_step).remove)
 

@@ -16,7 +16,7 @@ from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.first_step import FirstStep
+from neuroada.sparse.first_step import FirstStep, held_by
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
 from neuroada.sparse.module_names import plain_modules, unwrapped
@@ -92,6 +92,12 @@ class Adapter:
 
     def sync(self) -> None:
         """Rewrite the effective weights from the values."""
+        trained = self._named_parameters()
+        if any(part.grad is not None for part in trained.values()):  # a loop without a torch optimizer
+            self._first_step(trained)
+        self._rewrite()
+
+    def _rewrite(self) -> None:
         layers = self._attached()
         if not self.is_sharded and (foreign := [name for name in layers if is_sharded(layers[name].weight)]):
             raise AdapterError(f"{foreign[0]}: its weight was sharded without its bypass; use adapter.shard(mesh)")
@@ -259,26 +265,24 @@ class Adapter:
     def _follow_optimizers(self) -> None:
         """After each step of any optimizer that holds values of this adapter, rewrite the effective weights; after the
         first, say which of them got no gradient."""
-        first_step = FirstStep()
         # The hook is global to torch, so it must not keep an unused model alive.
         this = weakref.ref(self)
 
         def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             adapter = this()
-            if adapter is not None and adapter._is_trained_by(optimizer):
-                first_step(optimizer, adapter._named_parameters())
-                adapter.sync()
+            if adapter is not None and (held := held_by(optimizer, adapter._named_parameters())):
+                adapter._first_step(held)
+                adapter._rewrite()
 
+        self._first_step = FirstStep()
         self._hook = register_optimizer_step_post_hook(after_step)
         weakref.finalize(self, self._hook.remove)
 
     def _named_parameters(self) -> dict[str, nn.Parameter]:
-        """What trains, by layer name, or by parameter name in whole modules."""
+        """What trains, by layer name, or by parameter name in whole modules; nothing once it is merged or detached."""
+        if not self.layers:
+            return {}
         return {**{name: layer.values for name, layer in self.layers.items()}, **self.whole.named_parameters()}
-
-    def _is_trained_by(self, optimizer: Optimizer) -> bool:
-        values = {id(parameter) for parameter in self.parameters()} if self.layers else set()
-        return any(id(parameter) in values for group in optimizer.param_groups for parameter in group["params"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_hook"}

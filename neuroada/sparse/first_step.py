@@ -12,28 +12,30 @@ _MOST_SHOWN = 5
 
 
 class FirstStep:
-    """Watches the first step of each optimizer that holds some of the trained parameters.
+    """Looks at trained parameters once, after the first step that should have changed them.
 
     A parameter has no gradient if the forward never reached it: a layer of Mamba, for one, has its weight read without
-    being called. To be called after a step, as a closure (Lightning's, for one) computes gradients within it.
+    being called. After the step, not before: a closure (Lightning's, for one) computes gradients within it.
     """
 
     def __init__(self) -> None:
-        self._checked: set[str] = set()
+        self._looked_at: set[str] = set()
 
-    def __call__(self, optimizer: Optimizer, trained: Mapping[str, nn.Parameter]) -> None:
-        """Warn about the optimizer's parameters without a gradient; each is looked at once.
+    def __call__(self, stepped: Mapping[str, nn.Parameter]) -> None:
+        """Warn about parameters without a gradient.
 
         Args:
-            trained: What trains, by the names to show.
+            stepped: What the step should have changed, by the names to show.
         """
-        new = trained.keys() - self._checked
-        if not new:
-            return
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        now = {name: part for name, part in trained.items() if name in new and id(part) in held}
-        self._checked.update(now)
-        _warn([name for name, part in now.items() if part.grad is None], len(now))
+        new = {name: part for name, part in stepped.items() if name not in self._looked_at}
+        self._looked_at.update(new)
+        _warn([name for name, part in new.items() if part.grad is None], len(new))
+
+
+def held_by(optimizer: Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those parameters that an optimizer has."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: part for name, part in named.items() if id(part) in held}
 
 
 def _warn(names: list[str], num_checked: int) -> None:

@@ -78,6 +78,7 @@ def test_result_records_what_a_reader_needs_to_repeat_the_run(make_run: MakeRun,
     }
     layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     assert result["chosen"] == {"micro_batch_size": 2, "target_modules": layers}
+    assert result["training_rows"] == {"rows": 22, "without_loss": 0, "without_end": 0}
     assert result["evaluation"] == {"max_tokens_per_batch": 8192}
     assert "forgetting" not in result
     assert result["versions"]["torch"] == torch.__version__

@@ -48,6 +48,21 @@ def test_a_plain_loop_names_them_once(caplog: pytest.LogCaptureFixture) -> None:
     assert f"1 of 2 trained tensors {MESSAGE}read; if the model reads" in message
 
 
+def test_a_loop_without_an_optimizer_names_them_when_it_rewrites_the_weights(caplog: pytest.LogCaptureFixture) -> None:
+    model = HalfRead()
+    adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["called", "read"]))
+    adapter.sync()
+    assert not caplog.messages, "nothing has been trained"
+    for _ in range(2):
+        model(torch.ones(2, 4)).sum().backward()
+        with torch.no_grad():
+            for values in adapter.parameters():
+                values -= 0.1 * (0 if values.grad is None else values.grad)
+        adapter.sync()
+    (message,) = caplog.messages
+    assert f"{MESSAGE}read; " in message
+
+
 def test_gradients_that_a_closure_computes_count(caplog: pytest.LogCaptureFixture) -> None:
     model = HalfRead()
     optimizer = torch.optim.SGD(neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["called"])).parameters(), lr=0.1)
