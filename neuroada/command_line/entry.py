@@ -24,7 +24,7 @@ from neuroada.command_line.explaining import lines_about
 from neuroada.command_line.job import compose_and_run, run_job
 from neuroada.command_line.overrides import refuse_unreadable, with_home
 from neuroada.config.composition_errors import in_one_line
-from neuroada.config.errors import reported_in_one_line
+from neuroada.config.errors import UserError, reported_in_one_line
 from neuroada.runs.interruption import interruptible
 
 _RAISE = "HYDRA_FULL_ERROR"
@@ -81,6 +81,12 @@ def _as_raised_by_hydra() -> Iterator[None]:
         if before == "1" or _is_raised_by_the_job(error):
             raise
         raise in_one_line(error, composed) from error
+    except OSError as error:  # before the job, Hydra only makes folders
+        if before == "1" or _is_raised_by_the_job(error):
+            raise
+        raise UserError(
+            f"{error.filename}: cannot be written ({error.strerror}); use another hydra.run.dir or hydra.sweep.dir"
+        ) from error
     finally:
         os.environ.pop(_RAISE)
         if before is not None:

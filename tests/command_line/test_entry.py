@@ -172,3 +172,13 @@ def test_an_interrupt_before_the_job_starts_leaves_no_trace(say: Say, monkeypatc
         say("seed=1")
     assert ending.value.code == 130
     assert ending.value.__suppress_context__
+
+
+@pytest.mark.parametrize("words", ["hydra.run.dir={}/file/run", "-m seed=1,2 hydra.sweep.dir={}/file/sweep"])
+def test_a_run_folder_that_cannot_be_made_is_one_line(say: Say, tmp_path: Path, words: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit) as ending:
+        say(words.format(tmp_path))
+    assert re.match(
+        rf"neuroada: {tmp_path}/file.*: cannot be written \(.*\); use another hydra\.run\.dir", ending.value.code
+    )
