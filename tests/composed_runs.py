@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.registration import register, without_hydra
+from neuroada.runs.registration import without_hydra
 from neuroada.runs.settling import settle
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from .quick_compose import CONF, quick_compose
 
 Composed = Callable[..., DictConfig]
 Checked = Callable[..., RunConfig]
@@ -79,11 +79,9 @@ def store_adapter(tmp_path: Path) -> StoreAdapter:
     return store
 
 
-@functools.cache  # composing takes a sixth of a second
+@functools.cache
 def _compose(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides), return_hydra_config=True)
+    return quick_compose(overrides, return_hydra_config=True)
 
 
 def _settle(*overrides: str) -> DictConfig:

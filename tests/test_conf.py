@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.check import check
 from neuroada.config.schema import RunConfig
-from neuroada.runs.registration import register, without_hydra
+from neuroada.runs.registration import without_hydra
 from neuroada.runs.settling import settle
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+from .quick_compose import CONF, quick_compose
+
 ABSENT = object()
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
@@ -66,9 +67,7 @@ TASKS = {
 
 @functools.cache
 def composed(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides), return_hydra_config=True)
+    return quick_compose(overrides, return_hydra_config=True)
 
 
 def checked(*overrides: str) -> RunConfig:

@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 
 from neuroada.runs.registration import register
 
-from .tiny_runs import CONF, Start
+from .quick_compose import CONF
+from .tiny_runs import Start
 
 # Trained and total parameters in percent, as published.
 SHARES = {

@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from lightning.pytorch.callbacks import Callback
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -19,8 +19,9 @@ from neuroada.config.schema import RunConfig
 from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 
+from .quick_compose import CONF, quick_compose
+
 ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
 MakeRun = Callable[..., RunConfig]
 Start = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -99,8 +100,10 @@ def make_run(overrides: list[str]) -> MakeRun:
 def compose_run(overrides: list[str]) -> RunConfig:
     """The run that ``python run.py <overrides>`` would start."""
     register()
+    composed = quick_compose(overrides)
+    # Settling a run needs Hydra, because some values are composed then.
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(settle(compose("config", overrides), overrides))
+        return check(settle(composed, overrides))
 
 
 @pytest.fixture

@@ -30,12 +30,12 @@ from neuroada.costs.workloads import backbone
 from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch, collate_prompts, default_tokens_per_batch
+from neuroada.decoding.answer_ends import answer_ends
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.training.answer_ends import answer_ends
 from neuroada.training.data_sources import sources_of
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from lm_eval.models.huggingface import HFLM
 
 from neuroada.backbones import loading
 from neuroada.config.schema import ModelConfig
+from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import AdapterOrigin
-from neuroada.training.answer_ends import answer_ends
 
 
 class NeuroAdaLM(HFLM):

@@ -24,6 +24,7 @@ from neuroada.data.encoding import encode_prompts
 from neuroada.data.entries import Sources
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.data.segments import prompt_text
+from neuroada.decoding.answer_ends import answer_ends
 from neuroada.decoding.answers import Answers
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
@@ -33,7 +34,6 @@ from neuroada.runs.files import PROMPTS_FILE, write_whole
 from neuroada.runs.folder_lock import locked
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.protocols import made, merged
-from neuroada.training.answer_ends import answer_ends
 from neuroada.training.data_sources import sources_of
 
 GENERATIONS_FILE = "generations.jsonl"

@@ -13,10 +13,10 @@ from neuroada.backbones import loading, shipped_files
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.chat_templates import with_chat_template
+from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
-from neuroada.training.answer_ends import answer_ends
 
 logger = logging.getLogger(__name__)
 

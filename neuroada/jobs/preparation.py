@@ -19,6 +19,7 @@ from neuroada.data.entries import Sources
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import pad_token_id
 from neuroada.data.training_sets import TrainingSets
+from neuroada.decoding.answer_ends import answer_ends
 from neuroada.decoding.answers import Answers
 from neuroada.decoding.settings import Decoding
 from neuroada.jobs.micro_batch import choose_micro_batch
@@ -27,7 +28,6 @@ from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, PARTIAL_ENDING
 from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_plain_config
-from neuroada.training.answer_ends import answer_ends
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling

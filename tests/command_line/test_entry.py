@@ -13,7 +13,8 @@ import yaml
 
 import neuroada
 
-from ..tiny_runs import CONF, ROOT
+from ..quick_compose import CONF
+from ..tiny_runs import ROOT
 
 Say = Callable[..., str]
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")

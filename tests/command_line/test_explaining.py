@@ -11,7 +11,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.field_texts import field_texts
 from neuroada.runs.registration import without_hydra
 
-from ..tiny_runs import CONF
+from ..quick_compose import CONF
 
 Composed = Callable[..., DictConfig]
 GROUPS = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*") if path.is_dir())

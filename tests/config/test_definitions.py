@@ -18,7 +18,7 @@ from neuroada.config.definitions import (
 )
 from neuroada.config.signatures import _located
 
-from ..tiny_runs import CONF
+from ..quick_compose import CONF
 
 
 def targets(node: object) -> set[str]:

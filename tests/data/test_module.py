@@ -192,15 +192,21 @@ def test_rows_without_room_for_a_completion_are_kept_and_reported(
 ) -> None:
     data = make_data()
     data.setup()
-    lengths = data.training_rows.rows.lengths - data.training_rows.rows.num_labels  # of the prompts
+    whole = data.training_rows.rows.lengths
+    lengths = whole - data.training_rows.rows.num_labels  # of the prompts
     cut = int(lengths.max())
     for _ in range(2):  # the second reads what the first made
         caplog.clear()
         make_data(max_length=cut).setup()
-        num_lost = int((lengths >= cut).sum())
-        assert [record.message for record in caplog.records] == [
-            f"{num_lost} of 22 training rows carry no loss: their prompts fill all of data.max_length={cut} tokens"
-        ]
+        num_lost, num_cut = int((lengths >= cut).sum()), int((whole > cut).sum())
+        lost, without_end = [record.message for record in caplog.records]
+        assert (
+            lost
+            == f"{num_lost} of 22 training rows carry no loss: their prompts fill all of data.max_length={cut} tokens"
+        )
+        assert without_end.startswith(
+            f"{num_cut - num_lost} of 22 training rows lose their end, with the end token, at"
+        )
 
 
 @pytest.mark.parametrize("batching", ["packed", "grouped", "padded"])

@@ -57,7 +57,9 @@ def fit(
     return recorder
 
 
-@pytest.fixture(params=["packed", "grouped", "padded"])
+@pytest.fixture(
+    params=["packed", pytest.param("grouped", marks=pytest.mark.slow), pytest.param("padded", marks=pytest.mark.slow)]
+)
 def make_data(
     make_data: Callable[..., InstructionDataModule], request: pytest.FixtureRequest
 ) -> Callable[..., InstructionDataModule]:

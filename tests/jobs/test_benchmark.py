@@ -88,6 +88,7 @@ def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: p
     assert engine["largest_gap"] > 0
 
 
+@pytest.mark.slow
 def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class CountedDrafts(Drafts):
         def __init__(self, opening: Iterable[int], end: int) -> None:
@@ -107,6 +108,7 @@ def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, m
     assert rounds == [opening + items] * 3
 
 
+@pytest.mark.slow
 def test_an_adapter_is_what_answers(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Generator.__call__
     answers: list[list[list[int]]] = []

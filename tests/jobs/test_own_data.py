@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from neuroada.config.schema import RunConfig
 from neuroada.data.prompt_batches import collate_prompts
+from neuroada.decoding.answer_ends import answer_ends
 from neuroada.decoding.answers import Answers
 from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
@@ -23,7 +24,6 @@ from neuroada.jobs.merge import merge
 from neuroada.runs.predictions import read_predictions
 from neuroada.tasks.protocol import Example
 from neuroada.tasks.protocols import MATH
-from neuroada.training.answer_ends import answer_ends
 
 from ..tiny_runs import Start, compose_run
 

@@ -17,7 +17,8 @@ from neuroada.jobs.finetune import finetune
 from neuroada.runs.registration import register
 from neuroada.runs.settling import settle
 
-from ..tiny_runs import CONF, compose_run
+from ..quick_compose import CONF
+from ..tiny_runs import compose_run
 
 MakeRun = Callable[..., RunConfig]
 OWN = ("+data.sets={riddles: commonsense, sums: math}", "task.train=[riddles,sums]", "task.benchmarks=[riddles,boolq]")

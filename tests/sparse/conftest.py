@@ -1,5 +1,6 @@
 """A tiny real Llama, and the batch it learns, for the tests of the method."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,11 @@ def logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """The model's output for a batch, without gradients."""
     with torch.no_grad():
         return model(**batch).logits
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged as a warning: what is logged below depends on the level that an earlier test has left."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
 @pytest.fixture

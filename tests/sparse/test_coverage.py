@@ -19,6 +19,8 @@ import neuroada
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.errors import AdapterError
 
+from .conftest import warnings_of
+
 SIZES: dict[str, Any] = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 HEADS: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2}
 SHARED: dict[str, Any] = {"shared_expert_intermediate_size": 16, "num_experts_per_tok": 2}
@@ -45,7 +47,7 @@ def test_attaching_says_which_experts_stay_frozen(
     frozen = [part for name, part in model.named_parameters() if ".experts." in name]
     count = sum(part.numel() for part in frozen)
     neuroada.attach(model, neuroada.NeuroAdaConfig())
-    (message,) = caplog.messages
+    (message,) = warnings_of(caplog)
     assert message.startswith(f"experts stay frozen: {len(frozen)} weights with {count:,} parameters ({share} of the")
     assert f"({kind} at model.layers.0.mlp.experts and 1 more)" in message
 
@@ -58,7 +60,7 @@ def test_the_name_of_an_expert_weight_is_told_from_that_of_a_layer() -> None:
 def test_other_large_weights_are_named_too(caplog: pytest.LogCaptureFixture) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(8, 8, 3))
     neuroada.attach(model, neuroada.NeuroAdaConfig())
-    (message,) = caplog.messages
+    (message,) = warnings_of(caplog)
     assert message.startswith("large weights stay frozen: 1 weights with 192 parameters (")
     assert message.endswith("are not nn.Linear layers (Conv1d at 1)")
 
@@ -74,7 +76,7 @@ def test_a_subclass_of_a_linear_layer_is_one_of_them(caplog: pytest.LogCaptureFi
 def test_small_ones_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     sizes: dict[str, Any] = {"vocab_size": 96, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 2}
     adapter = neuroada.attach(MambaForCausalLM(MambaConfig(**sizes)), neuroada.NeuroAdaConfig())
-    assert not caplog.messages
+    assert not warnings_of(caplog)
     assert {
         "backbone.layers.0.mixer.A_log",
         "backbone.layers.1.mixer.conv1d.weight",

@@ -12,6 +12,8 @@ from transformers import MambaConfig, MambaForCausalLM, Trainer, TrainingArgumen
 
 import neuroada
 
+from .conftest import warnings_of
+
 SIZES: dict[str, Any] = {"vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
 MESSAGE = "got no gradient in the first optimizer step: "
 
@@ -44,7 +46,7 @@ def test_a_plain_loop_names_them_once(caplog: pytest.LogCaptureFixture) -> None:
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
     for _ in range(3):
         step(model, optimizer)
-    (message,) = caplog.messages
+    (message,) = warnings_of(caplog)
     assert f"1 of 2 trained tensors {MESSAGE}read; if the model reads" in message
 
 
@@ -52,14 +54,14 @@ def test_a_loop_without_an_optimizer_names_them_when_it_rewrites_the_weights(cap
     model = HalfRead()
     adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["called", "read"]))
     adapter.sync()
-    assert not caplog.messages, "nothing has been trained"
+    assert not warnings_of(caplog), "nothing has been trained"
     for _ in range(2):
         model(torch.ones(2, 4)).sum().backward()
         with torch.no_grad():
             for values in adapter.parameters():
                 values -= 0.1 * (0 if values.grad is None else values.grad)
         adapter.sync()
-    (message,) = caplog.messages
+    (message,) = warnings_of(caplog)
     assert f"{MESSAGE}read; " in message
 
 
@@ -73,7 +75,7 @@ def test_gradients_that_a_closure_computes_count(caplog: pytest.LogCaptureFixtur
         return float(loss)
 
     optimizer.step(closure)
-    assert not caplog.messages
+    assert not warnings_of(caplog)
 
 
 def test_each_of_two_optimizers_is_asked_about_its_own(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,7 +83,7 @@ def test_each_of_two_optimizers_is_asked_about_its_own(caplog: pytest.LogCapture
     adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["called", "read"]))
     first, second = (torch.optim.SGD([layer.values], lr=0.1) for layer in adapter.layers.values())
     step(model, first)
-    assert not caplog.messages
+    assert not warnings_of(caplog)
     step(model, second)
     assert f"1 of 1 trained tensors {MESSAGE}read" in caplog.text
 

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from neuroada.runs.registration import register
 from neuroada.sweeping.sweep_jobs import Job, plan
 
-from ..tiny_runs import CONF, ROOT
+from ..quick_compose import CONF
+from ..tiny_runs import ROOT
 
 Composed = Callable[..., DictConfig]
 Plan = Callable[..., list[Job]]
