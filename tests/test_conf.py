@@ -21,6 +21,8 @@ ABSENT = object()
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+QUICK = ("job=", "method=", "protocol=", "task=", "callbacks=", "optimizer=")
+"""Groups whose every option is composed in every test run; those of the others are slow tests."""
 EXPERIMENTS = [path.relative_to(CONF / "experiment").with_suffix("") for path in CONF.glob("experiment/**/*.yaml")]
 
 EXPECTED_GROUPS = (
@@ -76,7 +78,14 @@ def checked(*overrides: str) -> RunConfig:
         return check(settle(config, overrides))
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option != "job=merge"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        option if option.startswith(QUICK) else pytest.param(option, marks=pytest.mark.slow)
+        for option in OPTIONS
+        if option != "job=merge"
+    ],
+)
 def test_every_option_of_every_group_makes_a_run(option: str) -> None:
     needed = ["validation=held_out"] if option == "callbacks=early_stopping" else []
     assert isinstance(checked(option, *needed), RunConfig)
@@ -96,6 +105,7 @@ def test_without_training_a_run_evaluates_unless_a_job_is_typed(overrides: tuple
     assert checked(*overrides).job.name == job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS, ids=str)
 def test_every_experiment_makes_a_run(name: Path) -> None:
     assert isinstance(checked(f"experiment={name}"), RunConfig)

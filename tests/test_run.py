@@ -42,8 +42,8 @@ def files_below(folder: Path) -> dict[Path, tuple[bytes | None, int]]:
     ("override", "message"),
     [
         ("+typo=1", r"config rejected:\n  - typo: no such key; valid: adapter, .*"),
-        ("model.target_modules=[q_prj]", r".*q_prj.*q_proj.*"),
-        ("task.train=[gsm8k]", r".*data/gsm8k/train\.json.*"),
+        pytest.param("model.target_modules=[q_prj]", r".*q_prj.*q_proj.*", marks=pytest.mark.slow),
+        pytest.param("task.train=[gsm8k]", r".*data/gsm8k/train\.json.*", marks=pytest.mark.slow),
         (
             "model.name_or_path=nobody/nothing",
             r"model\.name_or_path=nobody/nothing: cannot be loaded \(.*\); check the name, the network and, .*",

@@ -81,7 +81,15 @@ def test_a_login_is_only_needed_by_jobs_that_log(
 
 
 @pytest.mark.parametrize(
-    "mistake", ["epochs=3", "+typo=1", "trainer.max_epoch=3", "task.train=[gsm8k]", "+optimizer.lrr=1"]
+    "mistake",
+    [
+        "epochs=3",
+        "task.train=[gsm8k]",
+        *(
+            pytest.param(word, marks=pytest.mark.slow)
+            for word in ("+typo=1", "trainer.max_epoch=3", "+optimizer.lrr=1")
+        ),
+    ],
 )
 def test_a_mistake_is_told_without_the_heavy_libraries(tmp_path: Path, mistake: str) -> None:
     program = f"""

@@ -55,6 +55,7 @@ def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, sc
 EVALUATION = ("job=benchmark", "benchmark.scope=evaluation", "benchmark.random_weights=false", "benchmark.repeats=2")
 
 
+@pytest.mark.slow
 def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path) -> None:
     plain, engine = rows_of(make_run(*EVALUATION, "evaluation.limit=8"), tmp_path)
     documented = (

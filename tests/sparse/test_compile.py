@@ -55,7 +55,9 @@ def assert_same_training(model: LlamaForCausalLM, batch: Batch, backend: str, gr
         torch.testing.assert_close(layer.values, adapter.layers[name].values, rtol=0, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("gradient", ["auto", "gemm", "sampled"])
+@pytest.mark.parametrize(
+    "gradient", ["auto", *(pytest.param(way, marks=pytest.mark.slow) for way in ("gemm", "sampled"))]
+)
 def test_a_traced_model_trains_like_the_eager_one_without_a_graph_break(
     gradient: str, tiny_llama: MakeLlama, batch: Batch
 ) -> None:

@@ -81,8 +81,8 @@ def test_no_logger_and_no_callbacks_is_fine(make_run: MakeRun, overrides: list[s
     ("every_n_steps", "step", "options"),
     [
         (3, 5, ()),  # two steps are lost
-        (3, 3, ()),  # none is
-        (200, 5, ()),  # all are: there is no checkpoint yet
+        pytest.param(3, 3, (), marks=pytest.mark.slow),  # none is
+        pytest.param(200, 5, (), marks=pytest.mark.slow),  # all are: there is no checkpoint yet
         (3, 5, ("+logger.csv.version=0",)),  # for which Lightning begins a new file in the same place
     ],
 )
@@ -115,7 +115,7 @@ def test_a_half_written_row_is_dropped(make_run: MakeRun, tmp_path: Path) -> Non
     assert in_csv(tmp_path / "run", "train/loss") == LOGGED["train/loss"]
 
 
-@pytest.mark.parametrize("every_n_steps", [3, 200])
+@pytest.mark.parametrize("every_n_steps", [3, pytest.param(200, marks=pytest.mark.slow)])
 def test_each_step_stands_once_in_the_tensorboard_of_a_resumed_run(
     every_n_steps: int, make_run: MakeRun, tmp_path: Path
 ) -> None:
@@ -144,6 +144,7 @@ def test_a_resumed_run_is_the_same_run_at_wandb_until_it_starts_over(make_run: M
     assert third != first
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_runs_of_one_process_are_different_runs_at_wandb(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("logger=wandb", "task.benchmarks=[boolq]", "trainer.max_steps=1")

@@ -103,6 +103,7 @@ BUNDLED = (
 )
 
 
+@pytest.mark.slow
 def test_bundled_model_ends_with_the_same_adapter_packed_and_padded(make_run: MakeRun, tmp_path: Path) -> None:
     packed = torch.cat(trained_values(make_run(*BUNDLED, "data.batching=packed"), tmp_path))
     padded = torch.cat(trained_values(make_run(*BUNDLED, "data.batching=padded"), tmp_path))
