@@ -53,8 +53,7 @@ def examples_of(
     """
     kind = kind_of(rows[0])
     named = protocol.columns if isinstance(protocol, TemplateProtocol) else frozenset({"instruction", "output"})
-    needs_answer = scored or "answer" in named
-    return [_example(place, index, row, kind, protocol, named, needs_answer) for index, row in enumerate(rows)]
+    return [_example(place, index, row, kind, protocol, named, scored) for index, row in enumerate(rows)]
 
 
 def require_completions(place: object, examples: Sequence[Example], protocol: Protocol) -> None:
@@ -80,14 +79,14 @@ def _example(
     kind: RowKind | None,
     protocol: Protocol,
     named: frozenset[str],
-    needs_answer: bool,
+    scored: bool,
 ) -> Example:
     try:
-        example = _read(index, row, kind, named, needs_answer)
+        example = _read(index, row, kind, named, needs_answer=scored or "answer" in named)
         if kind is ALPACA and row.get("input") and "input" not in named:
             raise RowError("input", "must be empty, because prompts do not use it; move it into 'instruction'")
         prompt = "" if MESSAGES in example.row else protocol.prompt(example)
-        if needs_answer:
+        if scored:  # what is only trained on need not suit the judge
             _check_answer(example, protocol)
     except RowError as error:
         _refuse(place, index, error.field, str(error))

@@ -96,7 +96,9 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
     run = sized.run
     if run.data.micro_batch_size is None:
         recorded = read_chosen(folder).get("micro_batch_size") if run.resume != "never" else None
-        size = recorded or choose_micro_batch(run, sized.sized, frame.trainer)
+        # An earlier start may have had fewer devices, which a run goes on or is reported without.
+        is_usable = recorded is not None and run.data.batch_size % (recorded * frame.trainer.world_size) == 0
+        size = recorded if is_usable else choose_micro_batch(run, sized.sized, frame.trainer)
         run = replace(run, data=replace(run.data, micro_batch_size=size))
     preparation = frame.filled(run)
     data = preparation.data

@@ -9,6 +9,7 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.data.catalog import lookup
+from neuroada.data.entries import Sources
 from neuroada.data.rows import require_completions
 from neuroada.tasks.protocols import MATH
 
@@ -74,6 +75,15 @@ def test_a_whole_character_of_two_halves_is_fine(tmp_path: Path, sum_row: Row) -
     path = tmp_path / "test.json"
     path.write_text(json.dumps([sum_row(0) | {"instruction": "How many \U0001f600?"}]), encoding="ascii")
     assert known_examples(path, "gsm8k")[0].instruction == "How many \U0001f600?"
+
+
+def test_what_is_only_trained_on_need_not_suit_the_judge(write_rows: Write) -> None:
+    path = write_rows("mine.json", [{"question": "Where?", "answer": "Rome"}])
+    judged = {"path": str(path), "protocol": {"judge": "number"}}
+    (split,) = Sources.of(path.parent).splits([judged], "train", "task.train")
+    assert split.examples(scored=False)[0].answer == "Rome"
+    with pytest.raises(UserError, match="field 'answer': is 'Rome'; it must contain a number"):
+        split.examples()
 
 
 @pytest.mark.parametrize("field", ["instruction", "output", "answer"])

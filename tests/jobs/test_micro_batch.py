@@ -117,6 +117,16 @@ def test_a_run_that_goes_on_keeps_what_was_recorded(
     assert chosen(dataclasses.replace(run, resume="never"), tmp_path / "run") == 12
 
 
+def test_a_start_on_more_devices_chooses_again_where_the_first_choice_does_not_divide(
+    make_run: MakeRun, tmp_path: Path, machine: Callable[[float], None]
+) -> None:
+    machine(100)
+    run = make_run(*OPEN, "trainer.max_steps=1", "evaluation.limit=1")
+    finetune(run, tmp_path)
+    on_two = make_run(*OPEN, "trainer.max_steps=1", "evaluation.limit=1", "trainer.devices=2", "trainer=ddp")
+    assert chosen(on_two, tmp_path) == 6
+
+
 def test_the_identity_of_a_run_leaves_it_open(
     make_run: MakeRun, tmp_path: Path, machine: Callable[[float], None]
 ) -> None:
