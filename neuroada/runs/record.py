@@ -36,6 +36,7 @@ from neuroada.runs.files import (
 )
 from neuroada.runs.folder_lock import refuse_if_held
 from neuroada.runs.identity import changed_keys, differences
+from neuroada.runs.stored_config import read_config
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +117,9 @@ class RunRecord:
         write_whole(self.folder / RESULT_FILE, json.dumps(result, indent=2, default=str) + "\n")
 
     def _refuse_other_config(self) -> None:
-        path = self.folder / CONFIG_FILE
-        if not path.is_file():
+        if not (self.folder / CONFIG_FILE).is_file():
             return
-        stored: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        changes = differences(stored, self._values)
+        changes = differences(read_config(self.folder), self._values)
         if changes:
             num_more = len(changes) - _NUM_SHOWN
             shown = [*changes[:_NUM_SHOWN], *([f"and {num_more} more"] if num_more > 0 else [])]

@@ -174,6 +174,7 @@ DECISIONS = {
     "adapter": "evaluate generate merge benchmark",
     "seed": "finetune evaluate benchmark",
     "resume": NOTHING,
+    "trust": NOTHING,
     "runs": "compare rescore",
     "baseline": "compare",
 }
