@@ -35,6 +35,7 @@ from neuroada.runs.files import (
     write_whole,
 )
 from neuroada.runs.folder_lock import refuse_if_held
+from neuroada.runs.foreign_files import refuse_foreign
 from neuroada.runs.identity import changed_keys, differences
 from neuroada.runs.stored_config import read_config
 
@@ -65,8 +66,9 @@ class RunRecord:
         """The result of this run if the folder contains it, else None.
 
         Raises:
-            UserError: The folder contains another run, with another configuration or other data.
+            UserError: The folder contains another run, with another configuration or other data, or files of no run.
         """
+        refuse_foreign(self.folder)
         if self._starts_over:
             return None
         self._refuse_other_config()
@@ -140,7 +142,7 @@ class RunRecord:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (RESULT_FILE, METRICS_FILE, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)
-        OmegaConf.save(OmegaConf.create(self._values), self.folder / CONFIG_FILE)
+        write_whole(self.folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(self._values)))
 
 
 def read_chosen(folder: Path) -> dict[str, Any]:
