@@ -16,6 +16,7 @@ from neuroada.data.chat_templates import with_chat_template
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
+from neuroada.sparse.file_modes import open_as_new
 from neuroada.training.answer_ends import answer_ends
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def merge(run: RunConfig, folder: Path) -> None:
     trained.merge()
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
+    open_as_new(partial.glob("*.safetensors"))
     ends = answer_ends(run.model, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
     shipped_files.complete(run.model, model, ends, partial)
     if run.data.chat_template is not None:

@@ -128,6 +128,8 @@ def test_merging_over_a_merge_is_possible_when_that_is_asked_for(
     run = compose_run([*overrides, "job=merge", f"adapter={finished}", "resume=never"])
     merge(run, tmp_path / "merge")
     merge(run, tmp_path / "merge")
+    (weights,) = (tmp_path / "merge" / "merged").glob("*.safetensors")
+    assert weights.stat().st_mode == (weights.parent / "config.json").stat().st_mode
 
 
 @pytest.mark.parametrize("name", ["merged", "merged.partial"])
