@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,7 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
         "word_columns": WORD_COLUMNS,
         "dark_rules": Markup(dark_rules()),
     }
-    environment = _environment()
-    for name in (HTML_FILE, MARKDOWN_FILE):
+    for name, environment in ((HTML_FILE, _environment()), (MARKDOWN_FILE, _markdown_environment())):
         text = environment.get_template(f"{name}.jinja").render(content)
         (folder / name).write_text(text, encoding="utf-8")
     return folder / HTML_FILE
@@ -212,8 +212,24 @@ def _smaller_spread(text: str) -> Markup:
     return Markup("{} <small>{}&nbsp;{}</small>").format(mean, SPREAD, spread) if sign else Markup("{}").format(text)
 
 
+def _markdown_environment() -> Environment:
+    """As for the page, and what means something in Markdown is escaped too; HTML entities are shown as in a page."""
+    environment = _environment()
+    environment.finalize = _escaped
+    environment.filters["cell"] = lambda text: _escaped(" ".join(text.split())).replace("|", "\\|")
+    return environment
+
+
+def _escaped(value: Any) -> Markup:
+    """A text of a run in Markdown: no link, image, code or emphasis of its own."""
+    if isinstance(value, Markup):
+        return value
+    text = re.sub(r"\s*\n\s*", " ", str(value))
+    # Underscores inside a word mean nothing, and most names have some.
+    return escape(re.sub(r"([\\`*\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text))
+
+
 def _environment() -> Environment:
-    # Markdown shows HTML entities too, so the same escaping serves both.
     environment = Environment(
         loader=PackageLoader("neuroada.report", "templates"),
         autoescape=True,

@@ -19,6 +19,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 
+from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.runs.files import (
@@ -47,6 +48,13 @@ _PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydr
 _IF_INSTALLED = ("peft", "vllm")
 
 
+def recorded(run: RunConfig) -> dict[str, Any]:
+    """The configuration of a run as it is stored and logged: without the name and password of ``data.url``."""
+    values = dataclasses.asdict(run)
+    values["data"]["url"] = without_credentials(run.data.url)
+    return values
+
+
 class RunRecord:
     """The record of one run in its folder.
 
@@ -59,7 +67,7 @@ class RunRecord:
     def __init__(self, folder: Path, run: RunConfig, content: dict[str, Any]) -> None:
         self.folder = folder
         self.content = content
-        self._values = dataclasses.asdict(run)
+        self._values = recorded(run)
         self._starts_over = run.resume == "never"
 
     def finished(self) -> dict[str, Any] | None:
