@@ -90,9 +90,9 @@ def test_no_class_that_it_names_is_made(overrides: list[str], received: Path, tm
 def test_no_judge_that_it_names_is_made_whatever_is_typed(
     overrides: list[str], received: Path, tmp_path: Path, sections: dict[str, Any], typed: str
 ) -> None:
-    makes_folder = {"_target_": "os.makedirs", "name": str(tmp_path / "proof")}
+    makes_file = {"_target_": "logging.FileHandler", "filename": str(tmp_path / "proof")}  # a class: made at once
     judged = {
-        key: [{"name": name, "protocol": {"judge": makes_folder}}] if name else makes_folder
+        key: [{"name": name, "protocol": {"judge": makes_file}}] if name else makes_file
         for key, name in sections.items()
     }
     tamper(received, **judged)
