@@ -10,6 +10,7 @@ from neuroada.config.check import check_optimizer, check_values
 from neuroada.config.errors import reported_in_one_line
 from neuroada.config.location import conf_folder
 from neuroada.runs.registration import register
+from neuroada.runs.resuming import refuse_another_folder
 from neuroada.runs.settling import runs_of, settle
 from neuroada.sweeping.objective import as_exception_of_a_job, objective
 from neuroada.sweeping.plugins import make_findable
@@ -25,6 +26,7 @@ def run_job(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     with as_exception_of_a_job(hydra_config), reported_in_one_line(folder):
         run = check_values(settle(config, hydra_config.overrides.task))
+        refuse_another_folder(str(config.resume), folder)
         # Imported here: help, mistakes in the configuration and the parent of a sweep do without.
         from neuroada.command_line.first_look import look
 

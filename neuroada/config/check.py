@@ -2,7 +2,7 @@
 
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.monitors import mistaken_monitors
-from neuroada.config.requirements import require_name
+from neuroada.config.requirements import require_inside, require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
@@ -187,8 +187,12 @@ def _name_rules(key: str, value: Any, role: str) -> Iterator[str]:
     if value is None:
         yield f"{key}: has no value; {role}"
         return
+    yield from _refusal(require_name, key, str(value))
+
+
+def _refusal(requirement: Callable[[str, str], None], key: str, value: str) -> Iterator[str]:
     try:
-        require_name(key, str(value))
+        requirement(key, value)
     except UserError as error:
         yield str(error)
 
@@ -242,6 +246,7 @@ def _declared_paths_rules(job: Mapping[str, Any]) -> Iterator[str]:
 def _folder_rules(folder: str, values: Mapping[str, Any]) -> Iterator[str]:
     if "{digest}" not in folder:
         yield f"job.folder={folder}: has no {{digest}}, which distinguishes runs; add it"
+    yield from _refusal(require_inside, "job.folder", folder)
     for path in re.findall(r"{([^{}]+)}", folder.replace("{digest}", "")):
         group, _, key = path.rpartition(".")
         value = _section(values, group).get(key) if group else values.get(key)

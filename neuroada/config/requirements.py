@@ -31,3 +31,9 @@ def require_distinct(key: str, names: Sequence[object] | None) -> None:
 def require_name(key: str, name: str) -> None:
     """The name must be usable as a folder name."""
     require(re.fullmatch(r"[\w.+-]*\w", name) is not None, f"{key}={name}: use letters, digits, '_', '-', '+' and '.'")
+
+
+def require_inside(key: str, path: str) -> None:
+    """The relative path must not lead out of the folder that it is joined to."""
+    leads_out = path.startswith(("/", "~")) or ".." in path.split("/")
+    require(not leads_out, f"{key}={path}: leads out of its folder; give a path below it, without '..'")

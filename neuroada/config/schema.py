@@ -382,6 +382,9 @@ class RunConfig:
     resume: str = "auto"
     """auto (continue the run in its folder, or report it if finished), never (start over), or a run folder to
     continue."""
+    trust: str | None = None
+    """The folder given with ``resume``, if the classes and paths that its ``config.yaml`` names may be used although
+    nothing of yours names them; read the file first if it is not your own."""
     runs: str = "outputs"
     """Folder whose finished runs ``job=compare`` tabulates and ``job=rescore`` judges again."""
     baseline: str | None = None

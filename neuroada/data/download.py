@@ -12,6 +12,7 @@ import httpx
 from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.data.catalog import RemoteFile
 from neuroada.data.data_split import DataSplit
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_S = 30.0
 _MAX_BARREN_TRIES = 3
 """Consecutive requests without any new bytes before giving up."""
+_MOST_BYTES = 2**30
+"""Longest file that is fetched, ten times the largest data set: a server may send without end."""
 _PAUSE_S = 2.0
 """Seconds to wait after a request without new bytes; increases with each."""
 
@@ -79,6 +82,7 @@ def _fetch(file: DataSplit, data_dir: Path, url: str) -> None:
 
 def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
     address = f"{url}/{remote.path}"
+    shown = without_credentials(address)
     partial = target.with_name(f"{target.name}.incomplete")
     with _progress_bar() as progress:
         task = progress.add_task(f"{target.parent.name}/{target.name}", total=None)
@@ -86,12 +90,12 @@ def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
             _download(address, partial, progress, task)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UserError(
-                f"{target}: missing, and {address} cannot be read ({_reason(error)}); try again with a connection, "
+                f"{target}: missing, and {shown} cannot be read ({_reason(error)}); try again with a connection, "
                 "correct data.url, put the file there yourself, or set data.dir to a folder that has it"
             ) from error
-    _check(partial, remote, address)
+    _check(partial, remote, shown)
     os.replace(partial, target)
-    logger.info("fetched %s from %s", target, address)
+    logger.info("fetched %s from %s", target, shown)
 
 
 def _progress_bar() -> Progress:
@@ -111,14 +115,18 @@ def _download(address: str, partial: Path, progress: Progress, task: TaskID) -> 
             if barren_tries >= _MAX_BARREN_TRIES or _size(partial) == 0:
                 raise
             time.sleep(_PAUSE_S * barren_tries)
-            logger.warning("%s broke off after %d bytes (%s); retrying", address, _size(partial), _reason(error))
+            shown = without_credentials(address)
+            logger.warning("%s broke off after %d bytes (%s); retrying", shown, _size(partial), _reason(error))
 
 
 def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID) -> None:
     start = _size(partial)
     # Byte ranges of a compressed response would not be those of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with httpx.stream("GET", address, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+    shown, given = without_credentials(address), httpx.URL(address)
+    # Apart from the address, which httpx logs.
+    auth = (given.username, given.password) if given.username or given.password else None
+    with httpx.stream("GET", shown, auth=auth, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True) as response:
         if start and response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             if response.headers.get("Content-Range") == f"bytes */{start}":
                 return  # it was complete already
@@ -134,6 +142,17 @@ def _request_rest(address: str, partial: Path, progress: Progress, task: TaskID)
             for chunk in response.iter_raw():
                 sink.write(chunk)
                 progress.advance(task, len(chunk))
+                _refuse_endless(sink.tell(), partial, shown)
+
+
+def _refuse_endless(size: int, partial: Path, shown: str) -> None:
+    if size <= _MOST_BYTES:
+        return
+    partial.unlink()
+    raise UserError(
+        f"{shown}: is longer than {_MOST_BYTES:,} bytes, more than any of these data sets; correct data.url, or put "
+        "the file there yourself"
+    )
 
 
 def _check(partial: Path, remote: RemoteFile, address: str) -> None:

@@ -91,7 +91,10 @@ class Sources:
         if isinstance(entry, str) and not _is_path(entry):
             return DataSplit(self.dataset(entry), split, self.data_dir)
         given = {"path": entry} if isinstance(entry, str) else _checked(entry, key)
-        return DataSplit(self._described(given, key), given.get("split") or split, self.data_dir)
+        dataset = self._described(given, key)
+        if dataset.origin is None and given.get("split"):
+            require_name(f"{key}.split", given["split"])
+        return DataSplit(dataset, given.get("split") or split, self.data_dir)
 
     def _described(self, entry: Mapping[str, Any], key: str) -> Dataset:
         protocol = entry.get("protocol")
@@ -109,7 +112,8 @@ class Sources:
         return self._applied(dataset, protocol, f"{key}.protocol")
 
     def _known(self, name: str) -> Dataset:
-        """A data set that is named, with its own protocol."""
+        """A data set that is named, with its own protocol; folders and files are named by it."""
+        require_name("name", name)
         if name in self.sets:
             return self._of_set(name, self.sets[name])
         if name not in DATASETS and (self.data_dir / name).is_dir():

@@ -1,6 +1,5 @@
 """``job=finetune``: train a method on a backbone, save the result, score the benchmarks."""
 
-import dataclasses
 import json
 import logging
 import time
@@ -13,7 +12,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.jobs.preparation import Preparation, directory_hash, prepare
 from neuroada.jobs.sizing import SizedRun, size
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE, write_whole
-from neuroada.runs.record import RunRecord
+from neuroada.runs.record import RunRecord, recorded
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
 from neuroada.training.callbacks.held_out_metrics import HeldOutMetrics
@@ -88,7 +87,7 @@ def _fit(
     answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer, preparation.answers)
     shown = HeldOutMetrics(held_out, answers)
     trainer.callbacks[:0] = [cost, held_out, answers, shown]  # type: ignore[attr-defined]  # set dynamically
-    log_settings(trainer.loggers, dataclasses.asdict(run), checkpoint)
+    log_settings(trainer.loggers, recorded(run), checkpoint)
     # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
     trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
     if checkpoint is not None or trainer.checkpoint_callback is not None:

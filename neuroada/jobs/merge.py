@@ -17,10 +17,13 @@ from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
+from neuroada.sparse.file_modes import open_as_new
 
 logger = logging.getLogger(__name__)
 
 MERGED_FOLDER = "merged"
+_CONFIG_FILE = "config.json"
+"""The first file of a checkpoint that is written."""
 
 
 def merge(run: RunConfig, folder: Path) -> None:
@@ -31,21 +34,25 @@ def merge(run: RunConfig, folder: Path) -> None:
     ``adapter_config.json``: with peft installed, ``from_pretrained`` would read it as a peft adapter.
 
     Raises:
-        UserError, AdapterError: The adapter or its base cannot be read, or do not belong together.
+        UserError, AdapterError: The adapter or its base cannot be read, or do not belong together, or ``merged/`` is
+            there already.
     """
     assert run.adapter is not None, "checked with the configuration"
     target = folder / MERGED_FOLDER
     if target.exists() and run.resume != "never":
         raise UserError(f"{target} exists already; use resume=never to overwrite it, or another hydra.run.dir")
+    partial = folder / f"{MERGED_FOLDER}.partial"
+    _refuse_foreign(target)
+    _refuse_foreign(partial)
     directory = adapter_directory(Path(run.adapter))
     saved = open_saved(directory)
     model = loading.load_model(run.model, torch.device("cpu"))
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()
-    partial = folder / f"{MERGED_FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
+    open_as_new(partial.glob("*.safetensors"))
     ends = answer_ends(run.model, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
     shipped_files.complete(run.model, model, ends, partial)
     if run.data.chat_template is not None:
@@ -57,6 +64,12 @@ def merge(run: RunConfig, folder: Path) -> None:
     if facts.get("rounded_away"):
         logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)
     _say_where(target)
+
+
+def _refuse_foreign(checkpoint: Path) -> None:
+    """A folder of that name is replaced only if it is a checkpoint."""
+    if any(checkpoint.glob("*")) and not (checkpoint / _CONFIG_FILE).is_file():
+        raise UserError(f"{checkpoint} holds files that no merge wrote; use another hydra.run.dir")
 
 
 @rank_zero_only

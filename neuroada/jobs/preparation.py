@@ -27,7 +27,7 @@ from neuroada.jobs.sizing import SizedRun
 from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, PARTIAL_ENDING
 from neuroada.runs.record import read_chosen
-from neuroada.runs.stored_config import read_plain_config
+from neuroada.runs.stored_config import read_config, without_code
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling
@@ -207,7 +207,8 @@ def _task_of_adapter(path: Path) -> dict[str, list[Any]]:
     folder = path.parent if path.name == ADAPTER_FOLDER else path
     if not (folder / CONFIG_FILE).is_file():
         return {}
-    task = read_plain_config(folder).get("task") or {}
+    # Nothing of it is judged here, so that a judge which the folder names is left out and not made.
+    task = without_code(read_config(folder).get("task") or {})
     return {key: task.get(key) or [] for key in ("train", "clean_of")}
 
 

@@ -20,9 +20,9 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.entries import Sources, name_of
 from neuroada.data.leaks import split_score
-from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
+from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE, write_new
 from neuroada.runs.folder_lock import locked
-from neuroada.runs.listing import run_folders
+from neuroada.runs.listing import outputs_of, run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_result
@@ -95,6 +95,8 @@ def rescore(run: RunConfig, folder: Path) -> None:
             "give one that job=finetune or job=evaluate wrote"
         )
     protocols = protocols_of(run.data)
+    for path in folders:
+        _refuse_links(path, outputs_of(Path(run.runs)))
     for path in folders:
         with locked([path]):
             judged_again(path, protocols)  # raises if anything is damaged
@@ -181,6 +183,14 @@ def _scored(folder: Path) -> bool:
     return (folder / RESULT_FILE).is_file() and (folder / PREDICTIONS_FOLDER).is_dir()
 
 
+def _refuse_links(folder: Path, outputs: Path) -> None:
+    """What is written stays below the folder that was given, whatever links a received folder has."""
+    if not (folder / PREDICTIONS_FOLDER).resolve().is_relative_to(outputs.resolve()):
+        raise UserError(
+            f"{folder / PREDICTIONS_FOLDER}: a link leads out of {outputs}; give runs=<the folder that it leads to>"
+        )
+
+
 def _judged(path: Path, number: int, row: Prediction, protocol: Protocol) -> Prediction:
     problem = protocol.gold_problem(row["answer"])
     if problem:
@@ -238,7 +248,7 @@ def _write_run(again: Rescored) -> None:
     texts[again.folder / RESULT_FILE] = json.dumps(result, indent=2) + "\n"
     partials = {path: path.with_name(f"{path.name}.partial") for path in texts}
     for path, partial in partials.items():
-        partial.write_text(texts[path], encoding="utf-8")
+        write_new(partial, texts[path])
     for path, partial in partials.items():
         os.replace(partial, path)
 

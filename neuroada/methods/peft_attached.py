@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.methods.attached import Attached, flags
 from neuroada.sparse.adapter_files import TENSORS_FILE
+from neuroada.sparse.file_modes import open_as_new
 
 _REWRITING = ("pissa", "olora", "corda", "loftq")
 """Values of ``init_lora_weights`` that change the base's weights when an adapter is loaded with them."""
@@ -71,6 +72,7 @@ class AttachedPeft(Attached):
         """In peft's own format."""
         with quiet_peft():
             self._wrapped.save_pretrained(str(directory), save_embedding_layers=False)
+        open_as_new([directory / TENSORS_FILE])
 
     def merge(self) -> None:
         merged = self._wrapped.merge_and_unload(safe_merge=True)

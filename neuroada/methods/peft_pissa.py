@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from neuroada.methods.contract import refuse_foreign_state
 from neuroada.methods.peft_attached import AttachedPeft
+from neuroada.sparse.adapter_files import TENSORS_FILE
+from neuroada.sparse.file_modes import open_as_new
 
 _INITIAL = "initial."
 _ADAPTER = "default"
@@ -56,7 +58,8 @@ class AttachedPissa(AttachedPeft):
             is_input_side = ".lora_A." in name  # (R, I), else (O, R)
             joined = torch.cat([parameter, first], 0) if is_input_side else torch.cat([parameter, -first], 1)
             tensors[key] = joined.detach().cpu().contiguous()
-        save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, directory / TENSORS_FILE, metadata={"format": "pt"})
+        open_as_new([directory / TENSORS_FILE])
         self._plain_config().save_pretrained(str(directory))
 
     def _plain_config(self) -> Any:

@@ -68,6 +68,7 @@ def open_saved(directory: Path) -> Saved:
     if kind == weight_files.KIND:
         return SavedWeights(weight_files.read(directory), directory)
     _check_tensors(directory / TENSORS_FILE)
+    _refuse_module(directory / CONFIG_FILE)
     return SavedPeft(kind, directory)
 
 
@@ -201,6 +202,12 @@ def _kind(path: Path) -> str:
     if not isinstance(kind, str):
         raise UserError(f"{path} is not an adapter's: it lacks peft_type; give another adapter")
     return kind
+
+
+def _refuse_module(path: Path) -> None:
+    """peft imports the module that ``megatron_core`` names, if there is a ``megatron_config``."""
+    if json.loads(path.read_text(encoding="utf-8")).get("megatron_config") is not None:
+        raise UserError(f"{path}: its megatron_config names a module to import; save the adapter without Megatron")
 
 
 def _check_tensors(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from neuroada.config.errors import UserError
 from neuroada.report.cells import Group, grouped
 from neuroada.report.drawing import Figure
 from neuroada.report.estimates import SPREAD
@@ -27,6 +29,13 @@ logger = logging.getLogger(__name__)
 HTML_FILE = "report.html"
 MARKDOWN_FILE = "report.md"
 CSV_FILE = "runs.csv"
+_BEGINNINGS = {
+    CSV_FILE: "folder,model,task,method,",
+    HTML_FILE: "<title>Runs below ",
+    MARKDOWN_FILE: "# Runs below ",
+}
+"""By which a report of an earlier time, which may be replaced, is told from a file of the user."""
+_LOOKED_AT = 1024
 EXPLAINED = (
     "Accuracies are in percent, by the papers' protocol. With several seeds, a number is the mean ± sample standard "
     "deviation.",
@@ -76,11 +85,15 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
     """Write report, table and figures into a folder; returns the path of the report.
 
     Without matplotlib there are no figures, and a warning is logged.
+
+    Raises:
+        UserError: The folder has a file of the same name that is no report's.
     """
+    _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     groups = grouped(runs)
+    write_csv(folder / CSV_FILE, runs)  # first: it tells whose the folder is, if the rest is interrupted
     sections = [_section(group, folder / FIGURES_FOLDER) for group in groups]
-    write_csv(folder / CSV_FILE, runs)
     counts = {status.value: sum(run.status is status for run in runs) for status in Status}
     content = {
         "root": root,
@@ -96,11 +109,28 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
         "word_columns": WORD_COLUMNS,
         "dark_rules": Markup(dark_rules()),
     }
-    environment = _environment()
-    for name in (HTML_FILE, MARKDOWN_FILE):
+    for name, environment in ((HTML_FILE, _environment()), (MARKDOWN_FILE, _markdown_environment())):
         text = environment.get_template(f"{name}.jinja").render(content)
         (folder / name).write_text(text, encoding="utf-8")
     return folder / HTML_FILE
+
+
+def _refuse_foreign(folder: Path) -> None:
+    for name, beginning in _BEGINNINGS.items():
+        path = folder / name
+        if path.exists() and not _begins(path, beginning):
+            raise UserError(f"{path} is no report's; use another hydra.run.dir, or move it away")
+    if any((folder / FIGURES_FOLDER).glob("*")) and not (folder / CSV_FILE).exists():
+        raise UserError(f"{folder / FIGURES_FOLDER} is no report's; use another hydra.run.dir, or move it away")
+
+
+def _begins(path: Path, beginning: str) -> bool:
+    """Whether a text is found where a file begins."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return beginning in file.read(_LOOKED_AT)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _explained(groups: Sequence[Group]) -> Iterator[str]:
@@ -182,8 +212,24 @@ def _smaller_spread(text: str) -> Markup:
     return Markup("{} <small>{}&nbsp;{}</small>").format(mean, SPREAD, spread) if sign else Markup("{}").format(text)
 
 
+def _markdown_environment() -> Environment:
+    """As for the page, and what means something in Markdown is escaped too; HTML entities are shown as in a page."""
+    environment = _environment()
+    environment.finalize = _escaped
+    environment.filters["cell"] = lambda text: _escaped(" ".join(text.split())).replace("|", "\\|")
+    return environment
+
+
+def _escaped(value: Any) -> Markup:
+    """A text of a run in Markdown: no link, image, code or emphasis of its own."""
+    if isinstance(value, Markup):
+        return value
+    text = re.sub(r"\s*\n\s*", " ", str(value))
+    # Underscores inside a word mean nothing, and most names have some.
+    return escape(re.sub(r"([\\`*\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text))
+
+
 def _environment() -> Environment:
-    # Markdown shows HTML entities too, so the same escaping serves both.
     environment = Environment(
         loader=PackageLoader("neuroada.report", "templates"),
         autoescape=True,

@@ -14,9 +14,9 @@ from typing import Any
 from neuroada.config.errors import UserError
 from neuroada.config.requirements import require_name
 from neuroada.config.resolution import first_line
-from neuroada.config.schema import ModelConfig, ProtocolConfig, TaskConfig
+from neuroada.config.schema import DTYPES, ModelConfig, ProtocolConfig, TaskConfig
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
-from neuroada.runs.stored_config import read_plain_config
+from neuroada.runs.stored_config import named_code, plain, read_config
 
 HEADER_FILE = "adapter_config.json"
 _FACTS = {
@@ -67,7 +67,7 @@ class AdapterOrigin:
             raise UserError(f"{file} is damaged ({first_line(error)}); give another adapter") from error
         if not isinstance(header, dict) or not isinstance(header.get("peft_type"), str):
             raise UserError(f"{file} is not an adapter's: it lacks peft_type; give another adapter")
-        return cls(directory, _plain(header, file))
+        return cls(directory, plain(header, file))
 
     @cached_property
     def method(self) -> dict[str, Any]:
@@ -107,29 +107,29 @@ class AdapterOrigin:
         Its ``data.url`` is left out: a received folder must not decide what this machine fetches.
         """
         stored, task = (_mapping(self._config.get(group)) for group in ("data", "task"))
-        protocols = {name: node for name, node in _mapping(stored.get("protocols")).items() if not _functions(node)}
+        protocols = {name: node for name, node in _mapping(stored.get("protocols")).items() if not named_code(node)}
+        template = stored.get("chat_template")
         named = {
             "sets": _mapping(stored.get("sets")),
             "protocols": protocols,
-            "chat_template": stored.get("chat_template"),
+            # A run stores the template itself; without a brace it would be the name of a file here.
+            "chat_template": template if isinstance(template, str) and "{" in template else None,
         }
         folder = stored.get("dir")
         names = [name for key in ("train", "benchmarks") for name in task.get(key) or [] if isinstance(name, str)]
         is_here = isinstance(folder, str) and any(Path(folder, name).is_dir() for name in names)
         return {**named, "dir": folder} if is_here else named
 
-    @cached_property
-    def named_functions(self) -> list[str]:
-        """Functions and classes by which the run judged; none of them is ever created from here."""
-        return _functions(self._config.get("protocol")) + _functions(self._config.get("task"))
+    def named_code(self, group: str) -> list[str]:
+        """Functions and classes that a group of its run names; none of them is ever created from here."""
+        return named_code(self._config.get(group))
 
     @cached_property
     def _config(self) -> dict[str, Any]:
         """The configuration of the adapter's run; empty outside a run folder."""
-        file = self.directory.parent / CONFIG_FILE
-        if self.directory.name != ADAPTER_FOLDER or not file.is_file():
+        if self.directory.name != ADAPTER_FOLDER or not (self.directory.parent / CONFIG_FILE).is_file():
             return {}
-        return _plain(read_plain_config(self.directory.parent), file)
+        return read_config(self.directory.parent)
 
     @cached_property
     def _base(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class AdapterOrigin:
         """The backbone of the run; ``auto`` becomes the precision that the run used."""
         model = _fields_of(ModelConfig, self._config.get("model"))
         content = _mapping((read_outcome(self.directory.parent) or {}).get("content"))
-        if model.get("dtype") == "auto" and content.get("dtype") is not None:
+        if model.get("dtype") == "auto" and content.get("dtype") in DTYPES:
             model["dtype"] = content["dtype"]
         if self.header.get("target_modules") is not None:
             model["target_modules"] = self.header["target_modules"]
@@ -165,29 +165,5 @@ def _fields_of(schema: type, section: Any) -> dict[str, Any]:
     return {key: value for key, value in _mapping(section).items() if key in known}
 
 
-def _functions(value: Any) -> list[str]:
-    """Every ``_target_`` in a stored value."""
-    if isinstance(value, Mapping):
-        own = [str(value["_target_"])] if "_target_" in value else []
-        return own + [name for part in value.values() for name in _functions(part)]
-    return [name for part in value for name in _functions(part)] if isinstance(value, list) else []
-
-
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _plain(values: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The same values; raises UserError if one contains an interpolation (a run writes resolved values)."""
-    for text in _texts(values):
-        if "${" in text:
-            raise UserError(f"{file} contains the interpolation {text!r}; give a folder with resolved values")
-    return values
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        return [text for pair in value.items() for part in pair for text in _texts(part)]
-    if isinstance(value, list):
-        return [text for part in value for text in _texts(part)]
-    return [value] if isinstance(value, str) else []

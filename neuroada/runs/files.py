@@ -37,10 +37,17 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL_ENDING}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        write_new(partial, text)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file in place of any of that name; of a link, the link is replaced and not the file that it leads to."""
+    path.unlink(missing_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:

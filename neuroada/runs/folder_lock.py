@@ -21,6 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.runs.process_lifetime import start_of_process
 
@@ -55,7 +56,7 @@ class Holder:
     def here(cls, token: str) -> "Holder":
         """This process."""
         started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        pid, command = os.getpid(), shlex.join(sys.argv)
+        pid, command = os.getpid(), without_credentials(shlex.join(sys.argv))
         return cls(socket.gethostname(), pid, start_of_process(pid), started, command, token, *_queue_job())
 
     @classmethod

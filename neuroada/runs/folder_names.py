@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from neuroada.config.requirements import require_name
+from neuroada.config.requirements import require_inside, require_name
 from neuroada.runs.identity import identity
 
 
@@ -21,6 +21,7 @@ def run_folder(values: Mapping[str, Any]) -> str:
     """
     if isinstance(values.get("adapter"), list):
         return "."
+    require_inside("job.folder", values["job"]["folder"])
     canonical = json.dumps(identity(values), sort_keys=True, default=str)
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
 

@@ -12,7 +12,15 @@ from typing import Any
 import yaml
 
 from neuroada.config.errors import UserError
-from neuroada.runs.files import CHECKPOINTS_FOLDER, CONFIG_FILE, FAILURE_FILE, RESULT_FILE, read_sweep
+from neuroada.runs.files import (
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    FAILURE_FILE,
+    RESULT_FILE,
+    SWEEP_FILE,
+    SWEEPS_FOLDER,
+    read_sweep,
+)
 from neuroada.runs.record import read_result
 
 BASE = "base"
@@ -159,17 +167,33 @@ class Run:
 def run_folders(root: Path) -> Iterator[Path]:
     """Run folders below ``root``, in order; loggers' folders inside a run are not searched.
 
-    For the folder of a sweep, these are the folders of its runs, wherever they are.
+    For the folder of a sweep, these are the folders of its runs, anywhere below the folder of all outputs.
+
+    Raises:
+        UserError: A sweep lists a run elsewhere.
     """
     runs = read_sweep(root)
     if runs is not None:
-        yield from sorted((Path(os.path.normpath(root / run)) for run in runs), key=_path_key)
+        yield from sorted((_run_of_sweep(root, run) for run in runs), key=_path_key)
         return
     for directory, subdirectories, files in os.walk(root):
         subdirectories.sort(key=_numbers_by_size)
         if not {CONFIG_FILE, RESULT_FILE, FAILURE_FILE}.isdisjoint(files):
             subdirectories.clear()
             yield Path(directory)
+
+
+def outputs_of(root: Path) -> Path:
+    """The folder that all runs below ``root`` are in: itself, or that of all outputs for the folder of a sweep."""
+    absolute = Path(os.path.abspath(root))
+    return absolute.parents[1] if read_sweep(root) is not None and absolute.parent.name == SWEEPS_FOLDER else absolute
+
+
+def _run_of_sweep(root: Path, run: str) -> Path:
+    folder, outputs = Path(os.path.normpath(root / run)), outputs_of(root)
+    if not Path(os.path.abspath(folder)).is_relative_to(outputs):
+        raise UserError(f"{root / SWEEP_FILE}: lists {run}, which is not below {outputs}; remove it from the list")
+    return folder
 
 
 def _path_key(path: Path) -> list[list[str | int]]:

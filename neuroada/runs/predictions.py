@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from neuroada.config.errors import UserError
+from neuroada.config.requirements import require_name
 from neuroada.runs.files import PREDICTIONS_FOLDER
 from neuroada.tasks.scoring import Prediction
 
@@ -23,7 +24,8 @@ _LATER: dict[str, Any] = {"strict_extracted": None, "too_long": False}
 
 
 def predictions_path(folder: Path, benchmark: str) -> Path:
-    """The file with a run's predictions for a benchmark."""
+    """The file with a run's predictions for a benchmark; raises UserError if its name would lead elsewhere."""
+    require_name("benchmark", benchmark)
     return folder / PREDICTIONS_FOLDER / f"{benchmark}.jsonl"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 
+from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.runs.files import (
@@ -35,7 +36,9 @@ from neuroada.runs.files import (
     write_whole,
 )
 from neuroada.runs.folder_lock import refuse_if_held
+from neuroada.runs.foreign_files import refuse_foreign
 from neuroada.runs.identity import changed_keys, differences
+from neuroada.runs.stored_config import read_config
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,13 @@ _NUM_SHOWN = 4
 """Maximum number of differences shown in an error: another job differs in nearly every key."""
 _PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
 _IF_INSTALLED = ("peft", "vllm")
+
+
+def recorded(run: RunConfig) -> dict[str, Any]:
+    """The configuration of a run as it is stored and logged: without the name and password of ``data.url``."""
+    values = dataclasses.asdict(run)
+    values["data"]["url"] = without_credentials(run.data.url)
+    return values
 
 
 class RunRecord:
@@ -57,15 +67,16 @@ class RunRecord:
     def __init__(self, folder: Path, run: RunConfig, content: dict[str, Any]) -> None:
         self.folder = folder
         self.content = content
-        self._values = dataclasses.asdict(run)
+        self._values = recorded(run)
         self._starts_over = run.resume == "never"
 
     def finished(self) -> dict[str, Any] | None:
         """The result of this run if the folder contains it, else None.
 
         Raises:
-            UserError: The folder contains another run, with another configuration or other data.
+            UserError: The folder contains another run, with another configuration or other data, or files of no run.
         """
+        refuse_foreign(self.folder)
         if self._starts_over:
             return None
         self._refuse_other_config()
@@ -116,11 +127,9 @@ class RunRecord:
         write_whole(self.folder / RESULT_FILE, json.dumps(result, indent=2, default=str) + "\n")
 
     def _refuse_other_config(self) -> None:
-        path = self.folder / CONFIG_FILE
-        if not path.is_file():
+        if not (self.folder / CONFIG_FILE).is_file():
             return
-        stored: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        changes = differences(stored, self._values)
+        changes = differences(read_config(self.folder), self._values)
         if changes:
             num_more = len(changes) - _NUM_SHOWN
             shown = [*changes[:_NUM_SHOWN], *([f"and {num_more} more"] if num_more > 0 else [])]
@@ -141,7 +150,7 @@ class RunRecord:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in (RESULT_FILE, METRICS_FILE, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)
-        OmegaConf.save(OmegaConf.create(self._values), self.folder / CONFIG_FILE)
+        write_whole(self.folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(self._values)))
 
 
 def read_chosen(folder: Path) -> dict[str, Any]:

@@ -10,9 +10,12 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import resolved
 from neuroada.runs.files import CONFIG_FILE
 from neuroada.runs.identity import changed_keys, differences
+from neuroada.runs.nameable_code import refuse_foreign_code
 from neuroada.runs.stored_config import read_config
 
 RESUME_MODES = ("auto", "never")
+_OF_THE_COMMAND = ("resume", "trust", "data.url")
+"""Never taken from a folder: how a run is started, and what this machine fetches."""
 _ABSENT = object()
 
 
@@ -20,23 +23,55 @@ def resumed(settled: DictConfig, folder: Path, typed: Sequence[str]) -> DictConf
     """The stored configuration of the run to continue; command-line overrides must not change it.
 
     Raises:
-        UserError: The folder contains no run, or the overrides describe another run.
+        UserError: The folder contains no run, the overrides describe another run, or the run needs code that neither
+            the user nor the package names, and its folder is not trusted.
     """
     if not (folder / CONFIG_FILE).is_file():
         raise UserError(
             f"resume={folder}: give auto, never, or a run folder; there is no {folder / CONFIG_FILE} to continue from"
         )
-    stored = read_config(folder)
-    keys = [key for key in typed if key != "resume" and not key.startswith("hydra")]
+    present = resolved(settled)
+    values = read_config(folder)
+    if settled.trust is None:
+        refuse_foreign_code(folder, values, present)
+    stored = OmegaConf.create(values)
+    _keep_of_the_command(stored, settled)
+    keys = [key for key in typed if key not in _OF_THE_COMMAND and not key.startswith("hydra")]
     before, now = (_values_of(keys, config) for config in (stored, settled))
-    if {*before, *now} == set(keys):
-        changes = changed_keys(before, now)
-    else:  # an experiment, or another choice that sets several groups: compare everything that counts
-        changes = differences(resolved(stored), resolved(settled))
+    # An experiment, or another choice that sets several groups, has no key of its own: compare everything that counts.
+    is_of_keys = {*before, *now} == set(keys)
+    changes = changed_keys(before, now) if is_of_keys else differences(resolved(stored), present)
     if changes:
         raise UserError(f"resume={folder}: a resumed run keeps its configuration, but {'; '.join(changes)}")
-    stored.resume = "auto"  # even if the run was started with resume=never
     return stored
+
+
+def refuse_needless_trust(settled: DictConfig) -> None:
+    """``trust`` names the folder of ``resume``: one that was meant for another folder must not open this one.
+
+    Raises:
+        UserError: It names another.
+    """
+    resume, trust = settled.get("resume"), settled.get("trust")
+    if trust is None:
+        return
+    if resume in RESUME_MODES or Path(str(trust)).resolve() != Path(str(resume)).resolve():
+        raise UserError(
+            f"trust={trust}: is not the folder of resume={resume}; trust the folder that is resumed, or none"
+        )
+
+
+def refuse_another_folder(resume: str, folder: Path) -> None:
+    """A resumed run goes on in its own folder: in another one it would silently start over.
+
+    Raises:
+        UserError: The folder is another.
+    """
+    if resume not in RESUME_MODES and Path(resume).resolve() != folder.resolve():
+        raise UserError(
+            f"hydra.run.dir={folder}: resume={resume} continues that run in its own folder; leave hydra.run.dir out, "
+            "or leave resume out to start a new run"
+        )
 
 
 def value_at(config: DictConfig, key: str) -> Any:
@@ -48,6 +83,13 @@ def value_at(config: DictConfig, key: str) -> Any:
 def is_absent(value: Any) -> bool:
     """Whether ``value_at`` found nothing."""
     return value is _ABSENT
+
+
+def _keep_of_the_command(stored: DictConfig, settled: DictConfig) -> None:
+    stored.resume = "auto"  # even if the run was started with resume=never
+    stored.trust = None
+    if OmegaConf.is_dict(stored.get("data")):
+        stored.data.url = settled.data.url
 
 
 def _values_of(keys: Sequence[str], config: DictConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from neuroada.runs.benchmark_methods import method_sections
 from neuroada.runs.folder_names import run_folder
 from neuroada.runs.identity import changed_keys
 from neuroada.runs.named_protocols import own_definitions
-from neuroada.runs.resuming import RESUME_MODES, is_absent, resumed, value_at
+from neuroada.runs.resuming import RESUME_MODES, is_absent, refuse_needless_trust, resumed, value_at
 
 _BASE = {"name": "none", "label": "none"}
 """The method of a run that scores the base model; it has no class, because nothing trains."""
@@ -42,6 +42,7 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     settled = OmegaConf.create(with_home(resolved(config)))
     _settle_model(settled, typed)
     _settle_budget(settled, typed)
+    refuse_needless_trust(settled)
     if settled.resume not in RESUME_MODES:
         return resumed(settled, Path(settled.resume), typed)
     if OmegaConf.is_list(settled.adapter):
@@ -181,10 +182,13 @@ def _refuse_conflicting_overrides(settled: DictConfig, origin: AdapterOrigin, ty
 
 def _refuse_code(origin: AdapterOrigin, typed: Sequence[str]) -> None:
     """A judge that is a function is named by the user, never by a folder."""
-    own = {"protocol", "protocol.judge", "task", "experiment"} & set(typed)
-    if origin.named_functions and not own:
+    adopted = [group for group in ("protocol", "task") if not {group, "experiment"} & set(typed)]
+    if "protocol.judge" in typed and "protocol" in adopted:
+        adopted.remove("protocol")
+    named = [name for group in adopted for name in origin.named_code(group)]
+    if named:
         raise UserError(
-            f"adapter={origin.directory.parent}: its run was judged by {origin.named_functions[0]}, and code that a "
+            f"adapter={origin.directory.parent}: its run was judged by {named[0]}, and code that a "
             "run folder names is not run; give the judge again, with protocol.judge or with --config-dir and task"
         )
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.file_modes import open_as_new
 
 FORMAT_VERSIONS = (1, 2)
 """2 has modules that train whole, which a reader of 1 would leave out."""
@@ -154,6 +155,7 @@ def write_files(directory: Path, tensors: dict[str, Tensor], header: dict[str, A
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f"{TENSORS_FILE}.partial"
     save_file(tensors, partial)
+    open_as_new([partial])
     os.replace(partial, directory / TENSORS_FILE)
     partial = directory / f"{CONFIG_FILE}.partial"
     partial.write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from neuroada.config.addresses import without_credentials
 from neuroada.runs.files import SWEEP_FILE, SWEEPS_FOLDER, write_whole
 from neuroada.sweeping.sweep_jobs import Job
 
@@ -43,11 +44,11 @@ def write_sweep(config: DictConfig, jobs: Sequence[Job], *, earlier: Sequence[st
     folder = sweep_folder(config)
     runs = [os.path.relpath(job.folder, folder) for job in jobs]
     listed = {
-        "overrides": [str(override) for override in config.hydra.overrides.task],
+        "overrides": [without_credentials(str(override)) for override in config.hydra.overrides.task],
         "runs": list(dict.fromkeys([*earlier, *runs])),
     }
     write_whole(folder / SWEEP_FILE, json.dumps(listed, indent=2) + "\n")
-    OmegaConf.save(config, folder / _CONFIG_FILE)
+    write_whole(folder / _CONFIG_FILE, without_credentials(OmegaConf.to_yaml(config)))
     return folder
 
 

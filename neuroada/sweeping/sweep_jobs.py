@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from neuroada.config.addresses import without_credentials
 from neuroada.config.check import check
 from neuroada.config.composition_errors import in_one_line
 from neuroada.config.errors import UserError
@@ -100,8 +101,8 @@ class Job:
         record = {
             "failed_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "state": state.value,
-            "message": message,
-            "overrides": self.overrides,
+            "message": without_credentials(message),
+            "overrides": [without_credentials(override) for override in self.overrides],
             "exit_code": exit_code,
         }
         with suppress(OSError):  # the disk may have failed; the table still shows the message

@@ -1,5 +1,6 @@
 """Downloads over broken connections, from servers with and without byte ranges."""
 
+import base64
 import json
 import re
 import threading
@@ -31,6 +32,7 @@ class Upstream:
     breaks_after: list[int] = field(default_factory=list)
     """Bytes sent for each of the first requests before the connection breaks."""
     requests: list[tuple[str, int]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
     url: str = ""
 
 
@@ -43,6 +45,7 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
         def do_GET(self) -> None:
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
             start = int(asked[1]) if asked and state.honours_ranges else 0
+            state.authorizations.append(self.headers.get("Authorization"))
             state.requests.append((self.path, int(asked[1]) if asked else 0))
             content = state.files.get(self.path)
             if content is None:
@@ -251,3 +254,27 @@ def test_both_parts_of_a_divided_file_come_from_one_request(upstream: Upstream, 
     folder = tmp_path / "commonsense_15k"
     assert sorted(path.name for path in folder.iterdir()) == ["split.json", "train.json", "validation.json"]
     assert [len(json.loads((folder / f"{split}.json").read_text())) for split in ("train", "validation")] == [2100, 900]
+
+
+def test_a_file_without_end_is_given_up(upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_MOST_BYTES", 1000)
+    with pytest.raises(UserError, match=r"test\.json: is longer than 1,000 bytes, more than any of these data sets"):
+        ensure([DataSplit(BOOLQ, "test", tmp_path)], tmp_path, upstream.url)
+    assert [path.name for path in (tmp_path / "boolq").iterdir()] == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_credentials_are_sent_and_never_shown(
+    upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_there: bool
+) -> None:
+    caplog.set_level("DEBUG")
+    url = upstream.url.replace("://", "://me:hunter2@")
+    if not is_there:
+        upstream.files.clear()
+        with pytest.raises(UserError) as caught:
+            ensure([DataSplit(BOOLQ, "test", tmp_path)], tmp_path, url)
+        assert "hunter2" not in str(caught.value)
+    else:
+        ensure([DataSplit(BOOLQ, "test", tmp_path)], tmp_path, url)
+    assert upstream.authorizations == ["Basic " + base64.b64encode(b"me:hunter2").decode()]
+    assert "hunter2" not in caplog.text

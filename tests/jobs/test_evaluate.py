@@ -122,6 +122,28 @@ def test_merging_twice_does_not_overwrite(overrides: list[str], finished: Path, 
         merge(run, tmp_path / "merge")
 
 
+def test_merging_over_a_merge_is_possible_when_that_is_asked_for(
+    overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    run = compose_run([*overrides, "job=merge", f"adapter={finished}", "resume=never"])
+    merge(run, tmp_path / "merge")
+    merge(run, tmp_path / "merge")
+    (weights,) = (tmp_path / "merge" / "merged").glob("*.safetensors")
+    assert weights.stat().st_mode == (weights.parent / "config.json").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["merged", "merged.partial"])
+def test_merging_never_replaces_a_folder_of_the_user(
+    overrides: list[str], finished: Path, tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / "merge" / name / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=rf"{name} holds files that no merge wrote; use another hydra\.run\.dir"):
+        merge(compose_run([*overrides, "job=merge", f"adapter={finished}", "resume=never"]), tmp_path / "merge")
+    assert mine.read_text() == "mine"
+
+
 def test_adapter_of_another_base_is_refused(
     overrides: list[str], finished: Path, tmp_path: Path, backbone: Path
 ) -> None:

@@ -1,7 +1,10 @@
 """A run folder that came from somebody else: whatever its files say, scoring and merging run nothing of it."""
 
+import json
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +77,71 @@ def test_no_class_that_it_names_is_made(overrides: list[str], received: Path, tm
         text = (tmp_path / "run" / name).read_text()
         assert "makedirs" not in text
         assert "savetxt" not in text
+
+
+@pytest.mark.parametrize(
+    ("sections", "typed"),
+    [
+        ({"task__train": "boolq"}, "task=bundled"),
+        ({"task__benchmarks": "boolq"}, "protocol.judge=exact"),
+        ({"protocol__judge": None}, "task=bundled"),
+    ],
+)
+def test_no_judge_that_it_names_is_made_whatever_is_typed(
+    overrides: list[str], received: Path, tmp_path: Path, sections: dict[str, Any], typed: str
+) -> None:
+    makes_file = {"_target_": "logging.FileHandler", "filename": str(tmp_path / "proof")}  # a class: made at once
+    judged = {
+        key: [{"name": name, "protocol": {"judge": makes_file}}] if name else makes_file
+        for key, name in sections.items()
+    }
+    tamper(received, **judged)
+    scored = [typed, "task.benchmarks=[bundled_choice]"] if typed.startswith("task=") else [typed]
+    with suppress(UserError):
+        do(
+            "evaluate",
+            [*(item for item in overrides if not item.startswith("task.")), *scored],
+            received,
+            tmp_path / "run",
+        )
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_file_that_it_names_as_a_template_is_read(
+    overrides: list[str], received: Path, tmp_path: Path, job: str
+) -> None:
+    (tmp_path / "token").write_text(SECRET)
+    tamper(received, data__chat_template=str(tmp_path / "token"))
+    do(job, overrides, received, tmp_path / "run")
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert written
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_interpolation_in_its_result_is_resolved(
+    overrides: list[str], received: Path, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECEIVED_SECRET", SECRET)
+    file = received / "result.json"
+    result = json.loads(file.read_text())
+    result["content"]["dtype"] = "${oc.env:RECEIVED_SECRET}"
+    file.write_text(json.dumps(result))
+    own = [item for item in overrides if not item.startswith("model.")]
+    assert compose_run([*own, f"job={job}", f"adapter={received}"]).model.dtype == "auto"
+
+
+def test_no_benchmark_of_it_leads_out_of_the_run_folder(
+    overrides: list[str], received: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    (tmp_path / "x").mkdir()
+    shutil.copy(data_dir / "boolq" / "test.json", tmp_path / "x" / "test.json")
+    tamper(received, task__benchmarks=[{"name": "../x"}])
+    before = files_in(tmp_path)
+    with pytest.raises(UserError, match=r"name=\.\./x: use letters"):
+        do("evaluate", [item for item in overrides if not item.startswith("task.bench")], received, tmp_path / "run")
+    assert files_in(tmp_path) == before
 
 
 @pytest.mark.parametrize("job", JOBS)

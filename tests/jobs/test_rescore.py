@@ -1,6 +1,7 @@
 """Stored generations judged again: wrong verdicts are corrected, the rest stays byte for byte."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,64 @@ def test_without_predictions_there_is_nothing_to_do(store_result: Callable[..., 
     store_result("a", boolq=(1, 2))
     with pytest.raises(UserError, match="no finished run with predictions/ below this folder"):
         run_over(tmp_path / "outputs")
+
+
+class TestReceivedRuns:
+    """Nothing is written outside the folder that was given, whatever a stranger's files say."""
+
+    @pytest.fixture
+    def outside(self, store_scored: StoreRun, tmp_path: Path) -> Path:
+        """A run of the user, whose verdicts would be corrected."""
+        folder = store_scored("mine", AddSub=SUMS).rename(tmp_path / "mine")
+        edit_rows(folder / "predictions" / "AddSub.jsonl", spoil_verdicts)
+        return folder
+
+    def refused(self, root: Path, outside: Path, message: str) -> None:
+        before = contents(outside)
+        with pytest.raises(UserError, match=message):
+            run_over(root)
+        assert contents(outside) == before
+
+    def test_no_benchmark_names_a_file_elsewhere(self, store_scored: StoreRun, tmp_path: Path, outside: Path) -> None:
+        folder = store_scored("a", AddSub=SUMS)
+        result = json.loads((folder / "result.json").read_text())
+        name = "../../../mine/predictions/AddSub"
+        result["metrics"]["benchmarks"] = {name: result["metrics"]["benchmarks"]["AddSub"]}
+        result["config"]["data"] = {"sets": {name: "math"}}
+        (folder / "result.json").write_text(json.dumps(result))
+        self.refused(tmp_path / "outputs", outside, r"benchmark=\.\./.*: use letters")
+
+    @pytest.mark.parametrize("run", ["../../../mine", "{}/mine"])
+    def test_no_sweep_lists_a_run_elsewhere(self, tmp_path: Path, outside: Path, run: str) -> None:
+        sweep = tmp_path / "outputs" / "sweeps" / "one"
+        sweep.mkdir(parents=True)
+        (sweep / "sweep.json").write_text(json.dumps({"runs": [run.format(tmp_path)]}))
+        self.refused(sweep, outside, r"sweep\.json: lists .*mine, which is not below")
+
+    def test_no_link_leads_elsewhere(self, store_scored: StoreRun, tmp_path: Path, outside: Path) -> None:
+        folder = store_scored("a", AddSub=SUMS)
+        shutil.rmtree(folder / "predictions")
+        (folder / "predictions").symlink_to(outside / "predictions")
+        self.refused(tmp_path / "outputs", outside, "predictions: a link leads out of")
+
+    def test_no_link_in_place_of_a_new_file_is_followed(
+        self, store_scored: StoreRun, tmp_path: Path, outside: Path
+    ) -> None:
+        folder = store_scored("a", AddSub=SUMS)
+        edit_rows(folder / "predictions" / "AddSub.jsonl", spoil_verdicts)
+        (folder / "metrics.json.partial").symlink_to(outside / "metrics.json")
+        (folder / "predictions" / "AddSub.jsonl.partial").symlink_to(outside / "config.yaml")
+        before = contents(outside)
+        run_over(tmp_path / "outputs")
+        assert contents(outside) == before
+        assert not (folder / "metrics.json").is_symlink()
+        assert rows_of(folder / "predictions" / "AddSub.jsonl")[0]["correct"]
+
+    def test_a_sweep_s_runs_beside_it_are_judged(self, store_scored: StoreRun, tmp_path: Path) -> None:
+        folder = store_scored("finetune/a", AddSub=SUMS)
+        edit_rows(folder / "predictions" / "AddSub.jsonl", spoil_verdicts)
+        sweep = tmp_path / "outputs" / "sweeps" / "one"
+        sweep.mkdir(parents=True)
+        (sweep / "sweep.json").write_text(json.dumps({"runs": ["../../finetune/a"]}))
+        run_over(sweep)
+        assert rows_of(folder / "predictions" / "AddSub.jsonl")[1]["strict_correct"]

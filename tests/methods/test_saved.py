@@ -1,6 +1,8 @@
 """Saved adapters: opened by what their files are, refused where they are damaged or belong to another base."""
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +71,19 @@ def test_peft_alone_opens_what_its_methods_saved(method: str, save: Save, backbo
     torch.testing.assert_close(logits(model), torch.load(f"{folder}.pt"), rtol=0, atol=1e-4 if method == "pissa" else 0)
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+@pytest.mark.parametrize("method", [*KINDS, "pissa"])
+def test_files_have_the_permissions_of_new_ones(method: str, umask: int, save: Save) -> None:
+    before = os.umask(umask)
+    try:
+        folder = save(method)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes["adapter_model.safetensors"] == 0o666 & ~umask
+    assert set(modes.values()) == {0o666 & ~umask}
+
+
 @pytest.mark.parametrize("method", KINDS)
 def test_cut_off_tensors_are_refused(method: str, save: Save) -> None:
     folder = save(method)
@@ -91,6 +106,18 @@ def test_a_damaged_header_is_refused(content: str, message: str, save: Save) -> 
     folder = save("lora")
     (folder / "adapter_config.json").write_text(content)
     assert_refused(lambda: open_saved(folder), message)
+
+
+def test_no_module_that_an_adapter_names_is_imported(
+    save: Save, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save("lora")
+    (tmp_path / "strangers_module.py").write_text(f"open({str(tmp_path / 'proof')!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    change_header(folder, megatron_config={"any": 1}, megatron_core="strangers_module")
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    assert_refused(lambda: open_saved(folder).attach(model), "names a module to import")
+    assert not (tmp_path / "proof").exists()
 
 
 def test_a_type_that_peft_does_not_know_is_refused(save: Save, backbone: Path) -> None:

@@ -133,6 +133,30 @@ def test_names_are_escaped(made_up: MakeResult, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_matplotlib")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("[free](https://evil.example)", r"\[free\](https://evil.example)"),
+        ("![](https://evil.example/seen.png)", r"!\[\](https://evil.example/seen.png)"),
+        ("`code` *bold* _slanted_ ~~gone~~", r"\`code\` \*bold\* \_slanted\_ \~\~gone\~\~"),
+        ("\\[a](b)", r"\\\[a\](b)"),
+        ("a\n\n# b", "a # b"),
+        ("llama_7b", "llama_7b"),
+    ],
+)
+def test_names_mean_nothing_in_markdown(made_up: MakeResult, tmp_path: Path, name: str, shown: str) -> None:
+    (tmp_path / "outputs" / "one").mkdir(parents=True)
+    (tmp_path / "outputs" / "one" / "result.json").write_text(json.dumps(made_up(name, name, 1, 1, {"boolq": 50.0})))
+    failed = tmp_path / "outputs" / "failed"
+    failed.mkdir()
+    (failed / "failed.json").write_text(json.dumps({"state": "failed", "message": name}))
+    report_on(tmp_path / "outputs", tmp_path / "out")
+    lines = (tmp_path / "out" / "report.md").read_text().splitlines()
+    assert f"## {shown} on {shown}" in lines
+    assert f"| failed | failed | {shown} |" in lines
+
+
+@pytest.mark.usefixtures("without_matplotlib")
 def test_without_matplotlib_there_are_no_figures_and_one_line_says_so(
     store_sweep: StoreSweep, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -174,6 +174,7 @@ DECISIONS = {
     "adapter": "evaluate generate merge benchmark",
     "seed": "finetune evaluate benchmark",
     "resume": NOTHING,
+    "trust": NOTHING,
     "runs": "compare rescore",
     "baseline": "compare",
 }
@@ -379,6 +380,16 @@ class TestFolders:
         values = configurations["finetune"]
         with pytest.raises(UserError, match=rf"{re.escape(path)}=\.\./x: use letters, digits"):
             run_folder({**values, group: {**values[group], key: "../x"}})
+
+    @pytest.mark.parametrize("pattern", ["../../x-{digest}", "/x/{digest}", "{model.name}/../../../{digest}"])
+    def test_a_pattern_leads_nowhere_else(
+        self, configurations: dict[str, dict[str, Any]], checked: Checked, pattern: str
+    ) -> None:
+        values = configurations["finetune"]
+        with pytest.raises(UserError, match=r"job\.folder=.*: leads out of its folder; give a path below it"):
+            run_folder({**values, "job": {**values["job"], "folder": pattern}})
+        with pytest.raises(UserError, match=r"job\.folder=.*: leads out of its folder"):
+            checked(f"job.folder='{pattern}'")
 
     @pytest.mark.parametrize("name", ["a/b", "..", "a b"])
     def test_an_own_data_set_is_named_like_a_folder(self, name: str) -> None:

@@ -24,6 +24,7 @@ from neuroada.data.segments import prompt_text
 from neuroada.decoding.answers import Answers
 from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
 from neuroada.runs.partial_predictions import PartialPredictions
+from neuroada.runs.predictions import predictions_path
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, judge_again, judge_choices, summarise
 from neuroada.training.module import FineTuningModule
 
@@ -113,7 +114,7 @@ class BenchmarkScoring(Callback):
             assert sorted(known) == expected, f"{items.name}: items lost or repeated"
             scores[items.name] = _score(predictions, None if leaks is None else leaks.get(items.name))
             if trainer.is_global_zero:
-                _write_predictions(self._folder / PREDICTIONS_FOLDER / f"{items.name}.jsonl", predictions)
+                _write_predictions(predictions_path(self._folder, items.name), predictions)
         self.metrics = summarise(scores)
         if data.benchmarks.limit is not None:
             self.metrics["limit"] = data.benchmarks.limit
