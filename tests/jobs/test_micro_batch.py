@@ -122,9 +122,9 @@ def test_a_start_on_more_devices_chooses_again_where_the_first_choice_does_not_d
 ) -> None:
     machine(100)
     run = make_run(*OPEN, "trainer.max_steps=1", "evaluation.limit=1")
-    finetune(run, tmp_path)
+    finetune(run, tmp_path / "run")
     on_two = make_run(*OPEN, "trainer.max_steps=1", "evaluation.limit=1", "trainer.devices=2", "trainer=ddp")
-    assert chosen(on_two, tmp_path) == 6
+    assert chosen(on_two, tmp_path / "run") == 6
 
 
 def test_the_identity_of_a_run_leaves_it_open(

@@ -99,7 +99,7 @@ def test_a_run_says_it_once_and_a_finished_run_not_again(
     for num_more in (2, 0):
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="neuroada"):
-            finetune(run, tmp_path)
+            finetune(run, tmp_path / "run")
         said_now = [line for line in caplog.messages if line.startswith(("budget: ", "model.target_modules"))]
         assert len(said_now) == num_more
 

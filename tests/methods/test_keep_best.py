@@ -27,11 +27,11 @@ def test_a_method_that_only_gets_worse_is_saved_as_it_started(
     method: str, compose_method: MakeRun, tmp_path: Path
 ) -> None:
     run = compose_method(f"method={method}", *EVERY_STEP, *UPHILL)
-    finetune(run, tmp_path)
-    assert json.loads((tmp_path / "result.json").read_text())["best_step"] == 0
+    finetune(run, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["best_step"] == 0
     model = loading.load_model(run.model, CPU)
     tokens_BT = torch.arange(2, 50).view(2, 24)
     with torch.no_grad():
         base = model(tokens_BT).logits
-        open_saved(tmp_path / "adapter").attach(model)
+        open_saved(tmp_path / "run" / "adapter").attach(model)
         torch.testing.assert_close(model(tokens_BT).logits, base, rtol=0, atol=1e-4)

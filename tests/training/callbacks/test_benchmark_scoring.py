@@ -89,9 +89,9 @@ def test_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(
 
 
 def test_never_resuming_starts_over(make_run: MakeRun, tmp_path: Path, generated: list[int]) -> None:
-    stopped_after(4, make_run("job=evaluate"), tmp_path)
+    stopped_after(4, make_run("job=evaluate"), tmp_path / "run")
     generated.clear()
-    evaluate(make_run("job=evaluate", "resume=never"), tmp_path)
+    evaluate(make_run("job=evaluate", "resume=never"), tmp_path / "run")
     assert sum(generated) == 16
 
 

@@ -67,15 +67,15 @@ def test_an_adapter_is_held_against_its_base(make_run: MakeRun, text: str, tmp_p
 
 def test_a_base_is_measured_alone(make_run: MakeRun, text: str, tmp_path: Path) -> None:
     run = make_run("job=evaluate", text, "evaluation.limit=1")
-    evaluate(run, tmp_path)
-    measured = forgetting_of(tmp_path)
+    evaluate(run, tmp_path / "run")
+    measured = forgetting_of(tmp_path / "run")
     assert measured["after"] == pytest.approx(loss_of(run), rel=1e-6)
     assert (measured["before"], measured["difference"]) == (None, None)
 
 
 def test_without_a_text_nothing_is_measured(make_run: MakeRun, tmp_path: Path) -> None:
-    finetune(make_run(*SHORT), tmp_path)
-    assert forgetting_of(tmp_path) is None
+    finetune(make_run(*SHORT), tmp_path / "run")
+    assert forgetting_of(tmp_path / "run") is None
 
 
 def test_a_run_that_goes_on_keeps_what_the_base_had(

@@ -99,8 +99,10 @@ def test_early_stopping_counts_measurements(make_run: MakeRun, tmp_path: Path) -
 
 
 def test_early_stopping_by_the_training_loss_looks_after_each_epoch(make_run: MakeRun, tmp_path: Path) -> None:
-    finetune(make_run(*STOPPING, "callbacks.early_stopping.monitor=train/loss", "trainer.max_epochs=4"), tmp_path)
-    assert result(tmp_path)["timings"]["optimizer_steps"] == 3 * 6
+    finetune(
+        make_run(*STOPPING, "callbacks.early_stopping.monitor=train/loss", "trainer.max_epochs=4"), tmp_path / "run"
+    )
+    assert result(tmp_path / "run")["timings"]["optimizer_steps"] == 3 * 6
 
 
 @pytest.mark.slow

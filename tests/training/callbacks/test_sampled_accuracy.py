@@ -90,29 +90,29 @@ def answered_one_by_one(backbone: Path, adapter: Path, file: Path) -> int:
 def test_the_sample_is_answered_after_each_epoch(
     make_run: MakeRun, backbone: Path, questions: Path, tmp_path: Path
 ) -> None:
-    finetune(make_run(*ASKING), tmp_path)
-    found = answers(tmp_path)
-    assert steps(tmp_path) == STEPS
+    finetune(make_run(*ASKING), tmp_path / "run")
+    found = answers(tmp_path / "run")
+    assert steps(tmp_path / "run") == STEPS
     assert {measured["n"] for measured in found} == {4}
     assert found[0]["correct"] == 0  # the base writes no answers
-    assert found[-1]["correct"] == answered_one_by_one(backbone, tmp_path / "adapter", questions) > 0
-    assert logged(tmp_path) == {measured["step"]: measured["correct"] / 4 for measured in found}
-    assert [measured["accuracy"] for measured in found] == list(logged(tmp_path).values())
+    assert found[-1]["correct"] == answered_one_by_one(backbone, tmp_path / "run" / "adapter", questions) > 0
+    assert logged(tmp_path / "run") == {measured["step"]: measured["correct"] / 4 for measured in found}
+    assert [measured["accuracy"] for measured in found] == list(logged(tmp_path / "run").values())
 
 
 def test_questions_are_taken_out_of_a_training_set_without_a_validation_file(
     make_run: MakeRun, questions: Path, tmp_path: Path
 ) -> None:
     questions.unlink()
-    finetune(make_run(*ASKING), tmp_path)
-    assert result(tmp_path)["timings"]["optimizer_steps"] == 3 * 5  # 19 rows are left
-    assert steps(tmp_path) == [0, 5, 10, 15]
-    assert answers(tmp_path)[-1]["correct"] == 4  # as all rows of this set ask for answer1
+    finetune(make_run(*ASKING), tmp_path / "run")
+    assert result(tmp_path / "run")["timings"]["optimizer_steps"] == 3 * 5  # 19 rows are left
+    assert steps(tmp_path / "run") == [0, 5, 10, 15]
+    assert answers(tmp_path / "run")[-1]["correct"] == 4  # as all rows of this set ask for answer1
 
 
 def test_no_more_is_asked_than_is_held_out(make_run: MakeRun, tmp_path: Path) -> None:
-    finetune(make_run(*ASKING, "validation.accuracy_rows=64", "trainer.max_steps=1"), tmp_path)
-    assert answers(tmp_path)[0]["n"] == 5
+    finetune(make_run(*ASKING, "validation.accuracy_rows=64", "trainer.max_steps=1"), tmp_path / "run")
+    assert answers(tmp_path / "run")[0]["n"] == 5
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_no_more_is_asked_than_is_held_out(make_run: MakeRun, tmp_path: Path) ->
 def test_wherever_training_ends_the_last_adapter_is_asked(
     make_run: MakeRun, tmp_path: Path, options: tuple[str, ...], expected: list[int]
 ) -> None:
-    finetune(make_run(*ASKING, *options), tmp_path)
-    assert steps(tmp_path) == expected
+    finetune(make_run(*ASKING, *options), tmp_path / "run")
+    assert steps(tmp_path / "run") == expected
 
 
 def test_asking_changes_no_training(make_run: MakeRun, tmp_path: Path) -> None:
@@ -159,13 +159,13 @@ def test_a_resumed_run_remembers(make_run: MakeRun, tmp_path: Path, monkeypatch:
 
 def test_a_run_stopped_right_after_its_last_step_remembers_too(make_run: MakeRun, tmp_path: Path) -> None:
     options = (*ASKING, "callbacks.checkpoint.every_n_train_steps=4", "trainer.max_steps=8")
-    finetune(make_run(*options), tmp_path)
-    before = result(tmp_path)["validation"]
+    finetune(make_run(*options), tmp_path / "run")
+    before = result(tmp_path / "run")["validation"]
     assert before["step"] == 8
-    (tmp_path / "checkpoints" / "last.ckpt").unlink()
-    (tmp_path / "result.json").unlink()
-    finetune(make_run(*options), tmp_path)
-    assert result(tmp_path)["validation"] == before
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").unlink()
+    (tmp_path / "run" / "result.json").unlink()
+    finetune(make_run(*options), tmp_path / "run")
+    assert result(tmp_path / "run")["validation"] == before
 
 
 @pytest.mark.slow
