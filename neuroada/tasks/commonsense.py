@@ -12,7 +12,8 @@ from neuroada.tasks.protocol import Verdict
 TRIGGER = "the correct answer is "
 """Precedes the answer in a completion."""
 
-_CUE = re.compile(r"\bthe\s{1,4}correct\s{1,4}answer\s{1,4}is(?=[\s:*_\"'`(\[“‘.-])", re.IGNORECASE)
+# No word boundary before it, as in the published trigger: small models write "thethe correct answer is".
+_CUE = re.compile(r"the\s{1,4}correct\s{1,4}answer\s{1,4}is(?=[\s:*_\"'`(\[“‘.-])", re.IGNORECASE)
 _DOUBT = re.compile(
     r"(?:\b(?:if|whether|unless|doubt|deny)|(?:\bnot|n['’]t|\bnever|\bcannot)\s(?:think|believe|say|agree|suppose|certain"
     r"|sure|clear|true|the\scase))(?:\sthat)?\s?\Z",

@@ -170,3 +170,9 @@ def test_a_cue_in_capitals_is_read_strictly_and_still_lacks_the_published_trigge
     verdict = COMMONSENSE.judge(example("true"), "The correct answer is true.")
     assert (verdict.extracted, verdict.correct, verdict.missing_trigger) == (None, False, True)
     assert (verdict.strict_extracted, verdict.strict_correct) == ("true", True)
+
+
+@pytest.mark.parametrize("before", ["the", "So: ", "Answer:", "1."])
+def test_the_cue_counts_wherever_the_published_trigger_does(before: str) -> None:
+    verdict = COMMONSENSE.judge(example("Tuesday"), f"{before}the correct answer is Tuesday")
+    assert (verdict.correct, verdict.strict_correct) == (True, True)
