@@ -13,6 +13,7 @@ import yaml
 
 import neuroada
 
+from ..kept_logging import keep_logging
 from ..quick_compose import CONF
 from ..tiny_runs import ROOT
 
@@ -39,6 +40,7 @@ def package() -> None:
 def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     """What the command prints, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    keep_logging(monkeypatch)
 
     def said(words: str, start: Callable[[], None] = console_script) -> str:
         monkeypatch.setattr(sys, "argv", ["neuroada", *shlex.split(words)])

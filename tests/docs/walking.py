@@ -1,6 +1,5 @@
 """Compose, check or really run a documented command in a folder, with short settings."""
 
-import logging
 import os
 import runpy
 import subprocess
@@ -19,6 +18,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.runs.registration import register, without_hydra
 from neuroada.runs.settling import settle
 
+from ..kept_logging import keep_logging
 from .documented import ROOT
 
 CONF = ROOT / "conf"
@@ -68,14 +68,11 @@ def failure_of(
             patch.setenv(name, value)
         for path in (environment or {}).get("PYTHONPATH", "").split(os.pathsep):
             patch.syspath_prepend(str(folder / path))
-        root = logging.getLogger()
-        handlers, level = root.handlers[:], root.level
+        keep_logging(patch)
         try:
             runpy.run_path(str(RUN), run_name="__main__")
         except SystemExit as end:
             return end.code or None
-        finally:
-            root.handlers[:], root.level = handlers, level  # Hydra has set up a run's own
     return None
 
 
