@@ -34,7 +34,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         UserError: It cannot be found or read.
     """
     place, options = source_of(config)
-    with named(config):
+    with reported_by_name(config):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options, **OWN_CODE_ONLY)
     return tokenizer
 
@@ -47,7 +47,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     """
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
-    with named(config):
+    with reported_by_name(config):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **OWN_CODE_ONLY)
     if "gguf_file" in options:
         _forget_quantization(model)
@@ -91,7 +91,7 @@ def load_skeleton(config: ModelConfig) -> PreTrainedModel:
     Raises:
         UserError: Its configuration cannot be found or read.
     """
-    with named(config):
+    with reported_by_name(config):
         architecture = _architecture(config)
         with torch.device("meta"):
             skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **OWN_CODE_ONLY)
@@ -104,7 +104,7 @@ def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     Raises:
         UserError: Its configuration cannot be found or read.
     """
-    with named(config), torch.device(device):
+    with reported_by_name(config), torch.device(device):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype, **OWN_CODE_ONLY)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
@@ -135,7 +135,7 @@ def content_hash(config: ModelConfig) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return f"sha256:{digest.hexdigest()}"
-    with named(config):
+    with reported_by_name(config):
         located = cached_file(place, options.get("gguf_file", "config.json"), revision=config.revision)
         return f"commit:{extract_commit_hash(located, None)}"
 
@@ -169,7 +169,7 @@ def _refuse_folder_of_a_run(config: ModelConfig) -> None:
 
 
 @contextmanager
-def named(config: ModelConfig) -> Iterator[None]:
+def reported_by_name(config: ModelConfig) -> Iterator[None]:
     """Turn transformers' errors about a name it cannot load into one line that says what to do."""
     try:
         yield

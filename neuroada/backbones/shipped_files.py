@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedModel
 
-from neuroada.backbones.loading import OWN_CODE_ONLY, load_tokenizer, named
+from neuroada.backbones.loading import OWN_CODE_ONLY, load_tokenizer, reported_by_name
 from neuroada.backbones.places import source_of
 from neuroada.config.schema import ModelConfig
 
@@ -69,7 +69,7 @@ def _folder_of(config: ModelConfig) -> Path:
     place, _ = source_of(config)
     if Path(place).is_dir():
         return Path(place)
-    with named(config):
+    with reported_by_name(config):
         return Path(snapshot_download(place, revision=config.revision, ignore_patterns=list(_WEIGHTS)))
 
 

@@ -89,7 +89,7 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
     Raises:
         UserError: Something is missing or wrong; nothing has been changed.
     """
-    frame = _Frame.of(sized.run, folder)
+    frame = _Frame.of(sized.run, folder, sized.limits)
     if isinstance(frame.trainer.strategy, ShardedStrategy) and not sized.method.can_shard:
         whole = " with modules_to_save" if sized.run.method.get("modules_to_save") else ""
         raise UserError(f"trainer=fsdp: method={sized.method.name}{whole} cannot be sharded; use trainer=ddp")
@@ -110,7 +110,8 @@ def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:
     """The same for benchmarks alone: no training file is needed, and no batch has to be divided."""
     data = replace(run.data, micro_batch_size=run.data.micro_batch_size or 1)
     scored = replace(run, task=replace(run.task, train=[]), data=data)
-    return _Frame.of(scored, folder).filled(scored, _trained_on(run))
+    limits = Limits.of(loading.load_skeleton(run.model))
+    return _Frame.of(scored, folder, limits).filled(scored, _trained_on(run))
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,10 @@ class _Frame:
     limits: Limits
 
     @classmethod
-    def of(cls, run: RunConfig, folder: Path) -> "_Frame":
+    def of(cls, run: RunConfig, folder: Path, limits: Limits) -> "_Frame":
         tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
         answers = Answers(tokenizer, answer_ends(run.model, tokenizer))
         scoring = BenchmarkScoring(folder, answers)
-        limits = Limits.of(loading.load_skeleton(run.model))
         forgetting = Forgetting(run.evaluation.forgetting, tokenizer, limits.most_positions)
         return cls(tokenizer, answers, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting, limits)
 

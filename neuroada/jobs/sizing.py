@@ -12,6 +12,7 @@ from torch import nn
 
 from neuroada.backbones import loading
 from neuroada.backbones.block_layers import linear_layers_of_blocks
+from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
@@ -35,6 +36,7 @@ class SizedRun:
         method: The method that ``conf/method`` names.
         wanted: What the budget asks for.
         sized: What the method makes of it on this architecture.
+        limits: Token ids and positions that the backbone has.
         chosen: The layers that were taken where the configuration names none; else empty.
     """
 
@@ -42,6 +44,7 @@ class SizedRun:
     method: Method
     wanted: Wanted
     sized: Sized
+    limits: Limits
     chosen: Sequence[str] = ()
 
     @rank_zero_only
@@ -99,7 +102,7 @@ def size(run: RunConfig) -> SizedRun:
     targets = with_layers.model.target_modules
     chosen = targets if method.uses_targets and run.model.target_modules is None else ()
     asked = wanted(run.budget, skeleton, targets, run.method.get("modules_to_save"))
-    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), chosen)
+    return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), Limits.of(skeleton), chosen)
 
 
 def _without_targets(run: RunConfig) -> RunConfig:

@@ -117,10 +117,11 @@ def _left_out(modules: dict[str, nn.Module], own: set[int]) -> str:
         return ""
     first = next(iter(owners))
     others = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+    num_weights = sum(map(len, owners.values()))
     return (
-        f"{'experts' if experts else 'large weights'} stay frozen: {sum(map(len, owners.values()))} weights with "
-        f"{num_parameters:,} parameters ({share:.0%} of the model) are not nn.Linear layers "
-        f"({_kind(modules[first])} at {first or 'the model'}{others})"
+        f"{'experts' if experts else 'large weights'} stay frozen: {num_weights} "
+        f"{'weight' if num_weights == 1 else 'weights'} with {num_parameters:,} parameters ({share:.0%} of the model), "
+        f"owned by no nn.Linear layer ({_kind(modules[first])} at {first or 'the model'}{others})"
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from neuroada.tasks.plain_notation import plain_notation
-from neuroada.tasks.written_numbers import Mention, Number, joined, mentions, numbers
+from neuroada.tasks.written_numbers import Mention, Number, joined, mentions
 
 __all__ = ["Number", "find_numbers", "stated_number"]
 
@@ -42,7 +42,7 @@ def stated_number(text: str) -> Number | None:
 
 def find_numbers(text: str) -> list[Number]:
     """All numbers in reading order: ``1,200.50``, ``-$3``, ``3/4``, ``1 1/2``, ``50%``, ``2e3``."""
-    return list(numbers(mentions(plain_notation(text))))
+    return [found.number for found in mentions(plain_notation(text)) if found.number is not None]
 
 
 def _statement(text: str) -> Mention | None:

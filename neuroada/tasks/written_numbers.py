@@ -5,7 +5,6 @@ a number. So is ±3. All patterns look at a bounded piece of text around a numbe
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from neuroada.tasks.plain_notation import OPAQUE
@@ -264,7 +263,3 @@ def _quotient(value: float, denominator: str) -> float:
 def _mixed(whole: str, part: float) -> float:
     """1 1/2; but 4 10/3 is not a mixed number."""
     return float(whole) + part if 0 < part < 1 and len(whole) <= _MOST_DIGITS else float("nan")
-
-
-def numbers(found: list[Mention]) -> Iterator[Number]:
-    return (mention.number for mention in found if mention.number is not None)

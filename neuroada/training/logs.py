@@ -4,6 +4,7 @@ What was logged after the checkpoint that a run goes on from is dropped, because
 """
 
 import csv
+import io
 import os
 import secrets
 import string
@@ -126,12 +127,11 @@ def _drop_rows_from(sink: CSVLogger, step: int) -> None:
 
 def _rewrite(path: Path, step: int) -> None:
     kept = list(_rows_before(path, step))
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(kept[0]) if kept else ["step"])
-        table.writeheader()
-        table.writerows(kept)
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(kept[0]) if kept else ["step"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(kept)
+    write_whole(path, text.getvalue())
 
 
 def _rows_before(path: Path, step: int) -> Iterator[dict[str, str]]:

@@ -78,13 +78,19 @@ def test_a_holder_that_has_ended_holds_nothing(tmp_path: Path) -> None:
 def test_a_later_process_with_the_same_id_is_not_the_holder(tmp_path: Path) -> None:
     store_holder(tmp_path, pid=os.getppid(), process_started="long ago")
     with locked([tmp_path]):
-        pass
+        assert pid_of_holder(tmp_path) == os.getpid()
 
 
 def test_a_damaged_file_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / HOLDER_FILE).write_text("{")
     with locked([tmp_path]):
-        pass
+        assert pid_of_holder(tmp_path) == os.getpid()
+
+
+def pid_of_holder(folder: Path) -> int:
+    holder = Holder.read(folder)
+    assert holder is not None
+    return holder.pid
 
 
 def test_another_host_cannot_be_checked_so_the_way_out_is_said(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_other_large_weights_are_named_too(caplog: pytest.LogCaptureFixture) -> 
     model = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(8, 8, 3))
     neuroada.attach(model, neuroada.NeuroAdaConfig())
     (message,) = warnings_of(caplog)
-    assert message.startswith("large weights stay frozen: 1 weights with 192 parameters (")
-    assert message.endswith("are not nn.Linear layers (Conv1d at 1)")
+    assert message.startswith("large weights stay frozen: 1 weight with 192 parameters (")
+    assert message.endswith("owned by no nn.Linear layer (Conv1d at 1)")
 
 
 def test_a_subclass_of_a_linear_layer_is_one_of_them(caplog: pytest.LogCaptureFixture) -> None:
