@@ -7,7 +7,7 @@ READY := $(VENV)/.installed
 CONSTRAINTS ?= constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck pytest format test-slow docs docs-serve bundled clean
+.PHONY: help demo test lint typecheck pytest format test-slow stress docs docs-serve bundled clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,7 +26,7 @@ typecheck: $(READY)  ## mypy
 	$(BIN)/mypy
 
 pytest: $(READY)  ## The test suite without the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m "not slow and not stress"
 
 format: $(READY)  ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
@@ -34,6 +34,9 @@ format: $(READY)  ## Apply ruff's fixes and formatting
 
 test-slow: $(READY)  ## The slow tests: two processes for every method, and runs of more than 20 s
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
+
+stress: $(READY)  ## Kills, signals, full disks, torn files, bad inputs, fuzz and soak; writes docs/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m stress --timeout 3600 tests/stress
 
 docs: $(READY)  ## The documentation as a site in build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml

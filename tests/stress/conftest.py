@@ -1,0 +1,40 @@
+"""Attacks that take minutes: ``make stress`` runs them and writes what they measured into docs/reliability.md."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import pytest
+
+from .figures import FIGURES, PAGE, Figure, store, stored, with_table
+
+_PROPERTY = "figure"
+_measured: list[Figure] = []
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``tally(promise=..., attack=..., held=71, of=71)`` records a row for docs/reliability.md if the test passes.
+
+    The test itself asserts that ``held`` is ``of``.
+    """
+
+    def record(*, promise: str, attack: str, held: int, of: int) -> None:
+        day = datetime.now(UTC).date().isoformat()
+        figure = Figure(promise, attack, request.node.nodeid.partition("[")[0], held, of, day)
+        # Through the report: with xdist, the test runs in another process than the one that writes the page.
+        request.node.user_properties.append((_PROPERTY, asdict(figure)))
+
+    return record
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed:
+        _measured.extend(Figure(**values) for name, values in report.user_properties if name == _PROPERTY)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or not _measured:  # a process of xdist only reports
+        return
+    store(_measured)
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), stored(FIGURES)), encoding="utf-8")
