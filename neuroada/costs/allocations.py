@@ -81,7 +81,7 @@ def _is_fake(tensor: Tensor) -> bool:
 def _gradient_workspace(
     device_type: str, grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype, way: str
 ) -> int:
-    """Workspace of ``sampled_weight_gradient`` in bytes, without its result; measured on the CPU."""
+    """Workspace of ``sampled_weight_gradient`` in bytes, without its result; measured on the CPU, else counted."""
     (num_tokens, num_outputs), num_inputs = grad_TO.shape, input_TI.shape[1]
     if way == gradient.AUTO:
         way = gradient.best_way(num_inputs, columns_OK.shape[1], grad_TO.dtype, device_type)
@@ -94,4 +94,5 @@ def _gradient_workspace(
         copies = 1 if grad_TO.dtype == dtype else 2
         chunk = min(num_tokens, gradient.CHUNK_TOKENS) * (num_outputs + num_inputs) * dtype.itemsize
         return copies * chunk + 7 * math.prod(columns_OK.shape) * dtype.itemsize
-    return 0
+    # Triton: from the second column on, a packed copy of the input; the sums of few shares are left out.
+    return 0 if columns_OK.shape[1] == 1 else num_tokens * num_inputs * input_TI.element_size()

@@ -53,8 +53,9 @@ class Adapter:
     def __init__(
         self, model: nn.Module, config: NeuroAdaConfig, columns: dict[str, torch.Tensor], gradient: str = AUTO
     ) -> None:
-        check_way(gradient)
         modules = plain_modules(model)
+        for device in {columns_OK.device for columns_OK in columns.values()}:
+            check_way(gradient, device)
         whole = match_whole(model, config.modules_to_save)
         self.coverage = coverage(model, columns, whole)
         self.model = model

@@ -6,6 +6,7 @@ leading dimensions together), O neurons, I inputs, K trained inputs per neuron.
 
 import functools
 import importlib.util
+import logging
 import warnings
 from collections.abc import Callable
 from typing import cast
@@ -23,6 +24,16 @@ BLOCK_ENTRIES = 1 << 22
 CHUNK_TOKENS = 512
 
 AUTO = "auto"
+
+INPUTS_PER_COLUMN = {"cpu": {"half": 32, "full": 6}, "cuda": {"half": 400, "full": 16}}
+"""Device type -> precision -> from how many inputs for each trained one sampling is the fastest way; k = 1 always is on
+CUDA.
+
+CPU: measured, see ``best_way``. CUDA: not measured, from the bandwidth of an H100's caches (about 5 TB/s) and its dense
+product (about 600 TFLOP/s in half precision, 50 in fp32).
+"""
+
+logger = logging.getLogger(__name__)
 
 
 def by_gemm(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
@@ -68,26 +79,44 @@ def _silence_csr_warnings() -> None:
         torch.sparse_csr_tensor([0, 1], [0], [0.0], size=(1, 1), check_invariants=False)
 
 
-def by_triton(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """Only the selected products, by our own kernel (NVIDIA and AMD GPUs); accumulated in the result's dtype."""
-    from neuroada.sparse.triton_gradient import weight_gradient
+def by_triton(
+    grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype, kernel: str | None = None
+) -> Tensor:
+    """Only the selected products, by our own kernels (NVIDIA and AMD GPUs); accumulated in the result's dtype.
 
-    return weight_gradient(grad_TO, input_TI, columns_OK, dtype)
+    Args:
+        kernel: A key of ``triton_gradient.KERNELS``; None for the best one.
+    """
+    from neuroada.sparse import triton_gradient
+
+    chosen = kernel or triton_gradient.best_kernel(grad_TO, input_TI, columns_OK.shape[1])
+    return triton_gradient.KERNELS[chosen](grad_TO, input_TI, columns_OK, dtype)
 
 
 WAYS: dict[str, Callable[[Tensor, Tensor, Tensor, torch.dtype], Tensor]] = {
     "gemm": by_gemm,
     "sampled": by_sampling,
     "triton": by_triton,
+    "triton_rows": functools.partial(by_triton, kernel="rows"),
+    "triton_groups": functools.partial(by_triton, kernel="groups"),
+    "triton_shared": functools.partial(by_triton, kernel="shared"),
 }
 
 
-def check_way(name: str) -> None:
-    """Raise AdapterError unless the name is "auto" or a key of ``WAYS`` that can run here."""
+def check_way(name: str, device: torch.device | None = None) -> None:
+    """Raise AdapterError unless the name is "auto" or a key of ``WAYS`` that can run here.
+
+    Args:
+        device: Where the layers are; None if that is not known yet.
+    """
     if name != AUTO and name not in WAYS:
         raise AdapterError(f"gradient={name!r}: choose one of {AUTO}, {', '.join(WAYS)}")
-    if name == "triton" and not _has_triton():
-        raise AdapterError("gradient='triton' needs the package triton; install it, or use gradient='auto'")
+    if name.startswith("triton"):
+        reason = None if has_triton() else "the package is not installed"
+        if reason is None and device is not None and device.type == "cuda":
+            reason = why_triton_fails(device)
+        if reason is not None:
+            raise AdapterError(f"gradient={name!r} needs a working triton ({reason}); use gradient='auto'")
 
 
 def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str) -> str:
@@ -101,19 +130,43 @@ def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str)
         2048 x 2048        fp32   122.2 / 10.8 127.4 / 17.9 121.3 / 31.5 119.7 / 43.2 127.7 / 67.7
         2048 x 2048        bf16    53.4 / 12.5  52.2 / 20.7  50.6 / 32.0  53.0 / 46.3  53.6 / 101.5
 
-    CUDA, not measured: the kernel reads k numbers per token and neuron through the L2 cache (about 5 TB/s on an
-    H100), while the dense product computes in_features of them (about 600 TFLOP/s in half precision, 50 in fp32).
+    CUDA, not measured: see ``INPUTS_PER_COLUMN``. There it is assumed that Triton works.
     """
-    is_half = dtype in (torch.bfloat16, torch.float16)
-    if device_type == "cpu":
-        return "sampled" if top_k * (32 if is_half else 6) <= in_features else "gemm"
-    if device_type == "cuda" and _has_triton():
-        return "triton" if top_k * (100 if is_half else 16) <= in_features else "gemm"
-    return "gemm"
+    sampling = {"cpu": "sampled", "cuda": "triton"}.get(device_type)
+    if sampling is None:
+        return "gemm"
+    if device_type == "cuda" and top_k == 1:
+        return sampling
+    precision = "half" if dtype in (torch.bfloat16, torch.float16) else "full"
+    return sampling if INPUTS_PER_COLUMN[device_type][precision] * top_k <= in_features else "gemm"
 
 
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Whether the package is installed."""
     return importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def why_triton_fails(device: torch.device) -> str | None:
+    """What a tiny kernel says on a device; None if it runs. Triton needs a C compiler, which a node may lack."""
+    ones = torch.ones(1, 1, device=device)
+    try:
+        by_triton(ones, ones, torch.zeros(1, 1, dtype=torch.int32, device=device), torch.float32)
+        torch.cuda.synchronize(device)
+    except Exception as error:  # whatever a compiler, a driver or the loader of a library raises
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+@functools.cache
+def _works(device: torch.device) -> bool:
+    """The same; a failure is a warning, once."""
+    if not has_triton():
+        return False
+    reason = why_triton_fails(device)
+    if reason is not None:
+        logger.warning("triton does not work here (%s): gradients are computed by dense products, more slowly", reason)
+    return reason is None
 
 
 @torch.library.custom_op("neuroada::sampled_weight_gradient", mutates_args=())
@@ -124,6 +177,8 @@ def _sampled_weight_gradient(
         return torch.zeros(columns_OK.shape, dtype=dtype, device=columns_OK.device)
     if way == AUTO:
         way = best_way(input_TI.shape[1], columns_OK.shape[1], grad_TO.dtype, grad_TO.device.type)
+        if way == "triton" and not _works(grad_TO.device):
+            way = "gemm"
     return WAYS[way](grad_TO, input_TI, columns_OK, dtype)
 
 

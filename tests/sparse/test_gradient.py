@@ -1,18 +1,12 @@
 """The gradient of the selected entries is the dense weight gradient, gathered, whichever way it is computed."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from neuroada.sparse import gradient
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.gradient import best_way, check_way, sampled_weight_gradient
+from neuroada.sparse.gradient import best_way, check_way, sampled_weight_gradient, why_triton_fails
 from neuroada.sparse.selection import select_columns
 
 NUM_TOKENS, NUM_OUTPUTS, NUM_INPUTS = 1301, 37, 29  # odd, and more than one chunk of tokens
@@ -111,133 +105,59 @@ def test_on_a_cpu_small_k_is_sampled_and_all_inputs_are_a_dense_product(dtype: t
     assert best_way(in_features, in_features, dtype, "cpu") == "gemm"
 
 
-def test_devices_without_a_kernel_take_the_dense_product(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_cuda_one_column_is_always_sampled_and_more_in_half_precision_only_of_long_rows() -> None:
+    assert best_way(64, 1, torch.bfloat16, "cuda") == "triton"
+    assert best_way(8000, 20, torch.bfloat16, "cuda") == "triton"
+    assert best_way(7999, 20, torch.bfloat16, "cuda") == "gemm"
+    assert best_way(4096, 20, torch.float32, "cuda") == "triton"
+
+
+def test_devices_without_a_kernel_take_the_dense_product() -> None:
     assert best_way(4096, 1, torch.bfloat16, "mps") == "gemm"
-    monkeypatch.setattr(gradient, "_has_triton", lambda: False)
-    assert best_way(4096, 1, torch.bfloat16, "cuda") == "gemm"
-    monkeypatch.setattr(gradient, "_has_triton", lambda: True)
-    assert best_way(4096, 1, torch.bfloat16, "cuda") == "triton"
 
 
 def test_an_unknown_way_is_refused_with_the_choices() -> None:
-    with pytest.raises(AdapterError, match="gradient='fast': choose one of auto, gemm, sampled, triton"):
+    with pytest.raises(AdapterError, match="gradient='fast': choose one of auto, gemm, sampled, triton, triton_rows"):
         check_way("fast")
 
 
 def test_triton_without_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradient, "_has_triton", lambda: False)
-    with pytest.raises(AdapterError, match="needs the package triton"):
-        check_way("triton")
+    monkeypatch.setattr(gradient, "has_triton", lambda: False)
+    with pytest.raises(AdapterError, match=r"gradient='triton_rows' needs a working triton .the package is not"):
+        check_way("triton_rows")
 
 
-# The Triton kernel, run by Triton's interpreter on the CPU. It must be switched on before triton is first imported,
-# and torch may have done that already: so in a process of its own, once for all cases.
-
-TRITON_CASES = [
-    (num_tokens, num_outputs, num_inputs, top_k, dtype, layout)
-    for num_tokens, num_outputs, num_inputs, top_k in [
-        (300, 140, 33, 1),
-        (300, 17, 33, 5),
-        (131, 19, 40, 20),
-        (7, 5, 6, 6),
-        (1, 1, 1, 1),
-        (0, 3, 4, 2),
-    ]
-    for dtype, layout in [
-        ("float32", "contiguous"),
-        ("float32", "transposed"),
-        ("float32", "strided"),
-        ("bfloat16", "contiguous"),
-        ("bfloat16", "transposed"),
-        ("float16", "strided"),
-        ("float64", "contiguous"),
-    ]
-]
-
-TRITON_PROGRAM = """
-import json, sys, torch
-from neuroada.sparse.gradient import sampled_weight_gradient
-
-def draw(num_tokens, width, dtype, layout):
-    if layout == "transposed":
-        return torch.randn(width, num_tokens).to(dtype).T
-    if layout == "strided":
-        return torch.randn(num_tokens, 2 * width).to(dtype)[:, ::2]
-    return torch.randn(num_tokens, width).to(dtype)
-
-errors = []
-for num_tokens, num_outputs, num_inputs, top_k, name, layout in json.load(sys.stdin):
-    dtype = getattr(torch, name)
-    torch.manual_seed(0)
-    grad, input = draw(num_tokens, num_outputs, dtype, layout), draw(num_tokens, num_inputs, dtype, layout)
-    columns = torch.rand(num_outputs, num_inputs).topk(top_k).indices.sort(1).values.int()
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    results = [sampled_weight_gradient(grad, input, columns, wide, "triton") for _ in range(2)]
-    exact = (grad.double().T @ input.double()).gather(1, columns.long())
-    assert results[0].dtype == wide and results[0].shape == columns.shape
-    errors.append([(results[0] - exact).abs().max().item(), results[0].equal(results[1])])
-print(json.dumps(errors))
-"""
+def _without_compiler(*_: object) -> Tensor:
+    raise RuntimeError("Failed to find C compiler.\nPlease specify it with CC.")
 
 
-@pytest.fixture(scope="module")
-def triton_results() -> dict[str, tuple[float, bool]]:
-    """For each case the largest error, and whether a second run gave the same bits."""
-    pytest.importorskip("triton", reason="needs the extra 'triton'")
-    run = subprocess.run(
-        [sys.executable, "-c", TRITON_PROGRAM],
-        input=json.dumps(TRITON_CASES),
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    return dict(zip(map(str, TRITON_CASES), json.loads(run.stdout.splitlines()[-1]), strict=True))
+def test_a_node_without_a_compiler_says_so_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient, "has_triton", lambda: True)
+    monkeypatch.setattr(gradient, "why_triton_fails", lambda device: "Failed to find C compiler.")
+    with pytest.raises(AdapterError, match=r"working triton .Failed to find C compiler.*use gradient='auto'"):
+        check_way("triton", torch.device("cuda"))
 
 
-@pytest.mark.parametrize("case", TRITON_CASES, ids=str)
-def test_the_triton_kernel_equals_the_dense_product_gathered(
-    case: tuple[object, ...], triton_results: dict[str, tuple[float, bool]]
+def test_what_a_tiny_kernel_raises_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient, "by_triton", _without_compiler)
+    why_triton_fails.cache_clear()
+    assert why_triton_fails(torch.device("cpu")) == "Failed to find C compiler."
+    why_triton_fails.cache_clear()
+
+
+def test_where_triton_fails_auto_takes_the_dense_product_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    error, is_repeatable = triton_results[str(case)]
-    # In half precision too, products and sums are in fp32.
-    assert error < (1e-12 if case[4] == "float64" else 1e-4)
-    assert is_repeatable
-
-
-# It also has to compile, which needs no GPU: for an A100 and an H100, the row-major and the token-major input.
-
-COMPILE_PROGRAM = """
-import re
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from neuroada.sparse.triton_gradient import _sum_over_tokens as kernel
-
-POINTERS = {"grad": "*bf16", "input": "*bf16", "columns": "*i32", "sums": "*fp32"}
-for blocks, contiguous in [((32, 128, 1), "input_stride_i"), ((64, 16, 4), "input_stride_t")]:
-    fixed = dict(zip(("BLOCK_T", "BLOCK_O", "BLOCK_K"), blocks)) | {"grad_stride_o": 1, contiguous: 1}
-    types = {name: "constexpr" if name in fixed else POINTERS.get(name, "i32") for name in kernel.arg_names}
-    constants = {(kernel.arg_names.index(name),): value for name, value in fixed.items()}
-    for capability in (80, 90):
-        compiled = triton.compile(ASTSource(kernel, types, constants), target=GPUTarget("cuda", capability, 32))
-        assert not re.search(r"\\b(atom|red)\\.", compiled.asm["ptx"])
-        print(len(compiled.asm["cubin"]))
-"""
-
-
-def test_the_triton_kernel_compiles_for_gpus_and_has_no_atomics(tmp_path: Path) -> None:
-    pytest.importorskip("triton", reason="needs the extra 'triton'")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    run = subprocess.run(
-        [sys.executable, "-c", COMPILE_PROGRAM],
-        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert [int(size) > 0 for size in run.stdout.split()] == [True] * 4
+    monkeypatch.setattr(gradient, "best_way", lambda *_: "triton")  # as on a GPU
+    monkeypatch.setattr(gradient, "has_triton", lambda: True)
+    monkeypatch.setattr(gradient, "by_triton", _without_compiler)
+    for cached in (why_triton_fails, gradient._works):
+        cached.cache_clear()
+    grad, input, columns = operands(torch.float32, 2)
+    results = [sampled_weight_gradient(grad, input, columns, torch.float32) for _ in range(2)]
+    for cached in (why_triton_fails, gradient._works):
+        cached.cache_clear()
+    assert results[0].equal(sampled_weight_gradient(grad, input, columns, torch.float32, "gemm"))
+    assert [record.message for record in caplog.records if "C compiler" in record.message] == [
+        "triton does not work here (Failed to find C compiler.): gradients are computed by dense products, more slowly"
+    ]
