@@ -17,6 +17,7 @@ from transformers.utils import cached_file
 from transformers.utils.hub import extract_commit_hash
 
 from neuroada.backbones.places import cannot_be_loaded, known_architecture, source_of
+from neuroada.backbones.varlen_attention import leave_out_cudnn
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 
@@ -47,6 +48,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     """
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
+    leave_out_cudnn()
     with reported_by_name(config):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **OWN_CODE_ONLY)
     if "gguf_file" in options:

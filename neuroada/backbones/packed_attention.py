@@ -1,4 +1,6 @@
-"""Attention for packed rows: one causal call per example, where a mask would compute all pairs of the row.
+"""Attention for packed rows: of each example alone, where a mask would compute all pairs of the row.
+
+On GPUs one kernel takes all examples (see ``varlen_attention``), else there is one causal call for each.
 
 Registered with transformers as an attention implementation; without ``example_lengths`` it is transformers' sdpa.
 
@@ -6,7 +8,7 @@ Shapes: H heads, T tokens of the row, D head size.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from neuroada.backbones.probes import keeps_examples_apart
+from neuroada.backbones.varlen_attention import kernel_for
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +79,18 @@ def _attention(
     if example_lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     lengths = list(example_lengths)
+    kernel = kernel_for(query)
+    if kernel is not None and kwargs.get("dropout", 0.0) == 0.0:
+        query_THD, key_TJD, value_TJD = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
+        return kernel(query_THD, key_TJD, value_TJD, lengths, _scale(query, kwargs))[None], None
     parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
     outputs = [sdpa_attention_forward(module, q, k, v, attention_mask, **kwargs)[0] for q, k, v in parts]
     return torch.cat(outputs, dim=1), None
+
+
+def _scale(query: Tensor, options: Mapping[str, Any]) -> float:
+    scaling: float | None = options.get("scaling")
+    return query.shape[-1] ** -0.5 if scaling is None else scaling
 
 
 def _mask(
