@@ -57,7 +57,7 @@ def test_a_mistake_is_one_message_and_changes_nothing(
     an_earlier_run(tmp_path, overrides)
     before = files_below(tmp_path)
     finished = start(*overrides)
-    assert finished.returncode == 1
+    assert finished.returncode == 2
     assert re.fullmatch(f"neuroada: {message}\n", finished.stderr)
     assert finished.stdout == ""
     assert files_below(tmp_path) == before

@@ -5,7 +5,8 @@ import sys
 
 if importlib.util.find_spec("hydra") is None:
     # The first thing that happens to somebody who has not activated the environment that make has filled.
-    raise SystemExit(
+    sys.stderr.write(
         f"neuroada: {sys.executable} lacks the packages a run needs (hydra, for one); activate the environment with "
-        "`source .venv/bin/activate`, or install them with `pip install -e .`"
+        "`source .venv/bin/activate`, or install them with `pip install -e .`\n"
     )
+    raise SystemExit(2)

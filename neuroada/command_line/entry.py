@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -32,7 +31,7 @@ _RAISE = "HYDRA_FULL_ERROR"
 
 
 def main() -> None:
-    """Run what is typed; mistakes end the program with one message and exit status 1, Ctrl-C with 130."""
+    """Run what is typed; mistakes end the program with one message and exit status 2, Ctrl-C with 130."""
     with interruptible():
         _main(with_home(sys.argv[1:]))
 
@@ -44,7 +43,7 @@ def _main(words: list[str]) -> None:
     typed = _parser().parse_args(words)
     asked = [*typed.explain, *(_keys(typed.overrides) if typed.help else [])]
     overrides = [word for word in typed.overrides if word not in asked]
-    with reported_in_one_line(Path.cwd()):
+    with reported_in_one_line():
         refuse_unreadable(overrides)
         if asked:
             with _as_raised_by_hydra():

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from neuroada.config.check import check_optimizer, check_values
-from neuroada.config.errors import reported_in_one_line
+from neuroada.config.errors import removed_if_empty
 from neuroada.config.location import conf_folder
 from neuroada.runs.registration import register
 from neuroada.runs.resuming import refuse_another_folder
@@ -24,7 +24,7 @@ def run_job(config: DictConfig) -> float | None:
     """Check the whole configuration, then run its job; returns what an optimising sweep minimises."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    with as_exception_of_a_job(hydra_config), reported_in_one_line(folder):
+    with as_exception_of_a_job(hydra_config), removed_if_empty(folder):
         run = check_values(settle(config, hydra_config.overrides.task))
         refuse_another_folder(str(config.resume), folder)
         # Imported here: help, mistakes in the configuration and the parent of a sweep do without.

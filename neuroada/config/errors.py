@@ -2,15 +2,29 @@
 
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from neuroada.sparse.errors import AdapterError
 
+EXIT_OF_MISTAKES = 2
+"""Exit status after a mistake of the user: the same command fails again until something is changed."""
+EXIT_OF_FAILURES = 1
+"""Exit status after everything else that goes wrong, as after an exception that nobody catches."""
+
 
 class UserError(ValueError):
     """A mistake in configuration, data or files; the message says what is wrong, where, and how to fix it."""
+
+
+MISTAKES = (UserError, AdapterError)
+"""What a user can fix by what the message says."""
+
+
+class FailureElsewhere(RuntimeError):
+    """Another process of the run or sweep has failed and has reported why; the message says which."""
 
 
 class RankError(UserError):
@@ -35,18 +49,28 @@ def shown(value: object) -> str:
 
 
 @contextmanager
-def reported_in_one_line(folder: Path) -> Iterator[None]:
-    """End the program with the message of a UserError or AdapterError and exit code 1.
+def reported_in_one_line() -> Iterator[None]:
+    """End the program with the message of a mistake and exit status 2, or of a failure elsewhere and exit status 1.
 
     Every rank of a job raises the same error; only the first one reports it.
-    Hydra makes the run folder before a run is checked; if it is empty, it is removed again.
+
+    Raises:
+        SystemExit: From the error that was reported.
     """
     try:
         yield
-    except (UserError, AdapterError) as error:
+    except (*MISTAKES, FailureElsewhere) as error:
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
-        is_said_here = rank == "0" or isinstance(error, RankError)
-        raise SystemExit(f"neuroada: {error}" if is_said_here else 1) from None
+        if rank == "0" or isinstance(error, RankError):
+            sys.stderr.write(f"neuroada: {error}\n")
+        raise SystemExit(EXIT_OF_FAILURES if isinstance(error, FailureElsewhere) else EXIT_OF_MISTAKES) from error
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder that is empty in the end: Hydra makes the run folder before a run is checked."""
+    try:
+        yield
     finally:
         _remove_if_empty(folder)
 

@@ -5,8 +5,6 @@ Python, ``register()`` and then ``lm_eval.simple_evaluate(model="neuroada", ...)
 points (0.4.13), so the plain ``lm_eval`` command needs the merged checkpoint of ``job=merge`` instead.
 """
 
-from pathlib import Path
-
 from neuroada.config.errors import UserError, reported_in_one_line
 
 MODEL_TYPE = "neuroada"
@@ -28,7 +26,7 @@ def register() -> None:
 
 def main() -> None:
     """The harness's command line."""
-    with reported_in_one_line(Path.cwd()):
+    with reported_in_one_line():
         register()
         from lm_eval.__main__ import cli_evaluate
 

@@ -5,7 +5,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from neuroada.config.errors import UserError, reported_in_one_line
+from neuroada.config.errors import UserError, removed_if_empty, reported_in_one_line
 from neuroada.report.drawing import HEIGHT_INCHES, canvas, legend_below, save_svg, steps_axis, style
 from neuroada.runs.record import read_result
 
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="output path without an extension")
     parser.add_argument("folders", type=Path, nargs="+", help="run folders")
     arguments = parser.parse_args()
-    with reported_in_one_line(arguments.out.parent):
+    with reported_in_one_line(), removed_if_empty(arguments.out.parent):
         write(arguments.out, arguments.folders)
 
 

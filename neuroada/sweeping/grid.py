@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from rich.console import Console
 
+from neuroada.config.errors import FailureElsewhere, UserError
 from neuroada.sweeping.board import jobs_table
 from neuroada.sweeping.queues import launch_elsewhere
 from neuroada.sweeping.sweep_folder import records_runs, write_sweep
@@ -32,12 +33,13 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
         arguments: Command-line overrides; they replace a file's list for the same key.
 
     Raises:
-        SystemExit: A list of values is empty, or, at the end, a job did not finish; with one line per job.
+        UserError: A list of values is empty, or, at the end, mistakes kept all jobs that did not finish from it.
+        FailureElsewhere: A job did not finish for another reason; with one line per job that did not.
     """
     assert sweeper.config is not None
     assert sweeper.hydra_context is not None
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise SystemExit("neuroada: a sweep starts its own processes; leave torchrun out and give trainer=ddp")
+        raise UserError("a sweep starts its own processes; leave torchrun out and give trainer=ddp")
     loader = sweeper.hydra_context.config_loader
     batch = combinations(OverridesParser.create(config_loader=loader), sweeper.params, arguments)
     Path(str(sweeper.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
@@ -57,18 +59,16 @@ def combinations(parser: OverridesParser, params: Mapping[str, str], arguments: 
     """The overrides of every job, in the order of the lists; arguments replace a file's list for the same key.
 
     Raises:
-        SystemExit: A list has no values, or an interval is given instead of a list.
+        UserError: A list has no values, or an interval is given instead of a list.
     """
     overrides = parser.parse_overrides([*(f"{key}={values}" for key, values in params.items()), *arguments])
     for override in overrides:
         if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
-            raise SystemExit(f"neuroada: {override.input_line}: has no values; give one or more, as in key=1,2")
+            raise UserError(f"{override.input_line}: has no values; give one or more, as in key=1,2")
     try:
         [batch] = BasicSweeper.split_arguments(overrides, None)
     except HydraException:
-        raise SystemExit(
-            "neuroada: a grid needs listed values, as in key=1,2,3; intervals need hydra/sweeper=optuna"
-        ) from None
+        raise UserError("a grid needs listed values, as in key=1,2,3; intervals need hydra/sweeper=optuna") from None
     return batch
 
 
@@ -85,4 +85,5 @@ def _end_with_failures(jobs: Sequence[Job]) -> None:
     failed = [job for job in jobs if job.state in (State.FAILED, State.REJECTED)]
     if failed:
         lines = [f"{job.label}: {job.state.value}: {job.message}" for job in failed]
-        raise SystemExit("\n  - ".join([f"neuroada: {len(failed)} of {len(jobs)} jobs did not finish:", *lines]))
+        kind = UserError if all(job.is_mistake for job in failed) else FailureElsewhere
+        raise kind("\n  - ".join([f"{len(failed)} of {len(jobs)} jobs did not finish:", *lines]))

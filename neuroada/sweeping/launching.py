@@ -10,7 +10,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import FailureElsewhere, UserError
 from neuroada.runs.files import read_sweep
 from neuroada.sweeping.board import Board
 from neuroada.sweeping.command import command_of
@@ -33,12 +33,12 @@ class JobProcesses:
             or "auto", as many jobs run at a time as there are GPUs.
 
     Raises:
-        SystemExit: One of the settings cannot be used.
+        UserError: One of the settings cannot be used.
     """
 
     def __init__(self, launcher: BasicLauncher, n_jobs: int, gpus: Any) -> None:
         if not isinstance(n_jobs, int) or n_jobs < 1:
-            raise SystemExit(f"neuroada: hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1")
+            raise UserError(f"hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1")
         assert launcher.config is not None
         assert launcher.hydra_context is not None
         assert launcher.task_function is not None
@@ -105,9 +105,9 @@ def _gpu_ids(gpus: Any) -> list[str] | None:
     elif isinstance(gpus, Sequence) and not isinstance(gpus, str):
         ids = [str(gpu) for gpu in gpus]
     else:
-        raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in [0,1]")
+        raise UserError(f"hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in [0,1]")
     if not ids:
-        raise SystemExit(f"neuroada: hydra.launcher.gpus={gpus}: there is no GPU here; use hydra/launcher=processes")
+        raise UserError(f"hydra.launcher.gpus={gpus}: there is no GPU here; use hydra/launcher=processes")
     return ids
 
 
@@ -125,18 +125,19 @@ def _refuse_without_loss(jobs: Sequence[Job], is_first: bool) -> None:
     """End an optimising sweep that has nothing to minimise.
 
     Raises:
-        SystemExit: A finished run has no held-out loss, or none of the first trials finished.
+        UserError: A finished run has no held-out loss.
+        FailureElsewhere: None of the first trials finished.
     """
     done = [job for job in jobs if job.result is not None]
     if any(held_out_loss(job.result) is None for job in done):
-        raise SystemExit(f"neuroada: {no_held_out_loss(done[0].folder)}")
+        raise no_held_out_loss(done[0].folder)
     if is_first and not done:
-        raise SystemExit(f"neuroada: none of the first trials finished: nothing to minimise ({jobs[0].message})")
+        raise FailureElsewhere(f"none of the first trials finished: nothing to minimise ({jobs[0].message})")
 
 
 def _job_return(job: Job) -> JobReturn:
     returned = JobReturn(overrides=job.overrides, working_dir=str(job.folder))
     is_done = job.result is not None or job.state is State.FINISHED
     returned.status = JobStatus.COMPLETED if is_done else JobStatus.FAILED
-    returned.return_value = held_out_loss(job.result) if is_done else UserError(f"{job.label}: {job.message}")
+    returned.return_value = held_out_loss(job.result) if is_done else FailureElsewhere(f"{job.label}: {job.message}")
     return returned

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.types import RunMode
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import FailureElsewhere, UserError
 from neuroada.runs.files import read_outcome
 from neuroada.runs.interruption import EXIT_STATUSES
 
@@ -49,4 +49,5 @@ def as_exception_of_a_job(hydra: HydraConf) -> Iterator[None]:
     except SystemExit as ending:
         if hydra.mode != RunMode.MULTIRUN or ending.code in EXIT_STATUSES:
             raise
-        raise UserError(str(ending.code).removeprefix("neuroada: ")) from None
+        said = ending.code if isinstance(ending.code, str) else f"ended with exit status {ending.code or 0}"
+        raise FailureElsewhere(said) from None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import EXIT_OF_MISTAKES, UserError
 from neuroada.runs.files import LOG_FILE
 from neuroada.runs.folder_lock import FolderLock
 from neuroada.runs.process_lifetime import end_with_parent
@@ -130,7 +130,7 @@ def run_all(
                     try:
                         running.append(Process(job, command_of(job), free[0]))
                     except UserError as error:  # somebody else runs it already
-                        job.fail(str(error))
+                        job.fail(str(error), exit_code=EXIT_OF_MISTAKES)
                     except OSError as error:  # a full disk or too many processes: only this job fails
                         job.fail(f"could not be started: {error}")
                     else:

@@ -7,6 +7,7 @@ from contextlib import redirect_stderr
 
 from hydra.core.utils import JobReturn, JobStatus
 
+from neuroada.config.errors import EXIT_OF_FAILURES, EXIT_OF_MISTAKES, MISTAKES, FailureElsewhere
 from neuroada.config.resolution import first_line
 from neuroada.runs.files import read_outcome
 from neuroada.sweeping.sweep_jobs import Job, State
@@ -34,7 +35,7 @@ def launch_elsewhere(launch: Launch, jobs: Sequence[Job]) -> None:
         if returned.status is JobStatus.COMPLETED:
             job.finish()
         else:
-            job.fail(_failure(returned))
+            job.fail(*_failure(returned))
 
 
 def _note_from_folder(job: Job, error: Exception) -> None:
@@ -44,11 +45,13 @@ def _note_from_folder(job: Job, error: Exception) -> None:
         job.fail(f"no result: {first_line(error)}")
 
 
-def _failure(returned: JobReturn) -> str:
+def _failure(returned: JobReturn) -> tuple[str, int]:
+    """Why a job failed, and the exit status that it would have ended with in a process of its own."""
     try:
         with redirect_stderr(io.StringIO()):  # Hydra prints the exception that it raises here
             _ = returned.return_value
     except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        return kind + str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ").strip()
-    return "no reason was given"
+        kind = "" if isinstance(error, ValueError | FailureElsewhere) else f"{type(error).__name__}: "
+        message = kind + str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ").strip()
+        return message, EXIT_OF_MISTAKES if isinstance(error, MISTAKES) else EXIT_OF_FAILURES
+    return "no reason was given", EXIT_OF_FAILURES

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from neuroada.config.addresses import without_credentials
 from neuroada.config.check import check
 from neuroada.config.composition_errors import in_one_line
-from neuroada.config.errors import UserError
+from neuroada.config.errors import EXIT_OF_MISTAKES, UserError
 from neuroada.config.resolution import resolved
 from neuroada.runs.files import FAILURE_FILE, read_outcome, write_whole
 from neuroada.runs.folder_lock import holder_elsewhere
@@ -59,6 +59,8 @@ class Job:
     state: State = State.WAITING
     message: str = ""
     """Why it failed or was not run."""
+    exit_code: int | None = None
+    """Of its process, where it failed in one."""
     started: float | None = None
     ended: float | None = None
     result: dict[str, Any] | None = None
@@ -73,6 +75,11 @@ class Job:
         """Whether it runs in its own process, instead of the sweep's."""
         return bool(self.values.get("job", {}).get("own_process", True))
 
+    @property
+    def is_mistake(self) -> bool:
+        """Whether it cannot finish until something is changed."""
+        return self.state is State.REJECTED or self.exit_code == EXIT_OF_MISTAKES
+
     def start(self) -> None:
         """Mark it running, and delete the failure record of an earlier attempt."""
         self.state, self.started = State.RUNNING, time.monotonic()
@@ -86,15 +93,15 @@ class Job:
 
     def fail(self, message: str, exit_code: int | None = None) -> None:
         """Mark it failed and leave ``failed.json`` in its folder, unless another start of the run writes there."""
-        self.ended = time.monotonic()
-        self._record_failure(State.FAILED, message, exit_code)
+        self.ended, self.exit_code = time.monotonic(), exit_code
+        self._record_failure(State.FAILED, message)
 
     def reject(self, message: str) -> None:
         """Mark it rejected; a run folder that it may share with a valid run is not changed."""
         self.folder = self.rejection_folder
-        self._record_failure(State.REJECTED, message, None)
+        self._record_failure(State.REJECTED, message)
 
-    def _record_failure(self, state: State, message: str, exit_code: int | None) -> None:
+    def _record_failure(self, state: State, message: str) -> None:
         self.state, self.message = state, message
         if holder_elsewhere(self.folder) is not None:
             return
@@ -103,7 +110,7 @@ class Job:
             "state": state.value,
             "message": without_credentials(message),
             "overrides": [without_credentials(override) for override in self.overrides],
-            "exit_code": exit_code,
+            "exit_code": self.exit_code,
         }
         with suppress(OSError):  # the disk may have failed; the table still shows the message
             write_whole(self.folder / FAILURE_FILE, json.dumps(record, indent=2) + "\n")

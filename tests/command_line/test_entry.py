@@ -123,11 +123,13 @@ def test_the_version_is_ours(say: Say) -> None:
         ("--cfg job epochs=3", "epochs: no such key; did you mean trainer.max_epochs?"),
     ],
 )
-def test_a_mistake_is_one_line(say: Say, words: str, message: str) -> None:
+def test_a_mistake_is_one_line(say: Say, words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         say(words)
-    assert str(caught.value.code).startswith(f"neuroada: {message}")
-    assert "\n" not in str(caught.value.code)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert said.startswith(f"neuroada: {message}")
+    assert len(said.splitlines()) == 1
 
 
 def test_hydra_s_own_traces_can_be_asked_for(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,10 +179,13 @@ def test_an_interrupt_before_the_job_starts_leaves_no_trace(say: Say, monkeypatc
     assert ending.value.__suppress_context__
 
 
-def test_a_run_folder_that_cannot_be_made_is_one_line(say: Say, tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_made_is_one_line(
+    say: Say, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SystemExit) as ending:
         say(f"hydra.run.dir={tmp_path}/file/run")
-    message = str(ending.value.code)
+    assert ending.value.code == 2
+    message = capsys.readouterr().err
     assert message.startswith(f"neuroada: {tmp_path}/file")
     assert "cannot be written (Not a directory); use another hydra.run.dir" in message

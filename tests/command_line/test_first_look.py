@@ -100,12 +100,13 @@ from neuroada.command_line.entry import main
 try:
     main()
 except SystemExit as ending:
-    print(ending.code.splitlines()[0])
+    print("status:", ending.code)
 print("imported:", *[name for name in {HEAVY!r} if name in sys.modules])
 """
     finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     first, *_, last = finished.stdout.splitlines()
-    assert first.startswith("neuroada: ")
+    assert first == "status: 2"
+    assert finished.stderr.startswith("neuroada: ")
     assert last == "imported:"
 
 

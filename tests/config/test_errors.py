@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from neuroada.config.errors import UserError, rejected, reported_in_one_line, suggest
+from neuroada.config.errors import (
+    FailureElsewhere,
+    RankError,
+    UserError,
+    rejected,
+    removed_if_empty,
+    reported_in_one_line,
+    suggest,
+)
 from neuroada.sparse.errors import AdapterError
 
 
@@ -14,30 +22,36 @@ def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "here")
 
 
-@pytest.mark.parametrize("kind", [UserError, AdapterError])
-def test_a_mistake_ends_the_program_with_its_message(kind: type[Exception]) -> None:
-    with pytest.raises(SystemExit) as caught, reported_in_one_line(Path("outputs/a")):
+@pytest.mark.parametrize(("kind", "status"), [(UserError, 2), (AdapterError, 2), (FailureElsewhere, 1)])
+def test_the_program_ends_with_the_message(
+    kind: type[Exception], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, reported_in_one_line():
         raise kind("seed=-1: too small")
-    assert caught.value.code == "neuroada: seed=-1: too small"
-    assert caught.value.__suppress_context__
+    assert caught.value.code == status
+    assert capsys.readouterr().err == "neuroada: seed=-1: too small\n"
 
 
-def test_only_the_first_rank_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "said"), [(UserError, ""), (RankError, "neuroada: seed=-1: too small\n")])
+def test_of_all_ranks_the_first_says_what_all_raise(
+    kind: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(SystemExit) as caught, reported_in_one_line(Path("outputs/a")):
-        raise UserError("seed=-1: too small")
-    assert caught.value.code == 1
+    with pytest.raises(SystemExit) as caught, reported_in_one_line():
+        raise kind("seed=-1: too small")
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == said
 
 
 def test_other_errors_keep_their_trace() -> None:
-    with pytest.raises(ZeroDivisionError), reported_in_one_line(Path("outputs/a")):
+    with pytest.raises(ZeroDivisionError), reported_in_one_line():
         raise ZeroDivisionError
 
 
 def test_folders_made_for_nothing_go_again() -> None:
     folder = Path.cwd() / "outputs" / "finetune" / "s42"
     folder.mkdir(parents=True)
-    with reported_in_one_line(folder):
+    with removed_if_empty(folder):
         pass
     assert Path.cwd().is_dir()
     assert list(Path.cwd().iterdir()) == []
@@ -49,7 +63,7 @@ def test_folders_of_other_runs_stay() -> None:
     folder.mkdir(parents=True)
     other.mkdir()
     (other / "result.json").write_text("{}")
-    with reported_in_one_line(folder):
+    with removed_if_empty(folder):
         pass
     assert not folder.exists()
     assert (other / "result.json").is_file()
@@ -59,7 +73,7 @@ def test_a_folder_with_content_stays() -> None:
     folder = Path.cwd() / "outputs"
     folder.mkdir()
     (folder / "config.yaml").write_text("")
-    with pytest.raises(SystemExit), reported_in_one_line(folder):
+    with pytest.raises(UserError), removed_if_empty(folder):
         raise UserError("wrong")
     assert (folder / "config.yaml").is_file()
 
@@ -67,14 +81,14 @@ def test_a_folder_with_content_stays() -> None:
 def test_empty_parents_outside_the_working_directory_are_not_ours(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere" / "empty" / "run"
     folder.mkdir(parents=True)
-    with reported_in_one_line(folder):
+    with removed_if_empty(folder):
         pass
     assert folder.parent.is_dir()
     assert not folder.exists()
 
 
 def test_the_working_directory_is_never_removed() -> None:
-    with reported_in_one_line(Path.cwd()):
+    with removed_if_empty(Path.cwd()):
         pass
     assert Path.cwd().is_dir()
 

@@ -58,9 +58,7 @@ def composed(arguments: Sequence[str], folder: Path) -> list[RunConfig]:
         return runs
 
 
-def failure_of(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
-) -> str | int | None:
+def failure_of(arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str | None:
     """Run ``run.py`` in this process; returns what it ends with if it fails, a message or an exit code."""
     with chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(RUN), *arguments])
@@ -72,7 +70,7 @@ def failure_of(
         try:
             runpy.run_path(str(RUN), run_name="__main__")
         except SystemExit as end:
-            return end.code or None
+            return str(end.__cause__ or end.code) if end.code else None
     return None
 
 

@@ -166,7 +166,7 @@ def test_own_template_and_metric_come_from_a_folder_of_one_s_own(start: Start, t
 
     # A received run never names code that is run.
     again = start("job=evaluate", "adapter=run", "hydra.run.dir=again", *own[:2], environment=environment)
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert "task.benchmarks[0].protocol=short: no such protocol" in again.stderr
     told = start(*command, "job=evaluate", "adapter=run", "hydra.run.dir=again", environment=environment)
     assert told.returncode == 0, told.stderr

@@ -85,7 +85,7 @@ def test_it_trains_scores_and_judges_again(
 
     # Stored generations are judged by what this run names, never by what a run folder does.
     again = start("job=rescore", "runs=run", environment=package)
-    assert again.returncode == 1
+    assert again.returncode == 2
     assert "neuroada: run: riddles: data.sets.riddles=riddle: no such protocol" in again.stderr
     told = start(*own, "job=rescore", "runs=run", environment=package)
     assert (told.returncode, "nothing changed" in told.stdout) == (0, True), told.stderr

@@ -250,7 +250,7 @@ def test_the_same_command_is_refused_while_it_runs(tiny: list[str], tmp_path: Pa
     with locked([tmp_path / "run"]):
         environment = {"NEUROADA_LOCK_TOKEN": "", "PYTHONPATH": str(ROOT)}
         refused = start(*command, environment=environment)
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert refused.stderr.startswith(f"neuroada: {tmp_path / 'run'} is being written by {HERE}")
         assert files(tmp_path / "run") == {}
     assert start(*command).returncode == 0

@@ -140,7 +140,7 @@ class TestResume:
         folder = store_run()
         before = files(tmp_path)
         ended = start(f"resume={folder}", "hydra.run.dir=elsewhere")
-        assert ended.returncode == 1
+        assert ended.returncode == 2
         assert "resume=" in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
         assert files(tmp_path) == before

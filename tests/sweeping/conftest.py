@@ -23,15 +23,17 @@ Plan = Callable[..., list[Job]]
 
 # run.py with the training left out: a job writes the configuration and a score, or fails where it is told to.
 QUICK_RUN = f"""
-import json, sys
+import json, os, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from neuroada.config.errors import reported_in_one_line
 from neuroada.runs.registration import register
 from neuroada.sweeping.plugins import make_findable
 
+os.environ["HYDRA_FULL_ERROR"] = "1"
 register()
 make_findable()
 
@@ -45,7 +47,8 @@ def main(config):
     folder = Path(HydraConfig.get().runtime.output_dir)
     (folder / "result.json").write_text(json.dumps(result))
 
-main()
+with reported_in_one_line():
+    main()
 """
 
 

@@ -9,6 +9,7 @@ import pytest
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from neuroada.config.errors import UserError
 from neuroada.runs.listing import read_runs
 from neuroada.sweeping.grid import combinations, sweep
 
@@ -41,7 +42,7 @@ def test_what_is_typed_replaces_the_list_of_a_file(parser: OverridesParser) -> N
     ],
 )
 def test_a_list_without_values_is_one_line(parser: OverridesParser, typed: str, message: str) -> None:
-    with pytest.raises(SystemExit, match=message.replace("(", r"\(").replace(")", r"\)").replace(r"\*", "*")) as caught:
+    with pytest.raises(UserError, match=message.replace("(", r"\(").replace(")", r"\)").replace(r"\*", "*")) as caught:
         combinations(parser, {}, [typed])
     assert "\n" not in str(caught.value)
 
@@ -85,5 +86,5 @@ def test_a_sweep_goes_on_past_mistakes_and_is_not_done_again(start: Start, quick
 def test_a_sweep_under_torchrun_is_refused(composed: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     sweeper: Any = SimpleNamespace(config=composed(), hydra_context=SimpleNamespace(config_loader=None))
-    with pytest.raises(SystemExit, match="leave torchrun out and give trainer=ddp"):
+    with pytest.raises(UserError, match="leave torchrun out and give trainer=ddp"):
         sweep(sweeper, ["seed=1,2"])

@@ -13,7 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import FailureElsewhere, UserError
 from neuroada.sweeping.command import command_of
 from neuroada.sweeping.launching import JobProcesses
 from neuroada.sweeping.objective import as_exception_of_a_job, held_out_loss, objective
@@ -57,7 +57,7 @@ def test_a_job_is_started_as_a_person_would_start_it(composed: Composed, job: Jo
 
 @pytest.mark.parametrize("n_jobs", [0, -1, "two", 1.5])
 def test_jobs_at_a_time_are_counted(processes: Callable[..., JobProcesses], n_jobs: Any) -> None:
-    with pytest.raises(SystemExit, match=f"hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1"):
+    with pytest.raises(UserError, match=f"hydra.launcher.n_jobs={n_jobs}: must be a whole number of at least 1"):
         processes(n_jobs)
 
 
@@ -72,7 +72,7 @@ def test_gpus_that_are_visible_are_shared_out(
 @pytest.mark.parametrize("gpus", [2, "0,1", True])
 def test_gpus_are_a_list_of_ids(processes: Callable[..., JobProcesses], gpus: Any) -> None:
     with pytest.raises(
-        SystemExit, match=rf"hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in \[0,1\]"
+        UserError, match=rf"hydra.launcher.gpus={gpus}: give null, auto, or a list of ids, as in \[0,1\]"
     ):
         processes(gpus=gpus)
 
@@ -80,7 +80,7 @@ def test_gpus_are_a_list_of_ids(processes: Callable[..., JobProcesses], gpus: An
 def test_one_gpu_each_needs_a_gpu(processes: Callable[..., JobProcesses], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(SystemExit, match="there is no GPU here; use hydra/launcher=processes"):
+    with pytest.raises(UserError, match="there is no GPU here; use hydra/launcher=processes"):
         processes(gpus="auto")
 
 
@@ -118,23 +118,26 @@ def test_without_a_held_out_loss_there_is_nothing_to_minimise(tmp_path: Path) ->
 
 
 def test_a_job_in_a_process_that_goes_on_raises() -> None:
-    with pytest.raises(UserError, match=r"^no such file$"), as_exception_of_a_job(MULTIRUN):  # type: ignore[arg-type]
-        raise SystemExit("neuroada: no such file")
+    with pytest.raises(FailureElsewhere, match=r"^no licence$"), as_exception_of_a_job(MULTIRUN):  # type: ignore[arg-type]
+        raise SystemExit("no licence")
+    with pytest.raises(FailureElsewhere, match="exit status 3"), as_exception_of_a_job(MULTIRUN):  # type: ignore[arg-type]
+        raise SystemExit(3)
     with pytest.raises(SystemExit), as_exception_of_a_job(RUN):  # type: ignore[arg-type]
-        raise SystemExit("neuroada: no such file")
+        raise SystemExit("no licence")
 
 
 def test_another_launcher_s_failures_are_its_jobs_own(job: Job, tmp_path: Path) -> None:
-    good = Job(["a=1"], "a=1", tmp_path / "rejected", folder=tmp_path / "good")
+    mistaken, good = (Job(["a=1"], "a=1", tmp_path / "rejected", folder=tmp_path / name) for name in ("bad", "good"))
 
     def launch(batch: Any, first: int) -> list[JobReturn]:
-        failed, done = JobReturn(overrides=batch[0]), JobReturn(overrides=batch[1])
-        failed.status, done.status = JobStatus.FAILED, JobStatus.COMPLETED
-        failed.return_value, done.return_value = OSError("disk full"), None
-        return [failed, done]
+        failed, refused, done = (JobReturn(overrides=overrides) for overrides in batch)
+        failed.status, refused.status, done.status = JobStatus.FAILED, JobStatus.FAILED, JobStatus.COMPLETED
+        failed.return_value, refused.return_value, done.return_value = OSError("disk full"), UserError("no file"), None
+        return [failed, refused, done]
 
-    launch_elsewhere(launch, [job, good])
-    assert (job.state, job.message) == (State.FAILED, "OSError: disk full")
+    launch_elsewhere(launch, [job, mistaken, good])
+    assert (job.state, job.message, job.is_mistake) == (State.FAILED, "OSError: disk full", False)
+    assert (mistaken.state, mistaken.message, mistaken.is_mistake) == (State.FAILED, "no file", True)
     assert (job.folder / "failed.json").is_file()
     assert good.state is State.FINISHED
 

@@ -49,7 +49,7 @@ def test_the_same_through_a_queue(start: Start, tiny: list[str], tmp_path: Path)
         "seed=1,2",
     )
     ended = start(*sweep)
-    assert ended.returncode == 1
+    assert ended.returncode == 2, "nothing failed but mistakes"
     assert "8 jobs: 2 finished, 2 failed, 4 rejected" in ended.stdout
     assert ended.stderr.startswith("neuroada: 6 of 8 jobs did not finish:\n")
     assert "Traceback" not in ended.stderr

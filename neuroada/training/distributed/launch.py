@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import EXIT_OF_MISTAKES, FailureElsewhere, UserError
 from neuroada.config.schema import RunConfig
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.folder_lock import locked
@@ -39,8 +39,9 @@ def launch(run: RunConfig, folder: Path) -> None:
     """Run the job.
 
     Raises:
-        UserError: A rank failed (and has reported why), the ranks that the run asks for cannot be started, or another
-            start of the run is writing into its folder.
+        UserError: A rank reported a mistake, the ranks that the run asks for cannot be started, or another start of the
+            run is writing into its folder.
+        FailureElsewhere: A rank failed for another reason.
         SystemExit: Ctrl-C or SIGTERM arrived; what was kept has been reported.
     """
     reported = interruptible(partial(report_interruption, run, folder))
@@ -95,7 +96,8 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
             raise Interrupted(received[0] if received else ending.sigval) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
-            raise UserError(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None
+            kind = UserError if failure.exitcode == EXIT_OF_MISTAKES else FailureElsewhere
+            raise kind(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def main() -> None:
     run = typed(values)
     job = get_method(run.job.function)
     folder = Path(sys.argv[2])
-    with interruptible(), reported_in_one_line(folder), quiet_libraries(), unreachable_ranks_in_one_line():
+    with interruptible(), reported_in_one_line(), quiet_libraries(), unreachable_ranks_in_one_line():
         job(run, folder)
 
 

@@ -57,7 +57,7 @@ def test_mistake_found_in_a_rank_ends_the_job_without_a_trace(
     make_run: MakeRun, tmp_path: Path, data_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (data_dir / "AddSub" / "test.json").write_text("[{}]")
-    with pytest.raises(UserError, match=r"rank \d failed with exit code 1; see its message above"):
+    with pytest.raises(UserError, match=r"rank \d failed with exit code 2; see its message above"):
         launch(make_run(*TWO_RANKS), tmp_path / "two")
     said = capfd.readouterr().err
     assert said.count("row 1, field 'instruction'") == 1
