@@ -24,7 +24,7 @@ from neuroada.command_line.job import compose_and_run, run_job
 from neuroada.command_line.overrides import refuse_unreadable, with_home
 from neuroada.config.composition_errors import in_one_line
 from neuroada.config.errors import UserError, reported_in_one_line
-from neuroada.runs.interruption import interruptible
+from neuroada.runs.stop_signals import interruptible
 
 _RAISE = "HYDRA_FULL_ERROR"
 """With this set to 1 in the environment, Hydra raises what it would print."""

@@ -13,10 +13,12 @@ from neuroada.jobs.preparation import Preparation, directory_hash, prepare
 from neuroada.jobs.sizing import SizedRun, size
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE, write_whole
 from neuroada.runs.record import RunRecord, recorded
+from neuroada.runs.stop_signals import DeferredSignals
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
 from neuroada.training.callbacks.held_out_metrics import HeldOutMetrics
 from neuroada.training.callbacks.sampled_accuracy import SampledAccuracy
+from neuroada.training.callbacks.stop_at_step import StopAtStep
 from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.logs import go_on, log_settings
 from neuroada.training.module import FineTuningModule
@@ -88,11 +90,16 @@ def _fit(
     shown = HeldOutMetrics(held_out, answers)
     trainer.callbacks[:0] = [cost, held_out, answers, shown]  # type: ignore[attr-defined]  # set dynamically
     log_settings(trainer.loggers, recorded(run), checkpoint)
-    # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
-    trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
-    if checkpoint is not None or trainer.checkpoint_callback is not None:
-        # If scoring is interrupted, the next start finds the training finished.
-        trainer.save_checkpoint(folder / CHECKPOINTS_FOLDER / "last.ckpt", weights_only=False)
+    last = folder / CHECKPOINTS_FOLDER / "last.ckpt"
+    has_checkpoints = checkpoint is not None or trainer.checkpoint_callback is not None
+    with DeferredSignals() as deferred:
+        if has_checkpoints:
+            trainer.callbacks.append(StopAtStep(deferred, last))  # type: ignore[attr-defined]  # set dynamically
+        # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
+        trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
+        if has_checkpoints:
+            # If scoring is interrupted, the next start finds the training finished.
+            trainer.save_checkpoint(last, weights_only=False)
     held_out.restore_best(module)
     adapter = _saved(preparation, module, folder)
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}

@@ -183,7 +183,7 @@ def _talk(writers: _Writers, console: Console) -> None:
     while True:
         try:
             typed = console.input("[bold]> [/bold]")
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         if not typed.strip():
             return

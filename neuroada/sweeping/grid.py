@@ -11,11 +11,12 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from rich.console import Console
 
-from neuroada.config.errors import FailureElsewhere, UserError
+from neuroada.config.errors import UserError
 from neuroada.sweeping.board import jobs_table
+from neuroada.sweeping.ending import end_with_failures, interruption_reported
 from neuroada.sweeping.queues import launch_elsewhere
 from neuroada.sweeping.sweep_folder import records_runs, write_sweep
-from neuroada.sweeping.sweep_jobs import Job, State, plan
+from neuroada.sweeping.sweep_jobs import Job, plan
 
 
 @runtime_checkable
@@ -35,6 +36,7 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     Raises:
         UserError: A list of values is empty, or, at the end, mistakes kept all jobs that did not finish from it.
         FailureElsewhere: A job did not finish for another reason; with one line per job that did not.
+        Interrupted: A signal has ended the sweep, or one of its jobs.
     """
     assert sweeper.config is not None
     assert sweeper.hydra_context is not None
@@ -46,13 +48,11 @@ def sweep(sweeper: BasicSweeper, arguments: list[str]) -> None:
     with Console().status(f"checking the configurations of {len(batch)} jobs"):
         jobs = plan(loader, sweeper.config, batch)
     folder = write_sweep(sweeper.config, jobs) if records_runs(jobs) else None
-    try:
+    with interruption_reported():
         _run(jobs, sweeper.launcher)
-    except KeyboardInterrupt:
-        raise SystemExit("neuroada: interrupted; the same command continues the sweep") from None
     if folder is not None:
         Console(highlight=False).print(f"job=compare runs={folder} compares the runs of this sweep", soft_wrap=True)
-    _end_with_failures(jobs)
+    end_with_failures(jobs)
 
 
 def combinations(parser: OverridesParser, params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
@@ -76,14 +76,8 @@ def _run(jobs: Sequence[Job], launcher: Launcher | None) -> None:
     assert launcher is not None
     if isinstance(launcher, RunsJobs):
         launcher.run(jobs)
-    else:
+        return
+    try:
         launch_elsewhere(launcher.launch, jobs)
+    finally:
         Console(highlight=False).print(jobs_table(jobs))
-
-
-def _end_with_failures(jobs: Sequence[Job]) -> None:
-    failed = [job for job in jobs if job.state in (State.FAILED, State.REJECTED)]
-    if failed:
-        lines = [f"{job.label}: {job.state.value}: {job.message}" for job in failed]
-        kind = UserError if all(job.is_mistake for job in failed) else FailureElsewhere
-        raise kind("\n  - ".join([f"{len(failed)} of {len(jobs)} jobs did not finish:", *lines]))

@@ -14,6 +14,7 @@ from neuroada.config.errors import FailureElsewhere, UserError
 from neuroada.runs.files import read_sweep
 from neuroada.sweeping.board import Board
 from neuroada.sweeping.command import command_of
+from neuroada.sweeping.ending import interruption_reported, refuse_stopped
 from neuroada.sweeping.objective import held_out_loss, is_optimising, no_held_out_loss
 from neuroada.sweeping.processes import run_all
 from neuroada.sweeping.queues import launch_elsewhere
@@ -53,11 +54,9 @@ class JobProcesses:
         jobs = plan(self._loader, self._config, job_overrides)
         earlier = [] if initial_job_idx == 0 else read_sweep(sweep_folder(self._config)) or []
         write_sweep(self._config, jobs, earlier=earlier)
-        try:
+        with interruption_reported():
             self.run(jobs)
-        except KeyboardInterrupt:
-            sys.stderr.write("neuroada: interrupted; the same command goes on, and finished runs are not repeated\n")
-            raise
+        refuse_stopped(jobs)  # a trial without an outcome would lead the sweeper astray
         if is_optimising(self._config.hydra):
             _refuse_without_loss(jobs, is_first=initial_job_idx == 0)
         return [_job_return(job) for job in jobs]

@@ -1,5 +1,6 @@
 """What a job returns to its sweep: the loss on held-out examples, or its error."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from hydra.types import RunMode
 
 from neuroada.config.errors import FailureElsewhere, UserError
 from neuroada.runs.files import read_outcome
-from neuroada.runs.interruption import EXIT_STATUSES
+from neuroada.runs.stop_signals import Interrupted, shown_signal
 
 
 def held_out_loss(result: Mapping[str, Any] | None) -> float | None:
@@ -41,13 +42,40 @@ def no_held_out_loss(folder: Path) -> UserError:
     return UserError(f"{folder} has no held-out loss, which this sweep minimises; add validation=held_out")
 
 
+class Stopped(UserError):
+    """A signal ended a job in a process of another launcher, which passes on exceptions and not exit statuses.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number)  # as it is made again from a pickle
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"stopped by {shown_signal(self.number)}"
+
+
 @contextmanager
 def as_exception_of_a_job(hydra: HydraConf) -> Iterator[None]:
-    """Raise instead of exit: other launchers run a job in a process that must continue, unless it was interrupted."""
+    """Raise instead of exit: other launchers run a job in a process that must continue.
+
+    Hydra's basic launcher runs it in the process of the sweep, which a signal ends as well.
+    """
     try:
         yield
+    except Interrupted as ending:
+        if hydra.mode != RunMode.MULTIRUN or str(hydra.launcher["_target_"]).endswith(".BasicLauncher"):
+            raise
+        raise Stopped(ending.number) from None
     except SystemExit as ending:
-        if hydra.mode != RunMode.MULTIRUN or ending.code in EXIT_STATUSES:
+        if hydra.mode != RunMode.MULTIRUN or _is_a_queue_s(ending):
             raise
         said = ending.code if isinstance(ending.code, str) else f"ended with exit status {ending.code or 0}"
         raise FailureElsewhere(said) from None
+
+
+def _is_a_queue_s(ending: SystemExit) -> bool:
+    """Whether submitit ends the process of a job that it has put back into the queue: it must leave no outcome."""
+    return ending.code == -1

@@ -6,20 +6,20 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from neuroada.config.errors import EXIT_OF_MISTAKES, UserError
 from neuroada.runs.files import LOG_FILE
 from neuroada.runs.folder_lock import FolderLock
 from neuroada.runs.process_lifetime import end_with_parent
+from neuroada.runs.stop_signals import Interrupted, signal_of
 from neuroada.sweeping.sweep_jobs import Job, State
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_TO_END = 15.0
+_SECONDS_TO_END = 120.0
 _Slot = Mapping[str, str]
 
 
@@ -65,24 +65,32 @@ class Process:
         exit_code = self._process.poll()
         if exit_code is None:
             return False
+        number = signal_of(exit_code)
         if exit_code == 0:
             self.job.finish()
+        elif number is not None:
+            self.job.stop(number)
         else:
             self.job.fail(self._failure_message(exit_code), exit_code=exit_code)
         self._lock.release()
         return True
 
-    def ask_to_end(self) -> None:
+    def ask_to_end(self, number: signal.Signals) -> None:
         """Ask the process to end by itself."""
-        self.job.state, self.job.ended = State.STOPPED, time.monotonic()
-        self._signal(signal.SIGTERM)
+        self.job.stop(number)
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)  # it tells its own ranks
 
-    def end(self) -> None:
-        """Kill the process and its children if it does not end in time."""
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, but no longer."""
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_SECONDS_TO_END)
+            self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """End it and its children, if they have not ended."""
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        if self._process.wait() == 0:  # it was over before it heard
+            self.job.finish()
         self._lock.release()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -112,7 +120,7 @@ def complaint(output: str) -> str:
 def run_all(
     jobs: Sequence[Job], slots: Sequence[_Slot], command_of: Callable[[Job], list[str]], refresh: Callable[[], None]
 ) -> None:
-    """Run the waiting jobs in order, one per slot at a time; an interrupt ends all of them.
+    """Run the waiting jobs in order, one per slot at a time; a signal to the sweep ends all of them.
 
     Args:
         jobs: Jobs that are not waiting are ignored.
@@ -122,41 +130,39 @@ def run_all(
     """
     free, running = list(slots), list[Process]()
     waiting = [job for job in jobs if job.state is State.WAITING]
-    with _interrupted_by_sigterm():
-        try:
-            while waiting or running:
-                while waiting and free:
-                    job = waiting.pop(0)
-                    try:
-                        running.append(Process(job, command_of(job), free[0]))
-                    except UserError as error:  # somebody else runs it already
-                        job.fail(str(error), exit_code=EXIT_OF_MISTAKES)
-                    except OSError as error:  # a full disk or too many processes: only this job fails
-                        job.fail(f"could not be started: {error}")
-                    else:
-                        free.pop(0)
-                ended = [process for process in running if process.has_ended()]
-                running = [process for process in running if process not in ended]
-                free += [process.slot for process in ended]
-                refresh()
-                if not ended:
-                    time.sleep(_SECONDS_BETWEEN_LOOKS)
-        finally:
-            for process in running:
-                process.ask_to_end()
-            for process in running:
-                process.end()
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM, which a queue sends before it kills a process, like Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    earlier = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        while waiting or running:
+            while waiting and free:
+                job = waiting.pop(0)
+                try:
+                    running.append(Process(job, command_of(job), free[0]))
+                except UserError as error:  # somebody else runs it already
+                    job.fail(str(error), exit_code=EXIT_OF_MISTAKES)
+                except OSError as error:  # a full disk or too many processes: only this job fails
+                    job.fail(f"could not be started: {error}")
+                else:
+                    free.pop(0)
+            ended = [process for process in running if process.has_ended()]
+            running = [process for process in running if process not in ended]
+            free += [process.slot for process in ended]
+            refresh()
+            if not ended:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+    except BaseException as error:
+        _end(running, error.number if isinstance(error, Interrupted) else signal.SIGTERM)
+        raise
+
+
+def _end(running: Sequence[Process], number: signal.Signals) -> None:
+    """Let the jobs write their checkpoints; at another signal, no longer."""
+    if running:
+        logger.info("%d running jobs end after their step; once more ends them at once", len(running))
+    try:
+        latest = time.monotonic() + _SECONDS_TO_END
+        for process in running:
+            process.ask_to_end(number)
+        for process in running:
+            process.wait(max(0.0, latest - time.monotonic()))
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for process in running:
+            process.kill()

@@ -10,6 +10,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from neuroada.config.errors import EXIT_OF_FAILURES, EXIT_OF_MISTAKES, MISTAKES, FailureElsewhere
 from neuroada.config.resolution import first_line
 from neuroada.runs.files import read_outcome
+from neuroada.runs.stop_signals import Interrupted
+from neuroada.sweeping.objective import Stopped
 from neuroada.sweeping.sweep_jobs import Job, State
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,13 @@ def launch_elsewhere(launch: Launch, jobs: Sequence[Job]) -> None:
         job.started = None  # the queue's starting time is not known here
     try:
         returns = launch([job.overrides for job in waiting], 0)
+    except Interrupted as ending:  # a job that runs in this process, or the sweep itself
+        for job in waiting:
+            if read_outcome(job.folder) is not None:
+                job.finish()
+            else:
+                job.stop(ending.number)
+        raise
     except Exception as error:  # a queue that loses a job raises its own exception
         logger.error("the launcher failed: %s", first_line(error))
         for job in waiting:
@@ -35,7 +44,7 @@ def launch_elsewhere(launch: Launch, jobs: Sequence[Job]) -> None:
         if returned.status is JobStatus.COMPLETED:
             job.finish()
         else:
-            job.fail(*_failure(returned))
+            _note_failure(job, returned)
 
 
 def _note_from_folder(job: Job, error: Exception) -> None:
@@ -45,13 +54,16 @@ def _note_from_folder(job: Job, error: Exception) -> None:
         job.fail(f"no result: {first_line(error)}")
 
 
-def _failure(returned: JobReturn) -> tuple[str, int]:
-    """Why a job failed, and the exit status that it would have ended with in a process of its own."""
+def _note_failure(job: Job, returned: JobReturn) -> None:
     try:
         with redirect_stderr(io.StringIO()):  # Hydra prints the exception that it raises here
             _ = returned.return_value
+    except Stopped as error:
+        job.stop(error.number)
     except Exception as error:
         kind = "" if isinstance(error, ValueError | FailureElsewhere) else f"{type(error).__name__}: "
         message = kind + str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ").strip()
-        return message, EXIT_OF_MISTAKES if isinstance(error, MISTAKES) else EXIT_OF_FAILURES
-    return "no reason was given", EXIT_OF_FAILURES
+        # The exit status that it would have ended with in a process of its own.
+        job.fail(message, EXIT_OF_MISTAKES if isinstance(error, MISTAKES) else EXIT_OF_FAILURES)
+    else:
+        job.fail("no reason was given", EXIT_OF_FAILURES)

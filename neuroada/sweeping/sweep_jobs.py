@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from neuroada.runs.folder_lock import holder_elsewhere
 from neuroada.runs.identity import differences
 from neuroada.runs.registration import REJECTED, without_hydra
 from neuroada.runs.settling import settle
+from neuroada.runs.stop_signals import shown_signal
 
 
 class State(Enum):
@@ -40,7 +42,7 @@ class State(Enum):
     SKIPPED = "skipped"
     """Finished earlier, or the same run as another job of the sweep."""
     STOPPED = "stopped"
-    """The sweep was ended while it ran."""
+    """A signal ended it; the same command goes on."""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Job:
     started: float | None = None
     ended: float | None = None
     result: dict[str, Any] | None = None
+    stopped_by: signal.Signals | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -90,6 +93,11 @@ class Job:
         """Mark it finished and read its result, if it records one."""
         self.state, self.ended = State.FINISHED, time.monotonic()
         self.result = read_outcome(self.folder)
+
+    def stop(self, number: signal.Signals) -> None:
+        """Mark it stopped by a signal: it has neither finished nor failed, so that its folder holds no failure."""
+        self.state, self.ended, self.stopped_by = State.STOPPED, time.monotonic(), number
+        self.message = f"by {shown_signal(number)}; the same command goes on"
 
     def fail(self, message: str, exit_code: int | None = None) -> None:
         """Mark it failed and leave ``failed.json`` in its folder, unless another start of the run writes there."""

@@ -8,6 +8,7 @@ import lightning
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from neuroada.config.errors import UserError
 from neuroada.config.monitors import LOOKS_AT_EPOCH_END, MEASURED_BY
@@ -44,10 +45,18 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     }
     trainer = _make("trainer", settings, callbacks=callbacks, logger=loggers or False)
     assert isinstance(trainer, lightning.Trainer)
+    trainer._signal_connector = _NoHandlers(trainer)
     if isinstance(trainer.strategy, ShardedStrategy):
         # Before the callbacks that gather results: until then all ranks must keep computing.
         trainer.callbacks.insert(0, Lockstep())  # type: ignore[attr-defined]  # set dynamically
     return trainer
+
+
+class _NoHandlers(_SignalConnector):
+    """Leaves signals to ``runs.stop_signals``, which says why; Lightning has no setting for this."""
+
+    def register_signal_handlers(self) -> None:
+        """No handler is registered."""
 
 
 def _callbacks(run: RunConfig, folder: Path) -> list[Any]:

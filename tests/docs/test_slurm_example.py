@@ -15,7 +15,7 @@ OPTIONS = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(\S+))?$", SCRIPT.read_text(e
 
 def test_it_asks_for_a_rank_on_each_gpu() -> None:
     assert OPTIONS["ntasks-per-node"] == OPTIONS["gpus-per-node"]
-    assert {"nodes", "cpus-per-task", "mem", "time", "requeue", "output"} <= OPTIONS.keys()
+    assert {"nodes", "cpus-per-task", "mem", "time", "requeue", "output", "signal"} <= OPTIONS.keys()
 
 
 @pytest.mark.slow

@@ -1,7 +1,5 @@
-"""Ctrl-C and SIGTERM: what a user is told, and that the command that is shown does go on."""
+"""Signals to a run: what a user is told, and that the command that is shown goes on to the same adapter."""
 
-import dataclasses
-import json
 import os
 import re
 import shlex
@@ -12,36 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
-from lightning.pytorch.callbacks import Callback
 
-from neuroada.config.schema import RunConfig
-from neuroada.runs.interruption import command_again, interruptible
+from neuroada.runs.interruption import command_again
 from neuroada.runs.partial_predictions import PartialPredictions, count_answers
 from neuroada.training.distributed.launch import launch
 
+from ..signalled_runs import adapter_of, ended, signalled
 from ..tiny_runs import ROOT, MakeRun
-
-
-class SignalAt(Callback):
-    """Sends this process a signal when an optimizer step is about to begin, or when a benchmark batch was answered."""
-
-    def __init__(self, number: int, step: int | None = None, batch: int | None = None) -> None:
-        self.number, self.step, self.batch = number, step, batch
-
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), self.number)
-
-    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any) -> None:
-        if batch_idx == self.batch:
-            os.kill(os.getpid(), self.number)
-
-
-def signalled(run: RunConfig, **settings: Any) -> RunConfig:
-    part = {"_target_": f"{__name__}.SignalAt", **settings}
-    return dataclasses.replace(run, callbacks={**(run.callbacks or {}), "watch": part})
 
 
 @pytest.fixture
@@ -50,41 +26,56 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("typed")
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
-def test_the_last_checkpoint_is_named_and_continued_from(
-    number: signal.Signals,
-    name: str,
-    make_run: MakeRun,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
+def test_each_signal_ends_a_step_and_the_run_goes_on_to_the_same_adapter(
+    make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = make_run("callbacks.checkpoint.every_n_train_steps=2")
-    with pytest.raises(SystemExit) as ending:
-        launch(signalled(run, number=int(number), step=5), tmp_path / "run")
-    assert ending.value.code == 128 + number
-    assert capfd.readouterr().err.endswith(
-        f"neuroada: interrupted by {name}; {tmp_path / 'run'} keeps\n"
-        "  - the checkpoint of step 4 (checkpoints/step-4.ckpt)\n"
-        "go on with: python run.py 'model.name=a b' seed=1\n"
-    )
-    caplog.set_level("INFO")
-    launch(run, tmp_path / "run")
-    assert any(line.startswith("continuing from") and "step-4" in line for line in caplog.messages)
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["timings"]["optimizer_steps"] == 12
+    held_out = "validation=held_out", "validation.num_rows=6", "validation.every_n_steps=3"
+    run, folder = make_run("callbacks.checkpoint.every_n_train_steps=2", *held_out), tmp_path / "run"
+    # Of two epochs of four steps: within one, at its end, and within the other.
+    signals = {signal.SIGINT: ("Ctrl-C", 1), signal.SIGTERM: ("SIGTERM", 3), signal.SIGHUP: ("SIGHUP", 4)}
+    for number, (name, step) in signals.items():
+        assert ended(signalled(run, number, step=step), folder) == 128 + number
+        said = capfd.readouterr().err
+        assert f"{name}: ending after this step; once more ends at once\n" in said
+        assert said.endswith(
+            f"neuroada: interrupted by {name}; {folder} keeps\n"
+            f"  - the checkpoint of step {step + 1} (checkpoints/last.ckpt)\n"
+            "go on with: python run.py 'model.name=a b' seed=1\n"
+        )
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    caplog.set_level("INFO")
+    launch(run, folder)
+    assert any(line.startswith("continuing from") and "last.ckpt" in line for line in caplog.messages)
+    launch(run, tmp_path / "straight")
+    assert adapter_of(folder) == adapter_of(tmp_path / "straight")
+    kept = [
+        sorted(path.name for path in (place / "checkpoints").iterdir()) for place in (folder, tmp_path / "straight")
+    ]
+    assert kept[0] == kept[1]
 
 
 @pytest.mark.usefixtures("typed")
-def test_before_the_first_checkpoint_nothing_is_kept(
+def test_a_second_signal_ends_within_the_step_with_what_there_was(
     make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        launch(signalled(make_run(), number=int(signal.SIGINT), step=3), tmp_path / "run")
-    assert (
-        "interrupted by Ctrl-C; nothing was kept: the first checkpoint is written after step 200 "
-        "(callbacks.checkpoint.every_n_train_steps)\ngo on with: python run.py" in capfd.readouterr().err
-    )
+    run = make_run("callbacks.checkpoint.every_n_train_steps=2")
+    assert ended(signalled(run, signal.SIGTERM, signal.SIGINT, step=3), tmp_path / "run") == 143
+    assert "the checkpoint of step 2 (checkpoints/step-2.ckpt)" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("typed")
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("evaluation.limit=null", "no training step was over"),
+        ("~callbacks.checkpoint", "without callbacks.checkpoint no checkpoint is written"),
+    ],
+)
+def test_where_nothing_was_kept_it_says_why(
+    setting: str, reason: str, make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(signalled(make_run(setting), signal.SIGINT, signal.SIGINT, step=0), tmp_path / "run") == 130
+    assert f"interrupted by Ctrl-C; nothing was kept: {reason}\ngo on with: python run.py" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("typed")
@@ -92,32 +83,10 @@ def test_answers_that_are_scored_already_are_counted(
     make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run("trainer.max_steps=1", "evaluation.batch_size=4")
-    with pytest.raises(SystemExit):
-        launch(signalled(run, number=int(signal.SIGTERM), batch=1), tmp_path / "run")
+    assert ended(signalled(run, signal.SIGTERM, batch=1), tmp_path / "run") == 143
     said = capfd.readouterr().err
     assert "  - the trained adapter (adapter/)\n" in said
     assert re.search(r"  - answers that need not be generated again: [48] to boolq\n", said)
-
-
-def test_a_run_that_is_not_interrupted_ends_as_it_would() -> None:
-    with pytest.raises(ValueError, match="mistake"), interruptible():
-        raise ValueError("mistake")
-    with pytest.raises(SystemExit) as ending, interruptible():
-        raise SystemExit(3)
-    assert ending.value.code == 3
-
-
-def test_whatever_an_interrupt_becomes_on_its_way_it_ends_the_program() -> None:
-    def fail_when_interrupted() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        except KeyboardInterrupt:
-            raise RuntimeError("connection closed by peer") from None
-
-    with pytest.raises(SystemExit) as ending, interruptible():
-        fail_when_interrupted()
-    assert ending.value.code == 143
 
 
 @pytest.mark.parametrize(
@@ -145,7 +114,7 @@ def test_answers_are_counted_over_ranks_and_without_a_cut_off_line(tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_real_run_ends_at_the_first_signal_and_goes_on_with_the_command_it_shows(
+def test_a_real_run_ends_after_its_step_and_goes_on_with_the_command_it_shows(
     number: signal.Signals, ranks: int, tiny: list[str], tmp_path: Path
 ) -> None:
     strategy = [] if ranks == 1 else ["trainer=ddp", f"trainer.devices={ranks}", "trainer.accelerator=cpu"]
@@ -167,7 +136,7 @@ def test_a_real_run_ends_at_the_first_signal_and_goes_on_with_the_command_it_sho
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert said.count("neuroada: interrupted by") == 1
-    assert re.search(r"the checkpoint of step \d+ \(checkpoints/step-\d+\.ckpt\)", said)
+    assert re.search(r"the checkpoint of step \d+ \(checkpoints/last\.ckpt\)", said)
     assert "Traceback" not in said
     shown = said[said.index("go on with: ") :].splitlines()[0].removeprefix("go on with: python ")
     again = subprocess.run(

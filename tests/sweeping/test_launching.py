@@ -1,6 +1,8 @@
 """One process per job: how it is started, and what an optimising sweep gets back."""
 
 import json
+import pickle
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.errors import FailureElsewhere, UserError
+from neuroada.runs.stop_signals import Interrupted
 from neuroada.sweeping.command import command_of
 from neuroada.sweeping.launching import JobProcesses
-from neuroada.sweeping.objective import as_exception_of_a_job, held_out_loss, objective
+from neuroada.sweeping.objective import Stopped, as_exception_of_a_job, held_out_loss, objective
 from neuroada.sweeping.queues import launch_elsewhere
 from neuroada.sweeping.sweep_jobs import Job, State
 
@@ -124,6 +127,55 @@ def test_a_job_in_a_process_that_goes_on_raises() -> None:
         raise SystemExit(3)
     with pytest.raises(SystemExit), as_exception_of_a_job(RUN):  # type: ignore[arg-type]
         raise SystemExit("no licence")
+
+
+@pytest.mark.parametrize(
+    ("mode", "launcher", "ending"),
+    [
+        (RunMode.RUN, "hydra._internal.core_plugins.basic_launcher.BasicLauncher", Interrupted),
+        (RunMode.MULTIRUN, "hydra._internal.core_plugins.basic_launcher.BasicLauncher", Interrupted),
+        (RunMode.MULTIRUN, "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", Stopped),
+        (RunMode.MULTIRUN, "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", Stopped),
+    ],
+)
+def test_a_signal_to_a_job_ends_the_sweep_that_runs_in_its_process(
+    mode: RunMode, launcher: str, ending: type[BaseException]
+) -> None:
+    hydra: Any = OmegaConf.create({"mode": mode, "sweeper": {}, "launcher": {"_target_": launcher}})
+    with pytest.raises(ending) as caught, as_exception_of_a_job(hydra):
+        raise Interrupted(signal.SIGTERM)
+    assert caught.value.number == signal.SIGTERM  # type: ignore[attr-defined]
+
+
+def test_a_job_that_a_queue_has_put_back_leaves_no_outcome() -> None:
+    with pytest.raises(SystemExit) as ending, as_exception_of_a_job(MULTIRUN):  # type: ignore[arg-type]
+        raise SystemExit(-1)
+    assert ending.value.code == -1
+
+
+def test_a_job_stopped_in_another_process_is_not_a_failed_one(job: Job) -> None:
+    def launch(batch: Any, first: int) -> list[JobReturn]:
+        stopped = JobReturn(overrides=batch[0])
+        stopped.status = JobStatus.FAILED
+        stopped.return_value = pickle.loads(pickle.dumps(Stopped(signal.SIGTERM)))
+        return [stopped]
+
+    launch_elsewhere(launch, [job])
+    assert (job.state, job.stopped_by) == (State.STOPPED, signal.SIGTERM)
+    assert not (job.folder / "failed.json").exists()
+
+
+def test_a_signal_to_a_job_in_this_process_stops_the_others_too(job: Job, tmp_path: Path) -> None:
+    done = Job(["a=1"], "a=1", tmp_path / "rejected", folder=tmp_path / "done")
+
+    def launch(batch: Any, first: int) -> list[JobReturn]:
+        done.folder.mkdir()
+        (done.folder / "result.json").write_text("{}")
+        raise Interrupted(signal.SIGHUP)
+
+    with pytest.raises(Interrupted):
+        launch_elsewhere(launch, [done, job])
+    assert [done.state, job.state] == [State.FINISHED, State.STOPPED]
 
 
 def test_another_launcher_s_failures_are_its_jobs_own(job: Job, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from neuroada.runs.folder_lock import HOLDER_FILE
+from neuroada.runs.stop_signals import interruptible
+from neuroada.sweeping.ending import end_with_failures
 from neuroada.sweeping.processes import complaint, run_all
 from neuroada.sweeping.sweep_jobs import Job, State
 
@@ -106,8 +108,25 @@ def hears_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, earlier)
 
 
+def interrupt_when(is_so: Callable[[], bool], *numbers: signal.Signals) -> None:
+    """Send signals to this process once something is so, half a second apart."""
+
+    def interrupt() -> None:
+        while not is_so():
+            time.sleep(0.05)
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            time.sleep(0.5)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+
+
+def has_lines(log: Path) -> bool:
+    return log.is_file() and log.read_text().endswith("\n")
+
+
 @pytest.mark.usefixtures("hears_interrupts")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_sweep_ends_its_jobs_and_their_children(make_jobs: MakeJobs, number: signal.Signals) -> None:
     spawning = (
         "import subprocess, sys, time\n"
@@ -116,19 +135,53 @@ def test_an_interrupted_sweep_ends_its_jobs_and_their_children(make_jobs: MakeJo
     )
     running, waiting = make_jobs(spawning, "pass")
     log = running.folder / "job.log"
-
-    def interrupt_once_running() -> None:
-        while not (log.is_file() and log.read_text().endswith("\n")):
-            time.sleep(0.05)
-        os.kill(os.getpid(), number)
-
-    threading.Thread(target=interrupt_once_running, daemon=True).start()
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
+    interrupt_when(lambda: has_lines(log), number)
+    with pytest.raises(SystemExit) as ending, interruptible():
         run([running, waiting])
+    assert ending.value.code == 128 + number
     assert (running.state, waiting.state) == (State.STOPPED, State.WAITING)
-    assert ends(int(log.read_text()))
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert ends(int(log.read_text().split()[0]))
+    assert not (running.folder / "failed.json").exists()
+
+
+ANSWERING = (
+    "import signal, sys, time\nsignal.signal(signal.SIGTERM, {handler})\nprint('ready', flush=True)\ntime.sleep(60)"
+)
+
+
+def test_a_job_may_end_its_step_or_even_finish(make_jobs: MakeJobs) -> None:
+    slow = "lambda *_: (time.sleep(0.5), print('kept', flush=True), sys.exit(143))"
+    jobs = make_jobs(ANSWERING.format(handler=slow), ANSWERING.format(handler="lambda *_: sys.exit(0)"))
+    logs = [job.folder / "job.log" for job in jobs]
+    interrupt_when(lambda: all(map(has_lines, logs)), signal.SIGTERM)
+    with pytest.raises(SystemExit), interruptible():
+        run(jobs, [{}, {}])
+    assert [job.state for job in jobs] == [State.STOPPED, State.FINISHED]
+    assert logs[0].read_text() == "ready\nkept\n"
+
+
+def test_a_second_signal_waits_for_no_job(make_jobs: MakeJobs) -> None:
+    [job] = make_jobs(ANSWERING.format(handler="signal.SIG_IGN"))
+    interrupt_when(lambda: has_lines(job.folder / "job.log"), signal.SIGTERM, signal.SIGINT)
+    began = time.monotonic()
+    with pytest.raises(SystemExit) as ending, interruptible():
+        run([job])
+    assert ending.value.code == 143
+    assert time.monotonic() - began < 60
+
+
+def test_a_job_that_a_signal_ended_has_not_failed(make_jobs: MakeJobs, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = make_jobs("import sys; sys.exit(143)", "import os; os.kill(os.getpid(), 1)", "pass")
+    run(jobs)
+    assert [job.state for job in jobs] == [State.STOPPED, State.STOPPED, State.FINISHED]
+    assert [job.stopped_by for job in jobs] == [signal.SIGTERM, signal.SIGHUP, None]
+    assert not any((job.folder / "failed.json").exists() for job in jobs)
+    with pytest.raises(SystemExit) as ending:
+        end_with_failures(jobs)
+    assert ending.value.code == 143
+    said = capsys.readouterr().err
+    assert said.startswith("neuroada: 2 of 3 jobs did not finish:\n")
+    assert "stopped: by SIGTERM; the same command goes on" in said
 
 
 @pytest.mark.parametrize(

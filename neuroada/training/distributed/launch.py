@@ -10,12 +10,10 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from hydra.utils import get_method
 from omegaconf import OmegaConf
@@ -27,12 +25,17 @@ from neuroada.config.errors import EXIT_OF_MISTAKES, FailureElsewhere, UserError
 from neuroada.config.schema import RunConfig
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.folder_lock import locked
-from neuroada.runs.interruption import Interrupted, interruptible, report_interruption
+from neuroada.runs.interruption import report_interruption
 from neuroada.runs.settling import runs_of
+from neuroada.runs.stop_signals import Interrupted, interruptible, is_first_rank, signal_of, stop_signals
 from neuroada.training.distributed.devices import ranks_to_start, unreachable_ranks_in_one_line
 from neuroada.training.distributed.quiet import quiet_libraries
+from neuroada.training.distributed.requeue import requeue_signal, requeued
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_TO_END = 600
+"""How long ranks may take for the step that they are in when a signal arrives."""
 
 
 def launch(run: RunConfig, folder: Path) -> None:
@@ -42,10 +45,10 @@ def launch(run: RunConfig, folder: Path) -> None:
         UserError: A rank reported a mistake, the ranks that the run asks for cannot be started, or another start of the
             run is writing into its folder.
         FailureElsewhere: A rank failed for another reason.
-        SystemExit: Ctrl-C or SIGTERM arrived; what was kept has been reported.
+        Interrupted: A signal asked the run to end; what was kept has been reported.
     """
     reported = interruptible(partial(report_interruption, run, folder))
-    with reported, quiet_libraries(), unreachable_ranks_in_one_line(), _only_writer(run, folder):
+    with reported, requeued(run), quiet_libraries(), unreachable_ranks_in_one_line(), _only_writer(run, folder):
         num_ranks = ranks_to_start(run, folder)
         if num_ranks > 1:
             _start_ranks(run, folder, num_ranks)
@@ -56,9 +59,8 @@ def launch(run: RunConfig, folder: Path) -> None:
 @contextmanager
 def _only_writer(run: RunConfig, folder: Path) -> Iterator[None]:
     """Hold the locks of the folders that the job writes into; of several existing ranks, only the first one does."""
-    is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
     with ExitStack() as held:
-        for _, place in runs_of(run, folder) if is_first and run.job.own_process else ():
+        for _, place in runs_of(run, folder) if is_first_rank() and run.job.own_process else ():
             try:
                 held.enter_context(locked([place]))
             except UserError:
@@ -81,8 +83,11 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.5,
-        signals_to_handle="SIGINT,SIGHUP,SIGQUIT",  # SIGTERM: see _sent_as_sigint
+        # It passes them on, and waits for the ranks; one that is ignored here stays so.
+        signals_to_handle=",".join(number.name for number in _passed_on(run)),
     )
+    if hasattr(config, "shutdown_timeout"):  # older versions of torch give the ranks 30 s
+        config.shutdown_timeout = _SECONDS_TO_END
     # The agent reports a failed rank at length; the rank itself has already reported the cause.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,33 +95,18 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(run)), path)
         command = ["-m", "neuroada.training.distributed.rank", str(path), str(folder)]
         try:
-            with _sent_as_sigint() as received:
-                elastic_launch(config, sys.executable)(*command)
+            elastic_launch(config, sys.executable)(*command)
         except SignalException as ending:
-            raise Interrupted(received[0] if received else ending.sigval) from None
+            raise Interrupted(ending.sigval) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
+            number = signal_of(failure.exitcode)
+            if number is not None:
+                raise Interrupted(number) from None
             kind = UserError if failure.exitcode == EXIT_OF_MISTAKES else FailureElsewhere
             raise kind(f"rank {rank} failed with exit code {failure.exitcode}; see its message above") from None
 
 
-@contextmanager
-def _sent_as_sigint() -> Iterator[list[signal.Signals]]:
-    """End the ranks with SIGINT when SIGTERM arrives; yields the signals that were sent on so.
-
-    Lightning answers SIGTERM in a rank with a broadcast inside the handler, which waits for ranks that are computing.
-    """
-    received: list[signal.Signals] = []
-
-    def send_on(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-        raise SignalException("ended by SIGTERM", sigval=signal.SIGINT)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    earlier = signal.signal(signal.SIGTERM, send_on)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+def _passed_on(run: RunConfig) -> list[signal.Signals]:
+    queues = requeue_signal(run)
+    return [*stop_signals(), signal.SIGQUIT, *([] if queues is None else [queues])]

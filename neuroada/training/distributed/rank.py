@@ -12,10 +12,11 @@ from rich.logging import RichHandler
 
 from neuroada.config.check import typed
 from neuroada.config.errors import reported_in_one_line
-from neuroada.runs.interruption import interruptible
 from neuroada.runs.process_lifetime import end_with_parent
+from neuroada.runs.stop_signals import interruptible
 from neuroada.training.distributed.devices import unreachable_ranks_in_one_line
 from neuroada.training.distributed.quiet import quiet_libraries
+from neuroada.training.distributed.requeue import requeued
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     run = typed(values)
     job = get_method(run.job.function)
     folder = Path(sys.argv[2])
-    with interruptible(), reported_in_one_line(), quiet_libraries(), unreachable_ranks_in_one_line():
+    with interruptible(), requeued(run), reported_in_one_line(), quiet_libraries(), unreachable_ranks_in_one_line():
         job(run, folder)
 
 
