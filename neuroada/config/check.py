@@ -154,6 +154,8 @@ def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:
     trains = _section(values, "job").get("name") == "finetune"
     if trains and reduction == "micro_batch" and _section(values, "data").get("micro_batch_size") is None:
         yield "task.loss_reduction=micro_batch: the loss depends on data.micro_batch_size; give it a number"
+    if reduction == "micro_batch" and _section(values, "data").get("auto_micro_batch"):
+        yield "data.auto_micro_batch=true: the loss depends on the micro-batch; it needs task.loss_reduction=step"
 
 
 def _protocol_rules(values: Mapping[str, Any]) -> Iterator[str]:

@@ -131,6 +131,9 @@ class DataConfig:
     micro_batch_size: int | None = None
     """Examples per rank and forward pass; null takes the largest number that divides the batch and is expected to fit
     into memory, which needs ``task.loss_reduction=step``."""
+    auto_micro_batch: bool = False
+    """Whether a training step that runs out of memory is taken again, and training goes on, with half as many examples
+    at a time and the same batch; one process only."""
     max_length: int = 512
     """Longest training example in tokens; longer ones are truncated on the right."""
     batching: str = "packed"
@@ -379,6 +382,9 @@ class RunConfig:
     """A run folder or adapter folder to evaluate, merge or time; for job=evaluate also a list of them."""
     seed: int = 42
     """Seed of the order of the data, of random selections and of the values that a method initialises at random."""
+    max_skipped_steps: int = 0
+    """Optimizer steps that are skipped because their loss or gradient is NaN or infinite; the next one stops the run. A
+    skipped step changes nothing; its examples are not repeated."""
     resume: str = "auto"
     """auto (continue the run in its folder, or report it if finished), never (start over), or a run folder to
     continue."""
@@ -392,6 +398,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, f"seed={self.seed}: must lie in [0, 2**32)")
+        require_at_least("max_skipped_steps", self.max_skipped_steps, 0)
         paths = self.adapter if isinstance(self.adapter, list) else [self.adapter or ""]
         is_paths = all(isinstance(path, str) for path in paths)
         require(is_paths, f"adapter={shown(self.adapter)}: give a folder, or a list of them")

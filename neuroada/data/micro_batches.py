@@ -88,10 +88,11 @@ class StepBatchSampler(Sampler[MicroBatch]):
         """Skip the first micro-batches of the next iteration only."""
         self._start = self.position = micro_batch
 
-    def order(self) -> list[int]:
-        """The examples of this epoch."""
+    def order(self, epoch: int | None = None) -> list[int]:
+        """The examples of an epoch; by default, of this one."""
+        epoch = self.epoch if epoch is None else epoch
         # A fixed mix of both numbers; adding them would give epoch 1 of seed 42 the order of epoch 0 of seed 43.
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
         return torch.randperm(self.num_examples, generator=generator).tolist()
 
     def __iter__(self) -> Iterator[MicroBatch]:
@@ -101,6 +102,11 @@ class StepBatchSampler(Sampler[MicroBatch]):
         for index in range(start, len(self)):
             self.position = index + 1
             yield self._micro_batch(order, index)
+
+    def micro_batches(self, epoch: int, first: int, count: int) -> list[MicroBatch]:
+        """This rank's micro-batches from a place in an epoch on."""
+        order = self.order(epoch)
+        return [self._micro_batch(order, index) for index in range(first, first + count)]
 
     def _micro_batch(self, order: list[int], index: int) -> MicroBatch:
         step, micro_batch = divmod(index, self.accumulation)
@@ -127,6 +133,10 @@ class TrainingSet(TorchDataset[TrainingBatch]):
         if micro_batch.is_filler:
             examples = [Encoded(example.input_ids, labelled=()) for example in examples]
         return self._collate(examples, int(self._rows.num_labels[list(micro_batch.step_examples)].sum()))
+
+    def batch_of(self, examples: Sequence[int]) -> TrainingBatch:
+        """A batch of any examples, for a look at them outside training."""
+        return self[MicroBatch(tuple(examples), is_filler=False, step_examples=tuple(examples))]
 
 
 class ResumableLoader(DataLoader[TrainingBatch]):
@@ -164,6 +174,15 @@ class ResumableLoader(DataLoader[TrainingBatch]):
             )
         self._steps.set_epoch(state["epoch"])
         self._steps.start_at(state["micro_batch"])
+
+    def micro_batches(self, epoch: int, first: int, count: int) -> list[MicroBatch]:
+        """This rank's micro-batches from a place in an epoch on."""
+        return self._steps.micro_batches(epoch, first, count)
+
+    def batch_of(self, examples: Sequence[int]) -> TrainingBatch:
+        """See ``TrainingSet``."""
+        assert isinstance(self.dataset, TrainingSet)
+        return self.dataset.batch_of(examples)
 
     @property
     def _steps(self) -> StepBatchSampler:

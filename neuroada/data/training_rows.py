@@ -1,5 +1,6 @@
 """The tokenised rows that a run trains and validates on, and this rank's micro-batches of them."""
 
+import bisect
 import functools
 from collections.abc import Callable, Sequence
 
@@ -48,7 +49,9 @@ class TrainingRows:
         self._tokenizer = tokenizer
         self._seed = seed
         self._rows: TokenisedRows | None = None
+        self._rows_per_set: list[int] = []
         self._held_out: HeldOut | None = None
+        self._drawn: list[HeldOutPart] = []
 
     @property
     def files_needed(self) -> list[DataSplit]:
@@ -118,11 +121,31 @@ class TrainingRows:
             own = {file.dataset.name: self._tokenised(file) for file in self._held_out_sets.files}
             parts, drawn = self._held_out_sets.apart(parts, own)
             questions = [self._questions(part) for part in drawn] if self._held_out_sets.asks else []
+            self._drawn = drawn
             self._held_out = HeldOut(TokenisedRows([part.rows for part in drawn]), questions)
             if self._held_out.num_tokens == 0:
                 raise UserError(f"data.max_length={self._config.max_length}: no held-out row keeps a label; raise it")
         self._rows = TokenisedRows(parts)
+        self._rows_per_set = [len(part) for part in parts]
         report_lost_completions(self._rows, self._config.max_length)
+
+    def places(self, indices: Sequence[int]) -> dict[str, list[int]]:
+        """Files of training rows, each with the row numbers in it, from 1; reads the files again."""
+        starts = [sum(self._rows_per_set[:number]) for number in range(len(self._rows_per_set))]
+        numbers = [bisect.bisect_right(starts, index) - 1 for index in indices]
+        sources = {number: self._row_numbers(number) for number in set(numbers)}
+        found: dict[str, list[int]] = {}
+        for number, index in zip(numbers, indices, strict=True):
+            place = str(self._sets.files[number].place)
+            found.setdefault(place, []).append(sources[number][index - starts[number]])
+        return found
+
+    def _row_numbers(self, number: int) -> list[int]:
+        """Of each row of a training set that is trained on: its number in the file, from 1."""
+        file = self._sets.files[number]
+        held_out = {index for part in self._drawn if part.file == file for index in part.indices}
+        examples = self._sets.examples(file)
+        return [example.index + 1 for place, example in enumerate(examples) if place not in held_out]
 
     def loader(self, rank: int, world_size: int) -> ResumableLoader:
         """This rank's micro-batches of an epoch."""

@@ -3,6 +3,7 @@
 Shapes: R rows (one for each choice), T tokens of the longest, V vocabulary.
 """
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from neuroada.backbones.limits import context_length
+from neuroada.config.errors import UserError
 from neuroada.data.prompt_batches import PromptBatch
+
+logger = logging.getLogger(__name__)
 
 _CPU_TOKENS_PER_PASS = 4096
 _GPU_TOKENS_PER_PASS = 16_384
@@ -45,11 +49,27 @@ class ChoiceScorer:
         while start < len(order):
             width = sum(map(len, rows[order[start]]))
             part = order[start : start + max(1, self._tokens_per_pass // width)]
-            for row, total in zip(part, self._totals([rows[row] for row in part]), strict=True):
+            try:
+                found = self._totals([rows[row] for row in part])
+            except torch.OutOfMemoryError:
+                self._halve(len(part), width)
+                continue
+            for row, total in zip(part, found, strict=True):
                 totals[row] = total
             start += len(part)
         left = iter(totals)
         return [[next(left) for _ in choices] for choices in batch["choices"]]
+
+    def _halve(self, num_rows: int, width: int) -> None:
+        """Allow half as many rows of this width from now on."""
+        if num_rows == 1:
+            raise UserError(
+                f"a prompt and choice of {width} tokens do not fit into the memory of {self._model.device} by "
+                "themselves; use model.dtype=bfloat16"
+            ) from None
+        torch.cuda.empty_cache()  # does nothing without a GPU
+        self._tokens_per_pass = num_rows // 2 * width
+        logger.warning("out of memory: scoring at most %d tokens at a time from now on", self._tokens_per_pass)
 
     def _within_context(self, prompt: Sequence[int], choice: Sequence[int]) -> Sequence[int]:
         """The end of a prompt that is too long for the model's positions; such items count as wrong anyway."""

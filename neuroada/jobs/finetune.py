@@ -9,10 +9,11 @@ from typing import Any
 from lightning import seed_everything
 
 from neuroada.config.schema import RunConfig
-from neuroada.jobs.preparation import Preparation, directory_hash, prepare
+from neuroada.jobs.memory_advice import memory_explained
+from neuroada.jobs.preparation import HALVED, Preparation, directory_hash, prepare
 from neuroada.jobs.sizing import SizedRun, size
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE, write_whole
-from neuroada.runs.record import RunRecord, recorded
+from neuroada.runs.record import RunRecord, read_chosen, recorded
 from neuroada.runs.stop_signals import DeferredSignals
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
@@ -40,10 +41,14 @@ def finetune(run: RunConfig, folder: Path) -> None:
     if record.finished():
         return
     sized.announce()
-    checkpoint = record.begin(preparation.chosen())
+    halved = read_chosen(folder).get(HALVED) if run.data.auto_micro_batch and run.resume != "never" else None
+    checkpoint = record.begin(preparation.chosen(halved))
     go_on(preparation.trainer.loggers, folder, checkpoint)
     model = preparation.load_model()
     module = preparation.build_module(model, sized.sized.attach(model))
+    if run.data.auto_micro_batch and preparation.trainer.world_size == 1:
+        whole = preparation.run.data.chosen_micro_batch_size
+        module.halve_micro_batches(whole, halved, lambda most: record.keep(preparation.chosen(most)))
     started = time.perf_counter()
     outcome = _fit(preparation, sized, module, folder, checkpoint)
     fitted = time.perf_counter()
@@ -58,7 +63,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
         {
             "method": {"name": sized.method.name, "label": sized.method.label, **module.trained.facts()},
             "budget": sized.described(),
-            "chosen": preparation.chosen(),
+            "chosen": preparation.chosen(module.halved.most if module.halved else None),
             "training_rows": preparation.data.training_rows.counts(),
             "device": str(preparation.trainer.strategy.root_device),
             **outcome,
@@ -95,15 +100,21 @@ def _fit(
     with DeferredSignals() as deferred:
         if has_checkpoints:
             trainer.callbacks.append(StopAtStep(deferred, last))  # type: ignore[attr-defined]  # set dynamically
-        # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
-        trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
+        with memory_explained(run, sized.sized, trainer.strategy.root_device, trainer.world_size):
+            # weights_only: a checkpoint is tensors and plain values, so nothing in it needs to be unpickled.
+            trainer.fit(module, datamodule=preparation.data, ckpt_path=checkpoint, weights_only=True)
         if has_checkpoints:
             # If scoring is interrupted, the next start finds the training finished.
             trainer.save_checkpoint(last, weights_only=False)
     held_out.restore_best(module)
     adapter = _saved(preparation, module, folder)
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
-    return {"adapter": adapter, **held_out.outcome(answers.measurements), **costs}
+    return {
+        "adapter": adapter,
+        **held_out.outcome(answers.measurements),
+        **module.finite_steps.outcome(),
+        **costs,
+    }
 
 
 def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> str:

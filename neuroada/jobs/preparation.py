@@ -38,6 +38,9 @@ from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
 
+HALVED = "halved_micro_batch_size"
+"""Key of ``chosen.json``: what ``data.auto_micro_batch`` has made of the micro-batch."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -73,13 +76,19 @@ class Preparation:
             scheduler=self.run.scheduler,
             loss_reduction=self.run.task.loss_reduction,
             content=self.content,
+            max_skipped_steps=self.run.max_skipped_steps,
         )
 
-    def chosen(self) -> dict[str, Any]:
-        """The values chosen for settings that were left open, for ``chosen.json`` and ``result.json``."""
+    def chosen(self, halved: int | None = None) -> dict[str, Any]:
+        """The values chosen for settings that were left open, for ``chosen.json`` and ``result.json``.
+
+        Args:
+            halved: Examples at a time, if memory ran out with ``micro_batch_size``.
+        """
         return {
             "micro_batch_size": self.run.data.micro_batch_size,
             "target_modules": self.run.model.target_modules,
+            **({} if halved is None else {HALVED: halved}),
         }
 
 

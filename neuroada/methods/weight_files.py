@@ -20,9 +20,11 @@ from neuroada.sparse.adapter_files import (
     TENSORS_FILE,
     fingerprint,
     is_base,
+    refuse_unknown_format,
     way_to_base,
     write_files,
 )
+from neuroada.sparse.errors import AdapterError
 
 FORMAT_VERSION = 1
 KIND = "NEUROADA_WEIGHTS"
@@ -104,9 +106,8 @@ def _read_header(path: Path) -> dict[str, Any]:
     expected = {"method", "base_model_name_or_path", "fingerprint", "format_version"}
     if not isinstance(header, dict) or not expected <= header.keys():
         raise UserError(f"{path} lacks {', '.join(sorted(expected))}; copy or save the adapter again")
-    if header["format_version"] != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has format version {header['format_version']}, this package reads {FORMAT_VERSION}; use the "
-            "package version that wrote it"
-        )
+    try:
+        refuse_unknown_format(header["format_version"], (FORMAT_VERSION,), path)
+    except AdapterError as error:
+        raise UserError(str(error)) from None
     return header

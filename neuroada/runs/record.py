@@ -108,7 +108,7 @@ class RunRecord:
             logger.warning("%s is cut off or damaged and is left out; delete it", path)
         self._claim()
         if chosen is not None:
-            self._keep(chosen)
+            self.keep(chosen)
         if checkpoint is not None:
             logger.info("continuing from %s", checkpoint)
         return checkpoint
@@ -139,7 +139,8 @@ class RunRecord:
             )
 
     @rank_zero_only
-    def _keep(self, chosen: dict[str, Any]) -> None:
+    def keep(self, chosen: dict[str, Any]) -> None:
+        """Write ``chosen.json``: what a later start of the run must reuse."""
         write_whole(self.folder / CHOSEN_FILE, json.dumps(chosen, indent=2) + "\n")
 
     @rank_zero_only

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,16 +207,22 @@ def read_header(directory: Path) -> dict[str, Any]:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
     if not isinstance(header, dict) or header.get("peft_type") != KIND:
         raise AdapterError(f"{path} is not a NeuroAda adapter's; give a folder that Adapter.save wrote")
-    if header.get("format_version") not in FORMAT_VERSIONS:
-        known = " and ".join(map(str, FORMAT_VERSIONS))
-        raise AdapterError(
-            f"{path} has format version {header.get('format_version')}, this package reads {known}; "
-            "use the package version that wrote it"
-        )
+    refuse_unknown_format(header.get("format_version"), FORMAT_VERSIONS, path)
     absent = {"base_model_name_or_path", "revision", "fingerprint", "top_k", "target_modules"} - header.keys()
     if absent:
         raise AdapterError(f"{path} lacks {', '.join(sorted(absent))}; copy or save the adapter again")
     return header
+
+
+def refuse_unknown_format(version: object, known: Sequence[int], path: Path) -> None:
+    """Raise AdapterError unless files of this format version can be read; every earlier one can."""
+    if isinstance(version, int) and version > max(known):
+        raise AdapterError(
+            f"{path} was written by a newer version of neuroada (format {version}, this one reads up to {max(known)}); "
+            "update neuroada"
+        )
+    if version not in known:
+        raise AdapterError(f"{path} has format version {version}, which does not exist; copy or save the adapter again")
 
 
 def _config(header: dict[str, Any], path: Path) -> NeuroAdaConfig:

@@ -8,6 +8,8 @@ from torch.optim.optimizer import Optimizer
 
 logger = logging.getLogger(__name__)
 
+STEP_LEFT_OUT = "step_left_out"
+"""Attribute of an optimizer, true while its step changes nothing because its gradients were removed."""
 _MOST_SHOWN = 5
 
 
@@ -33,7 +35,9 @@ class FirstStep:
 
 
 def held_by(optimizer: Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Those parameters that an optimizer has."""
+    """Those parameters that an optimizer has; none if its step was left out on purpose."""
+    if getattr(optimizer, STEP_LEFT_OUT, False):
+        return {}
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return {name: part for name, part in named.items() if id(part) in held}
 

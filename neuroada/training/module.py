@@ -16,10 +16,13 @@ from neuroada.data.packing import TrainingBatch
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.methods.contract import Trained
 from neuroada.training.distributed.fsdp import ShardedStrategy
+from neuroada.training.finite_steps import FiniteSteps
+from neuroada.training.halved_micro_batches import HalvedMicroBatches
 from neuroada.training.objective import Objective
 from neuroada.training.schedule import learning_rate_schedule, planned_steps
 
 CHECKPOINT_KEY = "neuroada"
+_SKIPPED_KEY = "neuroada_skipped_steps"
 _PREFIX = "model."
 """Prefix of the backbone's keys in the module and in checkpoints."""
 
@@ -35,6 +38,11 @@ class FineTuningModule(lightning.LightningModule):
         scheduler: Schedule over all optimizer steps.
         loss_reduction: ``step`` or ``micro_batch``, see ``TaskConfig``.
         content: Hashes of what the run reads; a checkpoint with other hashes is rejected.
+        max_skipped_steps: See ``RunConfig``.
+
+    Attributes:
+        finite_steps: Judges every optimizer step.
+        halved: What answers running out of memory, if anything does.
     """
 
     def __init__(
@@ -46,6 +54,7 @@ class FineTuningModule(lightning.LightningModule):
         scheduler: SchedulerConfig,
         loss_reduction: str,
         content: dict[str, Any],
+        max_skipped_steps: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -57,6 +66,8 @@ class FineTuningModule(lightning.LightningModule):
         self._scheduler = scheduler
         self._loss_reduction = loss_reduction
         self.content = content
+        self.finite_steps = FiniteSteps(max_skipped_steps)
+        self.halved: HalvedMicroBatches | None = None
         self._step_loss = torch.zeros(())
 
     def configure_model(self) -> None:
@@ -74,6 +85,30 @@ class FineTuningModule(lightning.LightningModule):
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, scaled so that the step's gradient is that of the mean over the step's tokens."""
+        if self.halved is not None:
+            return self.halved.begin(batch, is_first=batch_idx % self.trainer.accumulate_grad_batches == 0)
+        return self._loss(batch)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        loss.backward(*args, **kwargs)
+        if self.halved is not None:
+            self.halved.run()
+
+    def halve_micro_batches(self, micro_batch_size: int, most: int | None, halved: Callable[[int], None]) -> None:
+        """Answer running out of memory with smaller micro-batches; see ``HalvedMicroBatches``."""
+        self.halved = HalvedMicroBatches(self._backward_part, self._restart_step, micro_batch_size, most, halved)
+
+    def _backward_part(self, batch: TrainingBatch, scale: Tensor) -> None:
+        with self.trainer.precision_plugin.forward_context():
+            loss = self._loss(batch)
+        loss.backward(scale.to(loss.dtype))
+
+    def _restart_step(self) -> None:
+        self._step_loss = torch.zeros((), device=self.device)
+        for parameter in self.trained.parameters():
+            parameter.grad = None
+
+    def _loss(self, batch: TrainingBatch) -> Tensor:
         summed, num_tokens = self.objective.summed_loss(batch)
         share = summed / batch["num_step_tokens"]
         self._step_loss = self._step_loss.to(self.device) + share.detach()
@@ -83,13 +118,33 @@ class FineTuningModule(lightning.LightningModule):
         return share * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.log(TRAINING_LOSS, self._step_loss, prog_bar=True, sync_dist=True, reduce_fx="sum")
-        if not torch.isfinite(self._step_loss):
+        loss, self._step_loss = self._step_loss, torch.zeros((), device=self.device)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(loss)
+        self.log(TRAINING_LOSS, loss, prog_bar=True)
+        self.finite_steps.judge(self.trainer, self, optimizer, loss)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's; a rate beyond what the values' type can hold is a mistake of the configuration.
+
+        Raises:
+            UserError: It is.
+        """
+        try:
+            super().optimizer_step(*args, **kwargs)
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
             raise UserError(
-                f"the loss is {self._step_loss.item()} at step {self.global_step}: training diverged; "
-                f"lower optimizer.lr (now {optimizer.param_groups[0]['lr']:.3g}) or raise scheduler.warmup_ratio"
-            )
-        self._step_loss = torch.zeros((), device=self.device)
+                f"step {self.global_step + 1}: the update does not fit its type ({error}); lower optimizer.lr"
+            ) from None
+
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
+        self.finite_steps.settle()
+
+    def on_train_end(self) -> None:
+        self.finite_steps.refuse_broken_values(self.trainer, self)
+        self.finite_steps.report(self.trainer)
 
     def on_test_start(self) -> None:
         self.objective.start_test()
@@ -114,7 +169,9 @@ class FineTuningModule(lightning.LightningModule):
         self.trained.load_state({key.removeprefix(_PREFIX): value for key, value in state_dict.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.finite_steps.refuse_broken_values(self.trainer, self)
         checkpoint[CHECKPOINT_KEY] = self.content
+        checkpoint[_SKIPPED_KEY] = list(self.finite_steps.skipped)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         stored = checkpoint.get(CHECKPOINT_KEY)
@@ -123,3 +180,4 @@ class FineTuningModule(lightning.LightningModule):
                 "the checkpoint in the run folder was made from different data or a different base model; "
                 "use resume=never to start over, or another hydra.run.dir"
             )
+        self.finite_steps.skipped = list(checkpoint.get(_SKIPPED_KEY, []))

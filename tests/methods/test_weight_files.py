@@ -78,7 +78,7 @@ def test_a_write_that_fails_keeps_the_files_of_before(folder: Path) -> None:
         (lambda folder: (folder / "adapter_config.json").unlink(), "adapter_config.json is damaged"),
         (lambda folder: (folder / "adapter_config.json").write_text("{"), "adapter_config.json is damaged"),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "lacks base_model_name_or_path"),
-        (lambda folder: change_header(folder, format_version=2), "has format version 2, this package reads 1"),
+        (lambda folder: change_header(folder, format_version=2), "written by a newer version of neuroada"),
     ],
 )
 def test_damaged_files_are_one_clear_line(folder: Path, damage: object, message: str) -> None:

@@ -65,6 +65,7 @@ DECISIONS = {
     "data.chat_template": "finetune evaluate benchmark generate merge",
     "data.batch_size": BATCHING,
     "data.micro_batch_size": BATCHING,
+    "data.auto_micro_batch": NOTHING,  # changes only the last digits
     "data.max_length": BATCHING,
     "data.batching": BATCHING,
     "budget.top_k": ATTACHING,
@@ -173,6 +174,7 @@ DECISIONS = {
     "logger.wandb.entity": NOTHING,
     "adapter": "evaluate generate merge benchmark",
     "seed": "finetune evaluate benchmark",
+    "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,
     "trust": NOTHING,
     "runs": "compare rescore",

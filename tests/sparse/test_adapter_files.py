@@ -282,7 +282,8 @@ def test_the_header_of_another_library(content: Any, base: Path, saved: Path) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format_version": 3}, "format version 3, this package reads 1 and 2"),
+        ({"format_version": 3}, "written by a newer version of neuroada (format 3, this one reads up to 2); update"),
+        ({"format_version": "2"}, "format version 2, which does not exist"),
         ({"fingerprint": "0" * 64}, "not those the adapter was trained on"),
         ({"top_k": 0}, "top_k=0"),
         ({"top_k": "many"}, "top_k=many"),

@@ -148,7 +148,7 @@ def test_a_damaged_adapter_is_refused(tiny_llama: MakeLlama, tmp_path: Path) -> 
     adapter.save(tmp_path)
     path = tmp_path / adapter_files.CONFIG_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 99}))
-    assert_refused(adapter, tmp_path, "format version 99")
+    assert_refused(adapter, tmp_path, "newer version of neuroada")
     assert_refused(adapter, tmp_path / "nowhere", "is missing")
 
 

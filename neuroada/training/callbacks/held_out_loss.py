@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuroada.config.monitors import HELD_OUT_LOSS
 from neuroada.config.schema import ValidationConfig
+from neuroada.data.batch_parts import parts_of
 from neuroada.data.module import InstructionDataModule
 from neuroada.training.distributed.fsdp import like_present, whole_state
 from neuroada.training.module import FineTuningModule
@@ -127,6 +128,7 @@ def _summed_loss(trainer: lightning.Trainer, module: FineTuningModule, data: Ins
     total = torch.zeros((), device=trainer.strategy.root_device)
     module.eval()
     for batch in data.held_out_dataloader():
-        total += module.objective.summed_loss(trainer.strategy.batch_to_device(batch))[0]
+        for part in parts_of(trainer.strategy.batch_to_device(batch), module.halved.most if module.halved else None):
+            total += module.objective.summed_loss(part)[0]
     module.train()
     return float(trainer.strategy.reduce(total, reduce_op="sum"))

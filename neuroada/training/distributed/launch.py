@@ -100,6 +100,11 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
             raise Interrupted(ending.sigval) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
+            if failure.exitcode == -signal.SIGKILL:
+                raise FailureElsewhere(
+                    f"rank {rank} was killed (SIGKILL): most often the kernel did so because the machine ran out of "
+                    "memory; use fewer trainer.devices, a smaller data.micro_batch_size or model.dtype=bfloat16"
+                ) from None
             number = signal_of(failure.exitcode)
             if number is not None:
                 raise Interrupted(number) from None
