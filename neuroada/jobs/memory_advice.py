@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from neuroada.backbones import loading
 from neuroada.config.errors import RankError, UserError
 from neuroada.config.schema import RunConfig
 from neuroada.costs.device_memory import bytes_of_device
@@ -39,21 +40,22 @@ def advice(run: RunConfig, sized: Sized, device: torch.device, num_processes: in
     size = run.data.chosen_micro_batch_size
     plural = "" if size == 1 else "s"
     found = f"out of {what} in a training step with {size} example{plural} at a time{_planned(run, sized, device)}"
-    ways = [f"{change}{_planned(changed, sized, device)}" for change, changed in _ways(run).items()]
+    ways = [f"{change}{_planned(changed, sized, device)}" for change, changed in _ways(run, device).items()]
     if size > 1 and num_processes == 1 and not run.data.auto_micro_batch and run.task.loss_reduction == "step":
         ways.insert(0, "data.auto_micro_batch=true (goes on from the last checkpoint, halving when memory runs out)")
     return f"{found}; use {', or '.join([*ways, 'a smaller data.max_length'])}"
 
 
-def _ways(run: RunConfig) -> dict[str, RunConfig]:
+def _ways(run: RunConfig, device: torch.device) -> dict[str, RunConfig]:
     """Overrides that take less memory, each with the resulting run."""
-    size = run.data.chosen_micro_batch_size
+    half = max(1, run.data.chosen_micro_batch_size // 2)
     changes = {
-        f"data.micro_batch_size={size // 2}": replace(run, data=replace(run.data, micro_batch_size=max(1, size // 2))),
+        f"data.micro_batch_size={half}": replace(run, data=replace(run.data, micro_batch_size=half)),
         "data.batching=packed": replace(run, data=replace(run.data, batching="packed")),
         "model.gradient_checkpointing=true": replace(run, model=replace(run.model, gradient_checkpointing=True)),
-        "model.dtype=bfloat16": replace(run, model=replace(run.model, dtype="bfloat16")),
     }
+    if loading.resolve_dtype(run.model.dtype, device.type) != torch.bfloat16:
+        changes["model.dtype=bfloat16"] = replace(run, model=replace(run.model, dtype="bfloat16"))
     return {change: changed for change, changed in changes.items() if changed != run}
 
 
