@@ -94,5 +94,9 @@ def _gradient_workspace(
         copies = 1 if grad_TO.dtype == dtype else 2
         chunk = min(num_tokens, gradient.CHUNK_TOKENS) * (num_outputs + num_inputs) * dtype.itemsize
         return copies * chunk + 7 * math.prod(columns_OK.shape) * dtype.itemsize
+    if way == "gathered":
+        chunk = min(num_tokens, gradient.GATHERED_TOKENS)
+        casts = 0 if grad_TO.dtype == dtype else num_outputs + num_inputs
+        return (chunk * (num_outputs + casts) + math.prod(columns_OK.shape)) * dtype.itemsize
     # Triton: from the second column on, a packed copy of the input; the sums of few shares are left out.
     return 0 if columns_OK.shape[1] == 1 else num_tokens * num_inputs * input_TI.element_size()

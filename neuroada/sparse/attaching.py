@@ -33,8 +33,9 @@ def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, tr
         model: Any torch or Hugging Face model with ``nn.Linear`` layers.
         config: What to adapt.
         gradient: How the gradient of the values is computed: ``auto`` (the fastest for each layer, by measured
-            rule), ``sampled``, ``gemm`` or ``triton``; ``triton_rows``, ``triton_groups`` and ``triton_shared`` name
-            one of its kernels. It affects only speed, so it is not saved with the adapter.
+            rule), ``gathered``, ``sampled``, ``gemm`` or ``triton``; ``triton_rows``,
+            ``triton_groups`` and ``triton_shared`` name one of its kernels. It affects only speed, so it is not saved
+            with the adapter.
         track: Wraps the names of the layers while their connections are ranked, to show progress:
             ``rich.progress.track`` or ``tqdm`` do.
 

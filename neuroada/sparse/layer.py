@@ -17,6 +17,9 @@ from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
 from neuroada.sparse.sharded_rows import all_rows, joined_rows, local_rows
 
+_FEW = 2
+"""Trained inputs per neuron up to which their int64 columns are kept: 8 bytes for each."""
+
 
 class _EffectiveLinear(torch.autograd.Function):
     """``F.linear`` on the effective weight; backward gives the input gradient and the selected weight entries.
@@ -26,8 +29,11 @@ class _EffectiveLinear(torch.autograd.Function):
     instead of giving wrong gradients.
     """
 
+    # One forward with the context, and no setup_context: with that, torch inspects the signature in every call, which
+    # takes as long as all else that the host does here.
     @staticmethod
     def forward(
+        ctx: Any,
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -36,11 +42,6 @@ class _EffectiveLinear(torch.autograd.Function):
         kept: Tensor | None,
         gradient: str,
     ) -> Tensor:
-        return F.linear(input, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, weight, _, values, columns, kept, gradient = inputs
         needed = input if kept is None else input.index_select(-1, kept)
         ctx.save_for_backward(needed, weight, columns, kept)
         ctx.values_dtype, ctx.input_dtype, ctx.gradient = values.dtype, input.dtype, gradient
@@ -48,6 +49,7 @@ class _EffectiveLinear(torch.autograd.Function):
         ctx.autocast_dtype = (
             torch.get_autocast_dtype(ctx.device_type) if torch.is_autocast_enabled(ctx.device_type) else None
         )
+        return F.linear(input, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -64,11 +66,18 @@ class _EffectiveLinear(torch.autograd.Function):
             needed_TI = needed.reshape(-1, needed.shape[-1])
             grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
         if ctx.needs_input_grad[0]:
-            # Under autocast the output gradient has the lower precision. Casting the weight again, as in forward,
-            # avoids saving a second copy of it.
-            with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype, enabled=ctx.autocast_dtype is not None):
-                grad_input = (grad @ weight).to(ctx.input_dtype)
+            grad_input = _input_gradient(grad, weight, ctx)
         return grad_input, None, grad_bias, grad_values, None, None, None
+
+
+def _input_gradient(grad: Tensor, weight: Tensor, ctx: Any) -> Tensor:
+    """(..., I): ``grad @ weight`` in the precision of the forward pass."""
+    if ctx.autocast_dtype is None:
+        return grad @ weight
+    # Under autocast the output gradient has the lower precision. Casting the weight again, as in forward, avoids saving
+    # a second copy of it.
+    with torch.autocast(ctx.device_type, dtype=ctx.autocast_dtype):
+        return (grad @ weight).to(ctx.input_dtype)
 
 
 class Bypass(nn.Module):
@@ -95,6 +104,7 @@ class Bypass(nn.Module):
         self.register_buffer("columns", columns_OK.to(torch.int32))
         self.register_buffer("original", original_OK)
         self.register_buffer("kept", None, persistent=False)
+        self._places: tuple[Tensor, int, Tensor] | None = None
 
     def keep_columns(self) -> None:
         """From now on, save for backward only the columns of the input that the gradient reads."""
@@ -103,6 +113,16 @@ class Bypass(nn.Module):
     def effective(self) -> Tensor:
         """(out_features, k) base entries plus values, rounded to the weight's dtype: what the layer computes with."""
         return (self.original.to(self.values.dtype) + self.values).to(self.original.dtype)
+
+    def places(self) -> Tensor:
+        """This rank's columns in int64, as torch's scatter takes them on every device; kept while k is small."""
+        columns, kept = self.columns, self._places
+        if columns.shape[1] > _FEW:
+            return local_rows(columns).long()
+        # Loading writes into the buffer, and a move replaces it.
+        if kept is None or kept[0] is not columns or kept[1] != columns._version:
+            kept = self._places = (columns, columns._version, local_rows(columns).long())
+        return kept[2]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # model.to(torch.bfloat16) and the like cast every floating parameter; small values would be lost.
@@ -155,7 +175,7 @@ class BypassedLinear(nn.Linear):
     @torch.no_grad()
     def write_selected(self, entries_OK: Tensor) -> None:
         """Write (out_features, k) entries, of this rank's rows, into the selected positions of the weight, in place."""
-        local_rows(self.weight).scatter_(1, local_rows(self.bypass.columns).long(), entries_OK)
+        local_rows(self.weight).scatter_(1, self.bypass.places(), entries_OK)
 
     @torch.no_grad()
     def sync(self) -> None:

@@ -1,8 +1,11 @@
 """The gradient of the selected entries is the dense weight gradient, gathered, whichever way it is computed."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neuroada.sparse import gradient
 from neuroada.sparse.errors import AdapterError
@@ -10,7 +13,7 @@ from neuroada.sparse.gradient import best_way, check_way, sampled_weight_gradien
 from neuroada.sparse.selection import select_columns
 
 NUM_TOKENS, NUM_OUTPUTS, NUM_INPUTS = 1301, 37, 29  # odd, and more than one chunk of tokens
-CPU_WAYS = ["auto", "gemm", "sampled"]
+CPU_WAYS = ["auto", "gemm", "sampled", "gathered"]
 # The error allowed per unit of the exact sum's standard deviation: rounding of the inputs is not part of it.
 PRECISION = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
@@ -47,10 +50,11 @@ def test_equals_the_dense_product_gathered(dtype: torch.dtype, top_k: int, layou
     assert error < PRECISION[dtype]
 
 
+@pytest.mark.parametrize("way", ["sampled", "gathered"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sampling_half_precision_accumulates_in_fp32(dtype: torch.dtype) -> None:
+def test_selected_products_of_half_precision_are_added_in_fp32(dtype: torch.dtype, way: str) -> None:
     grad, input, columns = operands(dtype, 5)
-    result = sampled_weight_gradient(grad, input, columns, torch.float32, "sampled")
+    result = sampled_weight_gradient(grad, input, columns, torch.float32, way)
     torch.testing.assert_close(result.double(), exact(grad, input, columns), rtol=1e-5, atol=1e-4)
 
 
@@ -86,6 +90,21 @@ def test_no_tokens_means_no_gradient(way: str) -> None:
     assert sampled_weight_gradient(grad, input, columns, torch.float32, way).equal(torch.zeros(NUM_OUTPUTS, 1))
 
 
+def test_a_compiler_and_a_planner_see_one_operator_and_eager_code_calls_past_it() -> None:
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    grad, input, columns = operands(torch.float32, 2)
+    seen: list[Any] = []
+    alone = sampled_weight_gradient(grad, input, columns, torch.float32)
+    with Watch():
+        watched = sampled_weight_gradient(grad, input, columns, torch.float32)
+    assert seen[0] is torch.ops.neuroada.sampled_weight_gradient.default
+    assert watched.equal(alone)
+
+
 @pytest.mark.parametrize("way", CPU_WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_is_a_well_formed_operator(dtype: torch.dtype, way: str) -> None:
@@ -100,8 +119,11 @@ def test_is_a_well_formed_operator(dtype: torch.dtype, way: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("in_features", [576, 1536, 4096, 11008])
-def test_on_a_cpu_small_k_is_sampled_and_all_inputs_are_a_dense_product(dtype: torch.dtype, in_features: int) -> None:
-    assert best_way(in_features, 1, dtype, "cpu") == "sampled"
+def test_on_a_cpu_few_columns_are_gathered_some_sampled_and_all_a_dense_product(
+    dtype: torch.dtype, in_features: int
+) -> None:
+    assert best_way(in_features, 1, dtype, "cpu") == "gathered"
+    assert best_way(in_features, 10, dtype, "cpu") == "sampled"
     assert best_way(in_features, in_features, dtype, "cpu") == "gemm"
 
 
@@ -117,7 +139,7 @@ def test_devices_without_a_kernel_take_the_dense_product() -> None:
 
 
 def test_an_unknown_way_is_refused_with_the_choices() -> None:
-    with pytest.raises(AdapterError, match="gradient='fast': choose one of auto, gemm, sampled, triton, triton_rows"):
+    with pytest.raises(AdapterError, match="gradient='fast': choose one of auto, gemm, sampled, gathered, triton,"):
         check_way("fast")
 
 

@@ -71,3 +71,17 @@ def test_no_layers_is_no_work(largest_result: type[LargestResult]) -> None:
     with largest_result() as seen:
         write_values([])
     assert seen.num_entries == 0
+
+
+def test_columns_that_are_loaded_or_moved_are_the_ones_that_are_written() -> None:
+    torch.manual_seed(0)
+    layer, other = (make_layer(torch.float32, 9, 5, 1) for _ in range(2))
+    layer.sync()  # the columns in int64 are kept from here on
+    other.sync()
+    layer.load_state_dict(other.state_dict())
+    assert layer.weight.equal(other.weight)
+    write_values([layer])
+    assert layer.weight.equal(other.weight)
+    layer.to(torch.float64)
+    layer.bypass.columns = layer.columns.flip(0)
+    assert layer.bypass.places().equal(layer.columns.long())
