@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from neuroada.config.errors import shown
+from neuroada.config.gpus import MEMORY_GIB
 from neuroada.config.requirements import require, require_at_least, require_choice, require_distinct, require_name
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -36,8 +37,10 @@ class JobConfig:
     """Whether the job runs once on every device; other jobs run in one process."""
     own_process: bool = True
     """Whether a sweep runs the job in its own process; other jobs run and print in the sweep's process."""
+    device: str | None = None
+    """The GPU that job=budget plans for: h100, h200, a100-80, a100-40, l40s or rtx4090; null means this machine's."""
     device_memory_gib: float | None = None
-    """Memory of the GPU that job=budget plans for; null means this machine's GPU."""
+    """The same by its memory in GiB, for any other GPU."""
     depends_on: list[str] = MISSING
     """What the outcome depends on: dotted paths of groups or single keys, or device (the one the run would use)."""
     but_not_on: list[str] = field(default_factory=list)
@@ -50,6 +53,14 @@ class JobConfig:
         require(
             self.device_memory_gib is None or self.device_memory_gib > 0,
             f"job.device_memory_gib={self.device_memory_gib}: must be above 0",
+        )
+        require(
+            self.device is None or self.device in MEMORY_GIB,
+            f"job.device={self.device}: choose one of {', '.join(MEMORY_GIB)}, or set job.device_memory_gib",
+        )
+        require(
+            self.device is None or self.device_memory_gib is None,
+            f"job.device={self.device} job.device_memory_gib={self.device_memory_gib}: set one of them",
         )
 
 

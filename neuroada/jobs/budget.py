@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neuroada.backbones import loading
+from neuroada.config.gpus import MEMORY_GIB
 from neuroada.config.schema import RunConfig
 from neuroada.costs.device_memory import USABLE
 from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
@@ -94,23 +95,28 @@ def planned_device(run: RunConfig) -> str:
     accelerator = run.trainer.get("accelerator", "auto")
     if accelerator == "cpu":
         return "cpu"
-    is_gpu = accelerator in ("gpu", "cuda") or torch.cuda.is_available() or run.job.device_memory_gib is not None
+    is_gpu = accelerator in ("gpu", "cuda") or torch.cuda.is_available() or _given_gib(run) is not None
     return "cuda" if is_gpu else "cpu"
 
 
 def device_memory(run: RunConfig, device_type: str) -> int | None:
     """Bytes: as configured, else of the first GPU or of this machine; None if this machine has no such device."""
-    if run.job.device_memory_gib is not None:
-        return int(run.job.device_memory_gib * 2**30)
+    given = _given_gib(run)
+    if given is not None:
+        return int(given * 2**30)
     if device_type == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
 
 
+def _given_gib(run: RunConfig) -> float | None:
+    return run.job.device_memory_gib if run.job.device is None else MEMORY_GIB[run.job.device]
+
+
 def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table:
     """The parts of a plan in GiB."""
     dtype = str(loading.resolve_dtype(run.model.dtype, device_type)).removeprefix("torch.")
-    device = "GPU" if device_type == "cuda" else "CPU"
+    device = run.job.device or ("GPU" if device_type == "cuda" else "CPU")
     table = Table(title=f"peak memory of a training step, each {device}", show_footer=True)
     table.add_column(f"{run.data.micro_batch_size} x {run.data.max_length} tokens, {dtype}", footer="peak")
     table.add_column("GiB", justify="right", footer=_gib(planned.total))
@@ -130,12 +136,12 @@ def verdict(run: RunConfig, sized: Sized, device_type: str, planned: MemoryPlan)
     """Whether the step fits, in one line; if not, what to change and how much memory that would take."""
     available = device_memory(run, device_type)
     if available is None:
-        yield "no GPU here to compare with: set job.device_memory_gib to the memory of yours, such as 80"
+        yield "no GPU here to compare with: name yours (job.device=h100), or its memory (job.device_memory_gib=80)"
         return
     usable = int(USABLE * available)
     sizes = f"{_gib(planned.total)} GiB of {_gib(usable)} ({USABLE:.0%} of {_gib(available)})"
-    if run.job.device_memory_gib is None:
-        sizes += "; job.device_memory_gib=80 plans for another GPU"
+    if _given_gib(run) is None:
+        sizes += "; job.device=h100 or job.device_memory_gib=80 plans for another GPU"
     if planned.total <= usable:
         yield f"fits: {sizes}"
         return

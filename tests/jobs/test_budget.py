@@ -42,7 +42,29 @@ def test_a_given_memory_is_that_of_a_gpu(printed: Callable[..., str]) -> None:
 
 def test_without_a_gpu_nothing_is_said_of_it(printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert "no GPU here to compare with: set job.device_memory_gib" in printed("trainer.accelerator=gpu")
+    assert "no GPU here to compare with: name yours (job.device=h100), or its memory" in printed(
+        "trainer.accelerator=gpu"
+    )
+
+
+@pytest.mark.parametrize(("name", "usable"), [("h100", "(95% of 79.100)"), ("rtx4090", "(95% of 23.600)")])
+def test_a_card_is_planned_for_by_its_name(printed: Callable[..., str], name: str, usable: str) -> None:
+    lines = printed("trainer.accelerator=auto", f"job.device={name}")
+    assert f"each {name}" in " ".join(lines.split())  # the title may be broken
+    assert "512 tokens, bfloat16" in lines
+    assert usable in lines
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["job.device=h300"], r"job\.device=h300: choose one of h200, h100, .*, or set job\.device_memory_gib"),
+        (["job.device=h100", "job.device_memory_gib=8"], r"job\.device=h100 job\.device_memory_gib=8\.0: set one of"),
+    ],
+)
+def test_a_card_that_is_not_known_or_said_twice_is_refused(make_run: MakeRun, given: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_run("job=budget", *given)
 
 
 @pytest.mark.parametrize(

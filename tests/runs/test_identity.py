@@ -42,6 +42,7 @@ DECISIONS = {
     "job.function": NOTHING,  # its name stands for it
     "job.distributed": NOTHING,
     "job.own_process": NOTHING,
+    "job.device": "budget",
     "job.device_memory_gib": "budget",
     "model.name": LOADING,
     "model.name_or_path": LOADING,
