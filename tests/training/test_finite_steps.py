@@ -1,6 +1,7 @@
 """NaN and infinity in training: no value changes, the message names the place, and skipping leaves no trace."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
 from neuroada.runs.files import last_checkpoint
 from neuroada.runs.record import read_result
+from neuroada.training.distributed.launch import launch
 
 MakeRun = Callable[..., RunConfig]
 FUSED = "+optimizer.fused=true"
@@ -193,3 +195,16 @@ def test_looking_for_the_source_changes_nothing(
     assert json.dumps(read_result(tmp_path / "looked")["adapter"]) == json.dumps(
         read_result(tmp_path / "not")["adapter"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_ranks_stop_together_and_one_of_them_says_why(
+    make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    two = (f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy.timeout_minutes=2")
+    with pytest.raises(UserError, match=r"rank \d failed with exit code 2; see its message above"):
+        launch(make_run(*two, "optimizer.lr=1e30", "trainer.gradient_clip_val=null"), tmp_path / "run")
+    said = [line for line in capfd.readouterr().err.splitlines() if "neuroada: " in line]
+    assert len(said) == 1
+    assert re.search(r"step \d+ of 12: the .* is (nan|inf), first in .*, on rows? .* of .*boolq/train\.json", said[0])
