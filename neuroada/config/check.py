@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.monitors import mistaken_monitors
+from neuroada.config.ranks import shares_backbone
 from neuroada.config.requirements import require_inside, require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
@@ -230,7 +231,7 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield from _adapter_rules(adapter, _section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:
         yield f"adapter={adapter}: job={name} takes no adapter; use job=evaluate or job=merge"
-    if isinstance(adapter, list) and len(adapter) > 1 and _shards(_section(values, "trainer")):
+    if isinstance(adapter, list) and len(adapter) > 1 and shares_backbone(_section(values, "trainer")):
         yield "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
         yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")
@@ -262,16 +263,12 @@ def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:
         yield f"adapter={adapter}: needs the base it was trained on; add benchmark.random_weights=false"
 
 
-def _shards(trainer: Mapping[str, Any]) -> bool:
-    return str(_section(trainer, "strategy").get("_target_")).endswith(".ShardedStrategy")
-
-
 def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:
     """Engines of other libraries run the whole model in one process, and vLLM reads its weights from the checkpoint."""
     decoding, trainer = _section(values, "evaluation").get("decoding"), _section(values, "trainer")
     if decoding not in ENGINES:
         return
-    if _shards(trainer):
+    if shares_backbone(trainer):
         yield f"evaluation.decoding={decoding}: cannot run on a sharded model; use evaluation.decoding=auto"
     if decoding == "continuous":
         return

@@ -6,14 +6,15 @@ Each trained value needs its column, the value, two Adam moments and its gradien
 in the weight's precision.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import nn
 
 from neuroada.backbones import loading
+from neuroada.config.ranks import ranks_of, shares_backbone
 from neuroada.config.schema import BudgetConfig, DataConfig, JobConfig, ModelConfig, RunConfig
-from neuroada.costs.memory import MemoryPlan, plan
+from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
 from neuroada.methods.contract import Sized, Wanted
 from neuroada.methods.neuroada import NeuroAda
 from neuroada.sparse.targets import match_targets
@@ -107,12 +108,34 @@ class RankMemory:
         return self.outside + self.blocks + self.gathered + self.trained + self.step
 
 
+def plan_of_rank(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
+    """``plan`` for one of the run's ranks: under FSDP, its share of the blocks, and whole ones for a moment.
+
+    Raises:
+        NotPredictable: As ``plan``, and for a sharded run that does not say its devices or is not in 16 bits.
+    """
+    planned = plan(run, sized, device_type)
+    if not shares_backbone(run.trainer) or sized.budget.trainable == 0:
+        return planned
+    ranks = ranks_of(run.trainer)
+    if ranks is None:
+        raise NotPredictable(f"trainer.devices={run.trainer.get('devices')}: say how many GPUs share the backbone")
+    if loading.resolve_dtype(run.model.dtype, device_type).itemsize != _WEIGHT:
+        raise NotPredictable("a sharded step is planned in 16 bits only; use model.dtype=bfloat16")
+    memory = rank_memory(planned, _sizes(run.model, sized.budget.trainable), Layout(ranks, is_sharded=True))
+    return replace(planned, weights=memory.outside + memory.blocks + memory.gathered, trained=memory.trained)
+
+
 def sizes_of(config: ModelConfig, top_k: int) -> Sizes:
     """Count an adapted model; no weights are read.
 
     Raises:
         UserError, AdapterError: The architecture cannot be loaded, or the targets do not match it.
     """
+    return _sizes(config, _sized(config, top_k).budget.trainable)
+
+
+def _sizes(config: ModelConfig, values: int) -> Sizes:
     skeleton = loading.load_skeleton(config)
     decoder = skeleton.get_submodule("model")
     blocks = decoder.get_submodule("layers")
@@ -125,7 +148,7 @@ def sizes_of(config: ModelConfig, top_k: int) -> Sizes:
         in_head=_count(skeleton.get_submodule("lm_head")),
         num_blocks=len(blocks),
         width=blocks[0].get_submodule("input_layernorm").get_parameter("weight").numel(),
-        values=_sized(config, top_k).budget.trainable,
+        values=values,
         lora=sum(LORA_RANK * (layer.in_features + layer.out_features) for layer in targets),
     )
 

@@ -12,9 +12,11 @@ from rich.table import Table
 
 from neuroada.backbones import loading
 from neuroada.config.gpus import MEMORY_GIB
+from neuroada.config.ranks import ranks_of, shares_backbone
 from neuroada.config.schema import RunConfig
 from neuroada.costs.device_memory import USABLE
-from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
+from neuroada.costs.many_devices import plan_of_rank
+from neuroada.costs.memory import MemoryPlan, NotPredictable
 from neuroada.jobs.micro_batch import largest_that_fits, sizes_of_share
 from neuroada.jobs.sizing import shown_size
 from neuroada.jobs.sizing import size as settle_size
@@ -39,7 +41,7 @@ def budget(run: RunConfig, folder: Path) -> None:
     device_type = planned_device(run)
     try:
         run = with_micro_batch(run, sized, device_type)
-        planned = plan(run, sized, device_type)
+        planned = plan_of_rank(run, sized, device_type)
     except NotPredictable as error:
         console.print(f"memory: {error}", soft_wrap=True, highlight=False)
         return
@@ -53,7 +55,7 @@ def with_micro_batch(run: RunConfig, sized: Sized, device_type: str) -> RunConfi
     if run.data.micro_batch_size is not None:
         return run
     available = device_memory(run, device_type)
-    sizes = sizes_of_share(run.data.batch_size)
+    sizes = sizes_of_share(max(1, run.data.batch_size // (ranks_of(run.trainer) or 1)))
 
     def changed(examples: int) -> RunConfig:
         return replace(run, data=replace(run.data, micro_batch_size=examples))
@@ -61,7 +63,9 @@ def with_micro_batch(run: RunConfig, sized: Sized, device_type: str) -> RunConfi
     if available is None:
         return changed(sizes[-1])
     usable = int(USABLE * available)
-    return changed(largest_that_fits(sizes, usable, lambda examples: plan(changed(examples), sized, device_type).total))
+    return changed(
+        largest_that_fits(sizes, usable, lambda examples: plan_of_rank(changed(examples), sized, device_type).total)
+    )
 
 
 def budget_table(counted: Budget, title: str, wanted: int | None = None) -> Table:
@@ -129,6 +133,10 @@ def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table
     ):
         table.add_row(name, _gib(num_bytes))
     table.caption = "the last two are never held together"
+    if shares_backbone(run.trainer):
+        table.caption += (
+            f"; {ranks_of(run.trainer)} GPUs share the blocks, and each holds three whole ones for a moment"
+        )
     return table
 
 
@@ -150,7 +158,7 @@ def verdict(run: RunConfig, sized: Sized, device_type: str, planned: MemoryPlan)
         yield "  the weights and trained values alone do not fit: use a larger device, or a smaller model.dtype"
         return
     for change, changed in _ways_to_save(run).items():
-        total = plan(changed, sized, device_type).total
+        total = plan_of_rank(changed, sized, device_type).total
         yield f"  with {change}: {_gib(total)} GiB, {'fits' if total <= usable else 'does not fit'}"
         if total <= usable:
             return

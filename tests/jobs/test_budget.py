@@ -7,7 +7,11 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.costs.many_devices import plan_of_rank
 from neuroada.jobs.budget import budget
+from neuroada.jobs.sizing import size
+
+from ..tiny_runs import ROOT, compose_run
 
 MakeRun = Callable[..., RunConfig]
 
@@ -103,3 +107,42 @@ def test_every_method_has_a_table_and_its_wanted_count(printed: Callable[..., st
     assert f"│ {row}" in lines
     assert "5,000 were wanted" in " ".join(lines.split())  # a caption wraps
     assert "fits: " in lines
+
+
+FSDP = ("trainer=fsdp", "trainer.accelerator=auto", "job.device=h100", "data.micro_batch_size=1")
+
+
+def test_ranks_that_share_the_backbone_hold_less_each(make_run: MakeRun, printed: Callable[..., str]) -> None:
+    def planned(*overrides: str) -> int:
+        settled = size(make_run("job=budget", "data.batch_size=16", *FSDP, *overrides))
+        return plan_of_rank(settled.run, settled.sized, "cuda").total
+
+    assert planned("trainer.devices=8") < planned("trainer.devices=2")
+    assert "8 GPUs share the blocks" in " ".join(printed(*FSDP, "trainer.devices=8", "data.batch_size=16").split())
+
+
+def test_a_batch_is_divided_over_the_ranks_first(printed: Callable[..., str]) -> None:
+    lines = printed(*FSDP, "trainer.devices=2", "data.batch_size=4", "data.micro_batch_size=null")
+    assert "2 x 512 tokens" in lines
+
+
+def test_ranks_of_which_nothing_is_known_are_not_planned_for(printed: Callable[..., str]) -> None:
+    assert "memory: trainer.devices=auto: say how many GPUs share the backbone" in printed(*FSDP)
+    assert "planned in 16 bits only" in printed(*FSDP, "trainer.devices=2", "model.dtype=float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("model=llama_7b", "job.device=rtx4090"),
+        ("model=llama3_70b", "trainer=fsdp", "trainer.devices=8", "job.device=h100"),
+    ],
+)
+def test_readme_shows_what_is_said_of_large_models(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget(compose_run(["job=budget", *command]), tmp_path)
+    lines = capsys.readouterr().out
+    assert "2 x 512 tokens" in lines
+    assert lines.splitlines()[-1] in (ROOT / "README.md").read_text(encoding="utf-8")
