@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,6 @@ from neuroada.config.errors import UserError
 from neuroada.data.catalog import RemoteFile
 from neuroada.data.data_split import DataSplit
 from neuroada.data.reference_split import split_source
-from neuroada.storage.whole_files import replace
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
                 "correct data.url, put the file there yourself, or set data.dir to a folder that has it"
             ) from error
     _check(partial, remote, shown)
-    replace(partial, target)
+    os.replace(partial, target)
     logger.info("fetched %s from %s", target, shown)
 
 

@@ -4,7 +4,6 @@ All figures of a report have one width, so that two fit side by side on a page a
 its own: names are in the legend below the axes or at the ticks, values in a column on the right, never inside.
 """
 
-import io
 import math
 import re
 import textwrap
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.report.palette import BASE_COLOUR, FAINT, INK, PAPER, SERIES_COLOURS, dark_rules
-from neuroada.storage.whole_files import whole_file, write_whole
 
 _STYLE: dict[str, Any] = {
     "figure.facecolor": PAPER,
@@ -181,18 +179,16 @@ def saved(picture: Any, folder: Path, name: str, caption: str) -> Figure:
     """Write ``<name>.svg``, which follows the reader's light or dark setting, and ``<name>.png``, which is light."""
     path = folder / f"{name}.svg"
     save_svg(picture, path)
-    with whole_file(folder / f"{name}.png") as partial:
-        picture.savefig(partial, format="png", dpi=_PNG_DOTS_PER_INCH)
+    picture.savefig(folder / f"{name}.png", dpi=_PNG_DOTS_PER_INCH)
     return Figure(name, _for_page(path.read_text(encoding="utf-8")), caption)
 
 
 def save_svg(picture: Any, path: Path) -> None:
     """Write an SVG that follows the reader's light or dark setting."""
-    drawn = io.StringIO()
-    picture.savefig(drawn, format="svg", metadata={"Date": None})
-    text = drawn.getvalue()
+    picture.savefig(path, metadata={"Date": None})
+    text = path.read_text(encoding="utf-8")
     start = text.index(">", text.index("<svg")) + 1
-    write_whole(path, f"{text[:start]}\n <style>{dark_rules()}</style>{text[start:]}")
+    path.write_text(f"{text[:start]}\n <style>{dark_rules()}</style>{text[start:]}", encoding="utf-8")
 
 
 def _for_page(svg: str) -> str:

@@ -1,12 +1,17 @@
 """Attacks that take minutes: ``make stress`` runs them and writes what they measured into docs/reliability.md."""
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from .commands import FINETUNE
 from .figures import FIGURES, PAGE, Figure, store, stored, with_table
+from .forked_runs import run
 
 _PROPERTY = "figure"
 _measured: list[Figure] = []
@@ -38,3 +43,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     store(_measured)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), stored(FIGURES)), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, backbone: Path, choice_row: object, sum_row: object) -> Path:
+    """A folder with a backbone and data."""
+    folder = tmp_path_factory.mktemp("inputs")
+    shutil.copytree(backbone, folder / "backbone")
+    for name, make, numbers in (
+        ("boolq/train", choice_row, range(22)),
+        ("boolq/test", choice_row, range(100, 109)),
+        ("AddSub/test", sum_row, range(7)),
+    ):
+        path = folder / "data" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([make(number) for number in numbers]), encoding="utf-8")  # type: ignore[operator]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after a fine-tune."""
+    folder = tmp_path_factory.mktemp("trained") / "folder"
+    shutil.copytree(inputs, folder)
+    ended = run(FINETUNE, folder)
+    assert ended.code == 0, ended.output
+    return folder
