@@ -1,13 +1,15 @@
 """The function that Hydra calls with a composed configuration."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from neuroada.config.check import check_optimizer, check_values
-from neuroada.config.errors import removed_if_empty
+from neuroada.config.errors import removed_if_empty, reported_in_one_line
 from neuroada.config.location import conf_folder
 from neuroada.runs.registration import register
 from neuroada.runs.resuming import refuse_another_folder
@@ -24,7 +26,10 @@ def run_job(config: DictConfig) -> float | None:
     """Check the whole configuration, then run its job; returns what an optimising sweep minimises."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    with as_exception_of_a_job(hydra_config), removed_if_empty(folder):
+    # Of a run by itself, Hydra would print a line of its own about an exception; a sweep reports those of its jobs.
+    is_of_sweep = hydra_config.mode == RunMode.MULTIRUN
+    reported: AbstractContextManager[None] = nullcontext() if is_of_sweep else reported_in_one_line()
+    with as_exception_of_a_job(hydra_config), reported, removed_if_empty(folder):
         run = check_values(settle(config, hydra_config.overrides.task))
         refuse_another_folder(str(config.resume), folder)
         # Imported here: help, mistakes in the configuration and the parent of a sweep do without.
