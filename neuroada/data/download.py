@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from neuroada.config.errors import UserError
 from neuroada.data.catalog import RemoteFile
 from neuroada.data.data_split import DataSplit
 from neuroada.data.reference_split import split_source
+from neuroada.storage.whole_files import replace
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _fetch_file(remote: RemoteFile, target: Path, url: str) -> None:
                 "correct data.url, put the file there yourself, or set data.dir to a folder that has it"
             ) from error
     _check(partial, remote, shown)
-    os.replace(partial, target)
+    replace(partial, target)
     logger.info("fetched %s from %s", target, shown)
 
 

@@ -7,13 +7,13 @@ gives a file whose rows are grouped by data set, and redoing it reproduces its p
 import hashlib
 import json
 import logging
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 from neuroada.config.errors import UserError
 from neuroada.data.catalog import HeldOutSplit
+from neuroada.storage.whole_files import replace
 
 logger = logging.getLogger(__name__)
 
@@ -62,4 +62,4 @@ def _refuse_foreign_part(path: Path, text: bytes) -> None:
 def _write(path: Path, text: bytes) -> None:
     partial = path.with_name(f"{path.name}.incomplete")
     partial.write_bytes(text)
-    os.replace(partial, path)
+    replace(partial, path)

@@ -7,9 +7,8 @@ a second run, the other ranks and the other jobs of a sweep find it there.
 import hashlib
 import json
 import logging
-import os
+import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +24,19 @@ from neuroada.config.errors import UserError
 from neuroada.data.encoding import ROWS_PER_CALL, Encoded, encode_segments
 from neuroada.data.progress_bars import shown_from
 from neuroada.data.segments import Segments, segments
+from neuroada.storage.scratch import scratch_folder
+from neuroada.storage.seals import is_intact, seal
+from neuroada.storage.whole_files import replace
 from neuroada.tasks.protocol import Example, Protocol
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 3
+_FORMAT = 4
 """Increase it when the checks of ``rows.py`` or the tokenising change: older files are then ignored."""
 
 _IDS = datasets.List(datasets.Value("int32"))
 _FEATURES = datasets.Features(input_ids=_IDS, starts=_IDS, stops=_IDS, is_cut=datasets.Value("bool"))
 """Token ids, the first position of each labelled span and the one after its last, and whether the end is missing."""
-
-_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""End marker of an Arrow stream; without it, a file cut off between two record batches reads like a shorter one."""
 
 
 class TokenisedRows:
@@ -170,9 +169,9 @@ def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], li
 def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of the files that the tokenizer would be saved as, which does not depend on where it was loaded from."""
     digest = hashlib.sha256()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         tokenizer.save_pretrained(folder)
-        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             digest.update(path.name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -189,9 +188,9 @@ def _cache_folder() -> Path:
 
 
 def _opened(path: Path) -> datasets.Dataset | None:
-    """The rows of a cache file; None if it is missing or incomplete."""
+    """The rows of a cache file; None if it is missing, incomplete or has other bytes."""
     try:
-        if not path.exists() or not _is_closed(path):
+        if not path.exists() or not is_intact(path):
             return None
         rows = datasets.Dataset.from_file(str(path))
     except (OSError, pa.ArrowException, ValueError):
@@ -199,16 +198,24 @@ def _opened(path: Path) -> datasets.Dataset | None:
     return rows if rows.features == _FEATURES and len(rows) else None
 
 
-def _is_closed(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-len(_END_OF_STREAM), os.SEEK_END)
-        return file.read() == _END_OF_STREAM
-
-
 def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
-    """Tokenise into a temporary file next to ``path``, and rename it when it is complete."""
+    """Tokenise into a folder next to ``path``, and move the file there with its checksum when it is complete."""
     if path.exists():
         logger.warning("%s: is damaged; creating it again", path)
+    making = path.with_suffix(".making")  # the library's own temporary files stay behind when it is killed
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir()
+    try:
+        rows = _tokenised(making / path.name, name, recipe, examples)
+        seal(making / path.name)
+        replace(making / path.name, path)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    stored = _opened(path)
+    return rows if stored is None else stored
+
+
+def _tokenised(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
 
     def encode(texts: list[list[str]], trained: list[list[bool]], is_chat: list[bool]) -> dict[str, list[object]]:
         parts = [Segments(*example) for example in zip(texts, trained, is_chat, strict=True)]

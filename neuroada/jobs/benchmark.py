@@ -34,6 +34,8 @@ from neuroada.jobs.micro_batch import largest_unplanned, sizes_of_share
 from neuroada.jobs.sizing import method_of, with_targets
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized
+from neuroada.runs.foreign_files import begins_with, refuse_other_files
+from neuroada.storage.whole_files import write_whole
 from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ FLOOR = "floor"
 REFERENCE = "reference"
 """Scope ``epoch`` only: the reference's whole pipeline, a dense ``W + delta`` on padded rows with all logits."""
 
+_BEGINNINGS = ('[\n {\n  "scope": ', "| shape | ")
+"""Of the files that it writes."""
+
 
 def benchmark(run: RunConfig, folder: Path) -> None:
     """Measure, print a table, and write ``benchmark.out`` and a Markdown table next to it.
@@ -49,13 +54,13 @@ def benchmark(run: RunConfig, folder: Path) -> None:
     Raises:
         UserError: A method cannot be attached, or needs a package that is not installed.
     """
+    refuse_other_files((folder / run.benchmark.out).parent, own=begins_with(*_BEGINNINGS))
     device = build_trainer(run, folder).strategy.root_device
     dtype = loading.resolve_dtype(run.model.dtype, device.type)
     rows = _rows(_with_all_chosen(run), device, dtype)
     path = folder / run.benchmark.out
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")
+    write_whole(path, json.dumps(rows, indent=1) + "\n")
+    write_whole(path.with_suffix(".md"), markdown(rows))
     for shape in dict.fromkeys(row["shape"] for row in rows):
         Console().print(table([row for row in rows if row["shape"] == shape]))
     logger.info("written: %s", os.path.relpath(path))

@@ -18,7 +18,8 @@ from neuroada.data.leaks import Leaks, leaked
 from neuroada.data.module import benchmark_splits
 from neuroada.data.training_sets import TrainingSets
 from neuroada.report.summary import percent
-from neuroada.runs.files import write_whole
+from neuroada.runs.foreign_files import begins_with, refuse_other_files
+from neuroada.storage.whole_files import write_whole
 from neuroada.training.data_sources import sources_of
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def contamination(run: RunConfig, folder: Path) -> None:
     Raises:
         UserError: A file is malformed, or a training set or every benchmark is missing and cannot be fetched.
     """
+    refuse_other_files(folder, own=begins_with('{\n  "task": '))
     sources, data_dir = sources_of(run), Path(run.data.dir)
     tests = benchmark_splits(run.task, run.evaluation, run.data.split, sources)
     names = [split.dataset.name for split in tests]

@@ -12,9 +12,10 @@ from neuroada.config.schema import RunConfig
 from neuroada.jobs.memory_advice import memory_explained
 from neuroada.jobs.preparation import HALVED, Preparation, directory_hash, prepare
 from neuroada.jobs.sizing import SizedRun, size
-from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE, write_whole
+from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE
 from neuroada.runs.record import RunRecord, read_chosen, recorded
 from neuroada.runs.stop_signals import DeferredSignals
+from neuroada.storage.whole_files import whole_folder, write_whole
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
 from neuroada.training.callbacks.held_out_metrics import HeldOutMetrics
@@ -120,11 +121,13 @@ def _fit(
 def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> str:
     """Write the adapter's files; returns their hash, which is stored with the predictions."""
     trainer = preparation.trainer
-    if trainer.is_global_zero or isinstance(trainer.strategy, ShardedStrategy):
-        module.trained.save(folder / ADAPTER_FOLDER)
     if trainer.is_global_zero:
         prompts = json.dumps(preparation.data.prompts(), indent=2, ensure_ascii=False)
-        write_whole(folder / ADAPTER_FOLDER / PROMPTS_FILE, prompts + "\n")
+        with whole_folder(folder / ADAPTER_FOLDER) as partial:
+            module.trained.save(partial)
+            write_whole(partial / PROMPTS_FILE, prompts + "\n")
+    elif isinstance(trainer.strategy, ShardedStrategy):  # the first rank writes what all of them hold
+        module.trained.save(folder / ADAPTER_FOLDER)
     trainer.strategy.barrier("adapter saved")
     preparation.scoring.adapter = directory_hash(folder / ADAPTER_FOLDER)
     return preparation.scoring.adapter

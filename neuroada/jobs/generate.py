@@ -30,8 +30,10 @@ from neuroada.decoding.generator import Generator
 from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.runs.files import PROMPTS_FILE, write_whole
+from neuroada.runs.files import PROMPTS_FILE
 from neuroada.runs.folder_lock import locked
+from neuroada.runs.foreign_files import begins_with, refuse_other_files
+from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.protocols import made, merged
 from neuroada.training.data_sources import sources_of
@@ -53,6 +55,7 @@ def generate(run: RunConfig, folder: Path) -> None:
     if run.generate.file is None and run.generate.prompt is None:
         _talk(_Writers.of(run, _asked(run, sources_of(run)).protocol), Console(highlight=False))
         return
+    refuse_other_files(folder, own=begins_with('{"index": '))
     with locked([folder]):  # from the start: answers that could not be written would be lost
         _answer_all(run, folder)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from neuroada.backbones import loading, shipped_files
 from neuroada.config.errors import UserError
@@ -17,7 +18,9 @@ from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
+from neuroada.runs.foreign_files import refuse_other_files
 from neuroada.sparse.file_modes import open_as_new
+from neuroada.storage.whole_files import PARTIAL_ENDING, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +44,31 @@ def merge(run: RunConfig, folder: Path) -> None:
     target = folder / MERGED_FOLDER
     if target.exists() and run.resume != "never":
         raise UserError(f"{target} exists already; use resume=never to overwrite it, or another hydra.run.dir")
-    partial = folder / f"{MERGED_FOLDER}.partial"
-    _refuse_foreign(target)
-    _refuse_foreign(partial)
+    for place in (target, folder / f"{MERGED_FOLDER}{PARTIAL_ENDING}"):
+        _refuse_foreign(place)
+    refuse_other_files(folder, own=lambda file: MERGED_FOLDER in file.relative_to(folder).parts[0])
     directory = adapter_directory(Path(run.adapter))
     saved = open_saved(directory)
     model = loading.load_model(run.model, torch.device("cpu"))
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    open_as_new(partial.glob("*.safetensors"))
-    ends = answer_ends(run.model, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
-    shipped_files.complete(run.model, model, ends, partial)
-    if run.data.chat_template is not None:
-        shipped_files.write_chat_template(run.data.chat_template, partial)
-    if (directory / PROMPTS_FILE).is_file():
-        shutil.copyfile(directory / PROMPTS_FILE, partial / PROMPTS_FILE)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    with whole_folder(target) as written:
+        _write(run, model, directory, written)
     if facts.get("rounded_away"):
         logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)
     _say_where(target)
+
+
+def _write(run: RunConfig, model: PreTrainedModel, adapter: Path, folder: Path) -> None:
+    model.save_pretrained(folder)
+    open_as_new(folder.glob("*.safetensors"))
+    ends = answer_ends(run.model, with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template))
+    shipped_files.complete(run.model, model, ends, folder)
+    if run.data.chat_template is not None:
+        shipped_files.write_chat_template(run.data.chat_template, folder)
+    if (adapter / PROMPTS_FILE).is_file():
+        shutil.copyfile(adapter / PROMPTS_FILE, folder / PROMPTS_FILE)
 
 
 def _refuse_foreign(checkpoint: Path) -> None:

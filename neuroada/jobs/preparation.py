@@ -25,9 +25,10 @@ from neuroada.decoding.settings import Decoding
 from neuroada.jobs.micro_batch import choose_micro_batch
 from neuroada.jobs.sizing import SizedRun
 from neuroada.methods.contract import Trained
-from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, PARTIAL_ENDING
+from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_config, without_code
+from neuroada.storage.whole_files import PARTIAL_ENDING
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling

@@ -7,7 +7,6 @@ and ``result.json`` last. If that is interrupted, running the job again repairs 
 import datetime
 import functools
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +19,13 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.entries import Sources, name_of
 from neuroada.data.leaks import split_score
-from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE, write_new
+from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.listing import outputs_of, run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_result
+from neuroada.storage.whole_files import write_together
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
@@ -246,11 +246,7 @@ def _write_run(again: Rescored) -> None:
     texts = {predictions_path(again.folder, name): _as_lines(rows) for name, rows in again.after.items()}
     texts[again.folder / METRICS_FILE] = json.dumps(again.metrics, indent=2) + "\n"
     texts[again.folder / RESULT_FILE] = json.dumps(result, indent=2) + "\n"
-    partials = {path: path.with_name(f"{path.name}.partial") for path in texts}
-    for path, partial in partials.items():
-        write_new(partial, texts[path])
-    for path, partial in partials.items():
-        os.replace(partial, path)
+    write_together(texts)
 
 
 def _as_lines(rows: list[Prediction]) -> str:

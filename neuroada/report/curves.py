@@ -2,11 +2,13 @@
 
 import argparse
 import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from neuroada.config.errors import UserError, removed_if_empty, reported_in_one_line
 from neuroada.report.drawing import HEIGHT_INCHES, canvas, legend_below, save_svg, steps_axis, style
+from neuroada.runs.logged_rows import STEP, logged_rows
 from neuroada.runs.record import read_result
 
 Curves = dict[str, dict[int, float]]
@@ -95,9 +97,15 @@ def _logged(folder: Path, key: str) -> dict[int, float]:
     """The values logged under a key, by step; later attempts override earlier ones."""
     found = {}
     for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=_attempt):
-        with path.open(encoding="utf-8") as file:
-            found.update({int(row["step"]): float(row[key]) for row in csv.DictReader(file) if row.get(key)})
+        found.update({int(row[STEP]): float(row[key]) for row in logged_rows(path) if _is_number(row.get(key))})
     return dict(sorted(found.items()))
+
+
+def _is_number(cell: str | None) -> bool:
+    try:
+        return bool(cell) and math.isfinite(float(cell or "nan"))
+    except ValueError:
+        return False
 
 
 def _attempt(path: Path) -> int:

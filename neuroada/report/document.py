@@ -23,6 +23,7 @@ from neuroada.report.published import beside_published, published_rows
 from neuroada.report.speed import MARK
 from neuroada.report.tables import cells_table, open_runs_table, published_table, runs_table, write_csv
 from neuroada.runs.listing import Run, Status
+from neuroada.storage.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
     }
     for name, environment in ((HTML_FILE, _environment()), (MARKDOWN_FILE, _markdown_environment())):
         text = environment.get_template(f"{name}.jinja").render(content)
-        (folder / name).write_text(text, encoding="utf-8")
+        write_whole(folder / name, text)
     return folder / HTML_FILE
 
 

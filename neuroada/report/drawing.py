@@ -4,6 +4,7 @@ All figures of a report have one width, so that two fit side by side on a page a
 its own: names are in the legend below the axes or at the ticks, values in a column on the right, never inside.
 """
 
+import io
 import math
 import re
 import textwrap
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.report.palette import BASE_COLOUR, FAINT, INK, PAPER, SERIES_COLOURS, dark_rules
+from neuroada.storage.whole_files import whole_file, write_whole
 
 _STYLE: dict[str, Any] = {
     "figure.facecolor": PAPER,
@@ -179,16 +181,18 @@ def saved(picture: Any, folder: Path, name: str, caption: str) -> Figure:
     """Write ``<name>.svg``, which follows the reader's light or dark setting, and ``<name>.png``, which is light."""
     path = folder / f"{name}.svg"
     save_svg(picture, path)
-    picture.savefig(folder / f"{name}.png", dpi=_PNG_DOTS_PER_INCH)
+    with whole_file(folder / f"{name}.png") as partial:
+        picture.savefig(partial, format="png", dpi=_PNG_DOTS_PER_INCH)
     return Figure(name, _for_page(path.read_text(encoding="utf-8")), caption)
 
 
 def save_svg(picture: Any, path: Path) -> None:
     """Write an SVG that follows the reader's light or dark setting."""
-    picture.savefig(path, metadata={"Date": None})
-    text = path.read_text(encoding="utf-8")
+    drawn = io.StringIO()
+    picture.savefig(drawn, format="svg", metadata={"Date": None})
+    text = drawn.getvalue()
     start = text.index(">", text.index("<svg")) + 1
-    path.write_text(f"{text[:start]}\n <style>{dark_rules()}</style>{text[start:]}", encoding="utf-8")
+    write_whole(path, f"{text[:start]}\n <style>{dark_rules()}</style>{text[start:]}")
 
 
 def _for_page(svg: str) -> str:

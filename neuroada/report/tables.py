@@ -12,6 +12,7 @@ from neuroada.report.cells import Cell, Group, in_order
 from neuroada.report.estimates import Interval, combined
 from neuroada.report.published import Beside
 from neuroada.runs.listing import Run, Status
+from neuroada.storage.whole_files import write_whole
 
 MISSING = "–"
 DECIMALS = {"held-out loss": 4, "fit seconds": 0, "step ms": 1, "tokens/s": 0, "peak GiB": 2, "forgetting": 3}
@@ -124,7 +125,8 @@ def write_csv(path: Path, runs: Sequence[Run]) -> None:
     }
     rows = [[read(run) for read in columns.values()] for run in runs]
     # As objects: a column of whole numbers with gaps would become one of fractions.
-    pandas.DataFrame(rows, columns=list(columns), dtype=object).to_csv(path, index=False, lineterminator="\n")
+    table = pandas.DataFrame(rows, columns=list(columns), dtype=object)
+    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _frame(columns: dict[str, Callable[[Any], str]], rows: Sequence[Any]) -> pandas.DataFrame:

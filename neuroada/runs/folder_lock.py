@@ -23,11 +23,15 @@ from filelock import FileLock, Timeout
 
 from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
+from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, LOGS_FOLDER, PREDICTIONS_FOLDER
 from neuroada.runs.process_lifetime import start_of_process
+from neuroada.storage.whole_files import remove_unfinished
 
 LOCK_FILE = "run.lock"
 HOLDER_FILE = "run.lock.json"
 """Who holds the lock; both files exist only while it is held, or after the holder was killed."""
+_WRITTEN = (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, LOGS_FOLDER, "figures")
+"""Folders of a run that hold files of its own; others may be run folders, in which somebody else writes."""
 _TOKEN = "NEUROADA_LOCK_TOKEN"
 """Environment variable by which the processes that a holder starts are known as its own."""
 _SECONDS_TO_APPEAR = 2.0
@@ -122,6 +126,7 @@ class FolderLock:
         try:
             self._make_folder()
             self._take()
+            self._remove_unfinished()
         except OSError as error:
             self.release()
             if error.errno not in _NOT_WRITABLE:
@@ -148,6 +153,11 @@ class FolderLock:
         absent = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._made = absent[::-1]
+
+    def _remove_unfinished(self) -> None:
+        """Delete what earlier holders were writing when they were killed."""
+        for place in (self.folder, *(self.folder / name for name in _WRITTEN), *self.folder.glob(f"{LOGS_FOLDER}/*")):
+            remove_unfinished(place)
 
     def _take(self) -> None:
         lock = FileLock(self.folder / LOCK_FILE, timeout=0)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neuroada.config.schema import RunConfig
-from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PREDICTIONS_FOLDER, checkpoint_step, last_checkpoint
+from neuroada.runs.checkpoints import checkpoint_step, last_checkpoint
+from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PREDICTIONS_FOLDER
 from neuroada.runs.partial_predictions import count_answers
 from neuroada.runs.settling import runs_of
 from neuroada.runs.stop_signals import is_first_rank, shown_signal
@@ -17,7 +18,7 @@ def report_interruption(run: RunConfig, folder: Path, number: signal.Signals) ->
     """Say on standard error what the run has kept and how it goes on; only the first of several ranks does."""
     if not is_first_rank():
         return
-    kept = [line for one, place in runs_of(run, folder) for line in _kept(one, place)]
+    kept = [line for one, place in runs_of(run, folder) for line in what_is_kept(one, place)]
     lines = [f"neuroada: interrupted by {shown_signal(number)}; {kept[0]}", *(f"  - {line}" for line in kept[1:])]
     # Not through the logger: the command is there to be copied, so that no line of it may be broken.
     sys.stderr.write("\n".join([*lines, f"go on with: {command_again(sys.argv)}"]) + "\n")
@@ -33,7 +34,7 @@ def command_again(words: Sequence[str]) -> str:
     return shlex.join([*program, *(word for word in words[1:] if word.lstrip("+") != "resume=never")])
 
 
-def _kept(run: RunConfig, folder: Path) -> list[str]:
+def what_is_kept(run: RunConfig, folder: Path) -> list[str]:
     """What a run folder holds to go on from, below a line that names the folder."""
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     kept = []

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from neuroada.config.errors import UserError
+from neuroada.runs.checkpoints import newest_closed_checkpoint
 from neuroada.runs.files import (
-    CHECKPOINTS_FOLDER,
     CONFIG_FILE,
     FAILURE_FILE,
     RESULT_FILE,
@@ -231,8 +231,8 @@ def _read_run(folder: Path, name: str) -> Run:
 
 
 def _unfinished_reason(folder: Path) -> str:
-    checkpoints = sorted((folder / CHECKPOINTS_FOLDER).glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-    reached = f"last checkpoint {checkpoints[-1].name}" if checkpoints else "no checkpoint yet"
+    checkpoint = newest_closed_checkpoint(folder)
+    reached = "no checkpoint yet" if checkpoint is None else f"last checkpoint {checkpoint.name}"
     return f"running, or stopped; {reached}; the same command continues it"
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.config.errors import UserError
-from neuroada.runs.files import write_whole
 from neuroada.runs.identity import changed_keys
+from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.scoring import Prediction
 
 _SUFFIX = ".partial.jsonl"

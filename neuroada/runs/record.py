@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
+from neuroada.runs.checkpoints import DAMAGED_ENDING, Stored, stored_checkpoints
 from neuroada.runs.files import (
     ADAPTER_FOLDER,
     CHECKPOINTS_FOLDER,
@@ -31,14 +32,12 @@ from neuroada.runs.files import (
     METRICS_FILE,
     PREDICTIONS_FOLDER,
     RESULT_FILE,
-    cut_off_checkpoints,
-    last_checkpoint,
-    write_whole,
 )
 from neuroada.runs.folder_lock import refuse_if_held
 from neuroada.runs.foreign_files import refuse_foreign
 from neuroada.runs.identity import changed_keys, differences
 from neuroada.runs.stored_config import read_config
+from neuroada.storage.whole_files import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +102,14 @@ class RunRecord:
             UserError: Another start of the run is writing into the folder.
         """
         refuse_if_held(self.folder)
-        checkpoint = None if self._starts_over else last_checkpoint(self.folder)
-        for path in [] if self._starts_over else cut_off_checkpoints(self.folder):
-            logger.warning("%s is cut off or damaged and is left out; delete it", path)
+        stored = Stored(None, []) if self._starts_over else stored_checkpoints(self.folder)
         self._claim()
+        self._put_aside(stored)
         if chosen is not None:
             self.keep(chosen)
-        if checkpoint is not None:
-            logger.info("continuing from %s", checkpoint)
-        return checkpoint
+        if stored.last is not None:
+            logger.info("continuing from %s", stored.last)
+        return stored.last
 
     @rank_zero_only
     def finish(self, outcome: dict[str, Any]) -> None:
@@ -136,6 +134,18 @@ class RunRecord:
             raise UserError(
                 f"{self.folder} contains another run ({'; '.join(shown)}); "
                 "use resume=never to replace it, or another hydra.run.dir"
+            )
+
+    @rank_zero_only
+    def _put_aside(self, stored: Stored) -> None:
+        """Rename damaged checkpoints, so that new ones take their names and they are not looked at again."""
+        for path in stored.damaged:
+            path.replace(path.with_name(path.name + DAMAGED_ENDING))
+        if stored.damaged:
+            names = " and ".join(str(path.relative_to(self.folder)) for path in stored.damaged)
+            instead = "starting over" if stored.last is None else f"going on from {stored.last.name}"
+            logger.warning(
+                "%s: %s is cut off or damaged, and now ends with %s; %s", self.folder, names, DAMAGED_ENDING, instead
             )
 
     @rank_zero_only

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +16,10 @@ def open_as_new(files: Iterable[Path]) -> None:
 
 def _mode_of_a_new_file(directory: Path) -> int:
     # Asking for the umask would set it for a moment, for every thread.
-    with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        probe = Path(scratch) / "probe"
+    probe = directory / f"mode.{os.getpid()}.partial"
+    probe.unlink(missing_ok=True)
+    try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         return stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink(missing_ok=True)

@@ -14,7 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.addresses import without_credentials
-from neuroada.runs.files import SWEEP_FILE, SWEEPS_FOLDER, write_whole
+from neuroada.runs.files import SWEEP_FILE, SWEEPS_FOLDER
+from neuroada.storage.whole_files import PARTIAL_ENDING, is_left_over, write_whole
 from neuroada.sweeping.sweep_jobs import Job
 
 _CONFIG_FILE = "multirun.yaml"
@@ -47,6 +48,8 @@ def write_sweep(config: DictConfig, jobs: Sequence[Job], *, earlier: Sequence[st
         "overrides": [without_credentials(str(override)) for override in config.hydra.overrides.task],
         "runs": list(dict.fromkeys([*earlier, *runs])),
     }
+    for path in filter(is_left_over, folder.glob(f"*{PARTIAL_ENDING}")):
+        path.unlink(missing_ok=True)
     write_whole(folder / SWEEP_FILE, json.dumps(listed, indent=2) + "\n")
     write_whole(folder / _CONFIG_FILE, without_credentials(OmegaConf.to_yaml(config)))
     return folder

@@ -4,7 +4,6 @@ What was logged after the checkpoint that a run goes on from is dropped, because
 """
 
 import csv
-import io
 import os
 import secrets
 import string
@@ -15,7 +14,10 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from neuroada.runs.files import LOGS_FOLDER, checkpoint_step, last_checkpoint, write_whole
+from neuroada.runs.checkpoints import checkpoint_step, last_checkpoint
+from neuroada.runs.files import LOGS_FOLDER
+from neuroada.runs.logged_rows import STEP, logged_rows
+from neuroada.storage.whole_files import whole_file, write_whole
 
 WANDB_FILE = "wandb_run_id"
 """In the folder of the logs: the id of the run at Weights & Biases."""
@@ -51,6 +53,7 @@ def go_on(loggers: Sequence[Logger], folder: Path, checkpoint: Path | None) -> N
     for sink in loggers:
         if isinstance(sink, CSVLogger):
             _drop_rows_from(sink, step)
+            _rewrite_whole(sink)
         elif isinstance(sink, WandbLogger):
             _end_earlier_run()
             if sink.version is not None:
@@ -127,16 +130,26 @@ def _drop_rows_from(sink: CSVLogger, step: int) -> None:
 
 def _rewrite(path: Path, step: int) -> None:
     kept = list(_rows_before(path, step))
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(kept[0]) if kept else ["step"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(kept)
-    write_whole(path, text.getvalue())
+    _write_table(path, list(kept[0]) if kept else [STEP], kept)
+
+
+def _rewrite_whole(sink: CSVLogger) -> None:
+    """Lightning empties the file and writes it again when a new column appears; a kill then would lose all of it."""
+    path = Path(sink.log_dir) / _CSV_FILE
+
+    def rewrite(columns: Sequence[str]) -> None:
+        _write_table(path, columns, list(logged_rows(path)))
+
+    if hasattr(sink.experiment, "_rewrite_with_new_header"):
+        sink.experiment._rewrite_with_new_header = rewrite
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    with whole_file(path) as partial, partial.open("x", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _rows_before(path: Path, step: int) -> Iterator[dict[str, str]]:
-    """Whole rows only: a killed run may have written half of its last one."""
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if None not in row and None not in row.values() and row["step"].isdecimal() and int(row["step"]) < step:
-                yield row
+    return (row for row in logged_rows(path) if int(row[STEP]) < step)

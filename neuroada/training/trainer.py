@@ -15,6 +15,7 @@ from neuroada.config.monitors import LOOKS_AT_EPOCH_END, MEASURED_BY
 from neuroada.config.schema import RunConfig
 from neuroada.config.signatures import accepted_keywords
 from neuroada.training.callbacks.progress_lines import ProgressLines
+from neuroada.training.checkpoint_files import write_whole_checkpoints
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
 from neuroada.training.logs import keywords_to_go_on
 
@@ -46,6 +47,7 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     trainer = _make("trainer", settings, callbacks=callbacks, logger=loggers or False)
     assert isinstance(trainer, lightning.Trainer)
     trainer._signal_connector = _NoHandlers(trainer)
+    write_whole_checkpoints(trainer)
     if isinstance(trainer.strategy, ShardedStrategy):
         # Before the callbacks that gather results: until then all ranks must keep computing.
         trainer.callbacks.insert(0, Lockstep())  # type: ignore[attr-defined]  # set dynamically

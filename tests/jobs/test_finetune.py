@@ -133,7 +133,7 @@ def test_interrupted_run_ends_as_if_it_never_stopped(
     torn = broken / "checkpoints" / "step-99.ckpt"
     torn.write_bytes(next((broken / "checkpoints").glob("*.ckpt")).read_bytes()[:5000])
     finetune(make_run(often), broken)
-    assert f"{torn} is cut off or damaged and is left out; delete it" in caplog.text
+    assert f"checkpoints/{torn.name} is cut off or damaged, and now ends with .damaged; going on" in caplog.text
     straight, resumed = adapter_of(tmp_path / "straight"), adapter_of(broken)
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
     assert logged_losses(broken) == logged_losses(tmp_path / "straight")

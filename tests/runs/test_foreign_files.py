@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pandas
 import pytest
+from hydra.utils import get_method
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.report import document
+from neuroada.runs.foreign_files import begins_with, refuse_other_files
 from neuroada.runs.record import RunRecord
 from neuroada.runs.resuming import refuse_another_folder
+from neuroada.storage.whole_files import write_whole
 
 from ..tiny_runs import Start
 
@@ -105,6 +108,34 @@ class TestFoldersOfARun:
             begin(tmp_path, checked("seed=2"))
         begin(tmp_path, checked("seed=2", "resume=never"))
         assert not (tmp_path / "logs").exists()
+
+
+class TestJobsThatWriteOneFile:
+    @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge"])
+    @pytest.mark.parametrize(
+        "name", ["generations.jsonl", "contamination.json", "benchmark.json", "benchmark.md", "notes.txt", "a/b.txt"]
+    )
+    def test_nothing_of_the_user_changes(
+        self, checked: Checked, store_adapter: Callable[..., Path], tmp_path: Path, job: str, name: str
+    ) -> None:
+        needed = {"generate": ["generate.prompt=Why?"], "merge": [f"adapter={store_adapter()}"]}
+        folder = tmp_path / "mine"
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("mine")
+        run = checked(f"job={job}", *needed.get(job, []))
+        with pytest.raises(UserError, match=f"mine holds files that no run wrote, such as {name};"):
+            get_method(run.job.function)(run, folder)
+        assert files(folder) == {name: "mine"}
+
+    def test_their_own_file_is_replaced(self, tmp_path: Path) -> None:
+        write_whole(tmp_path / "generations.jsonl", '{"index": 0, "instruction": "Why?"}\n')
+        refuse_other_files(tmp_path, own=begins_with('{"index": '))
+
+    def test_they_may_write_into_the_folder_of_a_run(self, checked: Checked, tmp_path: Path) -> None:
+        begin(tmp_path, checked())
+        (tmp_path / "adapter").mkdir()
+        (tmp_path / "adapter" / "prompts.json").write_text("{}")
+        refuse_other_files(tmp_path, own=begins_with('{"index": '))
 
 
 class TestReports:

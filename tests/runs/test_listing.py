@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from neuroada.runs.listing import Run, Status, read_runs, run_folders
 
@@ -25,7 +26,7 @@ def test_finished_failed_rejected_and_unfinished_runs_are_told_apart(store_sweep
     failed(root / "rejected" / "0123abcd", "rejected", "budget.top_k=0: must be at least 1")
     stopped = root / "finetune" / "stopped"
     (stopped / "checkpoints").mkdir(parents=True)
-    (stopped / "checkpoints" / "step-200.ckpt").write_bytes(b"")
+    torch.save({}, stopped / "checkpoints" / "step-200.ckpt")
     (stopped / "config.yaml").write_text("model: {name: m}\ntask: {name: t}\nseed: 3\n")
     found = {run.name: run for run in read_runs(root)}
     assert {name: run.status for name, run in found.items()} == {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
-from neuroada.runs.files import last_checkpoint
+from neuroada.runs.checkpoints import last_checkpoint
 from neuroada.runs.record import read_result
 from neuroada.training.distributed.launch import launch
 

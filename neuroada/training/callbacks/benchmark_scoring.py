@@ -22,9 +22,10 @@ from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.data.segments import prompt_text
 from neuroada.decoding.answers import Answers
-from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER, write_whole
+from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER
 from neuroada.runs.partial_predictions import PartialPredictions
 from neuroada.runs.predictions import predictions_path
+from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge, judge_again, judge_choices, summarise
 from neuroada.training.module import FineTuningModule
 

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,17 +16,19 @@ from pathlib import Path
 
 from hydra.utils import get_method
 from omegaconf import OmegaConf
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from neuroada.config.errors import EXIT_OF_MISTAKES, FailureElsewhere, UserError
 from neuroada.config.schema import RunConfig
+from neuroada.runs.disk_failures import disk_failures_in_one_line
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.interruption import report_interruption
 from neuroada.runs.settling import runs_of
 from neuroada.runs.stop_signals import Interrupted, interruptible, is_first_rank, signal_of, stop_signals
+from neuroada.storage.scratch import scratch_folder
 from neuroada.training.distributed.devices import ranks_to_start, unreachable_ranks_in_one_line
 from neuroada.training.distributed.quiet import quiet_libraries
 from neuroada.training.distributed.requeue import requeue_signal, requeued
@@ -48,7 +49,14 @@ def launch(run: RunConfig, folder: Path) -> None:
         Interrupted: A signal asked the run to end; what was kept has been reported.
     """
     reported = interruptible(partial(report_interruption, run, folder))
-    with reported, requeued(run), quiet_libraries(), unreachable_ranks_in_one_line(), _only_writer(run, folder):
+    with (
+        reported,
+        requeued(run),
+        disk_failures_in_one_line(run, folder),
+        quiet_libraries(),
+        unreachable_ranks_in_one_line(),
+        _only_writer(run, folder),
+    ):
         num_ranks = ranks_to_start(run, folder)
         if num_ranks > 1:
             _start_ranks(run, folder, num_ranks)
@@ -83,6 +91,7 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.5,
+        logs_specs=DefaultLogsSpecs(os.devnull),  # there are none, and a folder in TMPDIR would stay there
         # It passes them on, and waits for the ranks; one that is ignored here stays so.
         signals_to_handle=",".join(number.name for number in _passed_on(run)),
     )
@@ -90,8 +99,8 @@ def _start_ranks(run: RunConfig, folder: Path, num_ranks: int) -> None:
         config.shutdown_timeout = _SECONDS_TO_END
     # The agent reports a failed rank at length; the rank itself has already reported the cause.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "run.yaml"
+    with scratch_folder() as scratch:
+        path = scratch / "run.yaml"
         OmegaConf.save(OmegaConf.create(dataclasses.asdict(run)), path)
         command = ["-m", "neuroada.training.distributed.rank", str(path), str(folder)]
         try:

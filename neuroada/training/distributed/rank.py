@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 
 from neuroada.config.check import typed
 from neuroada.config.errors import reported_in_one_line
+from neuroada.runs.disk_failures import disk_failures_in_one_line
 from neuroada.runs.process_lifetime import end_with_parent
 from neuroada.runs.stop_signals import interruptible
 from neuroada.training.distributed.devices import unreachable_ranks_in_one_line
@@ -33,7 +34,14 @@ def main() -> None:
     run = typed(values)
     job = get_method(run.job.function)
     folder = Path(sys.argv[2])
-    with interruptible(), requeued(run), reported_in_one_line(), quiet_libraries(), unreachable_ranks_in_one_line():
+    with (
+        interruptible(),
+        requeued(run),
+        reported_in_one_line(),
+        disk_failures_in_one_line(run, folder),
+        quiet_libraries(),
+        unreachable_ranks_in_one_line(),
+    ):
         job(run, folder)
 
 
