@@ -18,6 +18,7 @@ from transformers.utils.hub import extract_commit_hash
 
 from neuroada.backbones.places import cannot_be_loaded, known_architecture, source_of
 from neuroada.backbones.varlen_attention import leave_out_cudnn
+from neuroada.backbones.whole_weights import refuse_incomplete, refuse_not_finite, without_load_report
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 
@@ -44,13 +45,12 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     """The backbone with its weights, in the run's precision, on a device.
 
     Raises:
-        UserError: It cannot be found or read.
+        UserError: It cannot be found or read, lacks a tensor, or has NaN or infinite weights.
     """
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     leave_out_cudnn()
-    with reported_by_name(config):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(place, dtype=dtype, **options, **OWN_CODE_ONLY)
+    model = _read(config, place, dtype=dtype, **options)
     if "gguf_file" in options:
         _forget_quantization(model)
     # Adapters record the requested name of their base, not its path on this machine.
@@ -61,6 +61,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
         use_liger_kernels(model, device)
     logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
     model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
+    refuse_not_finite(config, model)
     return model
 
 
@@ -140,6 +141,16 @@ def content_hash(config: ModelConfig) -> str:
     with reported_by_name(config):
         located = cached_file(place, options.get("gguf_file", "config.json"), revision=config.revision)
         return f"commit:{extract_commit_hash(located, None)}"
+
+
+def _read(config: ModelConfig, place: str, **options: Any) -> PreTrainedModel:
+    # Other shapes are only reported, so that the refusal can name them.
+    reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    with reported_by_name(config), without_load_report():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(place, **options, **reported, **OWN_CODE_ONLY)
+    model: PreTrainedModel = loaded[0]
+    refuse_incomplete(config, model, loaded[1])
+    return model
 
 
 def _architecture(config: ModelConfig) -> Any:

@@ -11,6 +11,7 @@ from neuroada.config.schema import ModelConfig
 from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import AdapterOrigin
+from neuroada.runs.recorded_files import refuse_changed_adapter
 
 
 class NeuroAdaLM(HFLM):
@@ -38,6 +39,7 @@ class NeuroAdaLM(HFLM):
         **settings: Any,
     ) -> None:
         origin = AdapterOrigin.read(Path(adapter).expanduser())
+        refuse_changed_adapter(origin.directory)
         saved = open_saved(origin.directory)
         config = ModelConfig(
             name="harness",

@@ -1,5 +1,6 @@
 """``job=compare``: compare methods, test each run against a baseline (paired), and write a report."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from neuroada.report.terminal import runs_table, settings_tables, table_of
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.listing import Run, Status, read_runs
+
+logger = logging.getLogger(__name__)
 
 UNBOUNDED_WIDTH = 10_000
 """Columns when the output is not a terminal: piped text must not be wrapped."""
@@ -34,6 +37,9 @@ def compare(run: RunConfig, folder: Path) -> None:
     root = Path(run.runs)
     found = read_runs(root)
     finished = [one for one in found if one.status is Status.FINISHED]
+    for one in found:
+        if one.status is Status.FAILED and (one.folder / RESULT_FILE).is_file():
+            logger.warning("%s is left out: %s", one.folder, one.error)
     if not finished:
         raise UserError(
             f"runs={run.runs}: no finished run below this folder (a run is finished when it has {RESULT_FILE})"

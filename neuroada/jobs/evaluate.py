@@ -11,12 +11,13 @@ from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import scored
-from neuroada.jobs.preparation import Preparation, directory_hash, prepare_evaluation
+from neuroada.jobs.preparation import Preparation, prepare_evaluation
 from neuroada.methods.contract import count_parameters
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.methods.untrained import FrozenBase
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.record import RunRecord
+from neuroada.runs.recorded_files import directory_hash, refuse_changed_adapter
 from neuroada.runs.settling import runs_of
 from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
 from neuroada.training.logs import go_on
@@ -41,12 +42,14 @@ def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> Fin
     preparation = prepare_evaluation(run, folder)
     content = preparation.content
     if directory is not None:
+        refuse_changed_adapter(directory)
         content["adapter"] = preparation.scoring.adapter = directory_hash(directory)
     record = RunRecord(folder, run, content)
     if record.finished():
         return None
     # Report a damaged adapter before the backbone is read and before a run folder is made.
     saved = None if directory is None else _opened(directory, preparation)
+    preparation.scoring.kept = record.kept_predictions()
     go_on(preparation.trainer.loggers, folder, record.begin())
     module = _build(preparation, saved, loaded)
     started = time.perf_counter()

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from lightning import seed_everything
 
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.memory_advice import memory_explained
-from neuroada.jobs.preparation import HALVED, Preparation, directory_hash, prepare
+from neuroada.jobs.preparation import HALVED, Preparation, prepare
 from neuroada.jobs.sizing import SizedRun, size
+from neuroada.methods.saved import open_saved
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE
 from neuroada.runs.record import RunRecord, read_chosen, recorded
+from neuroada.runs.recorded_files import FILES, describe_adapter
 from neuroada.runs.stop_signals import DeferredSignals
 from neuroada.storage.whole_files import whole_folder, write_whole
 from neuroada.training.callbacks.fit_cost import FitCost
@@ -40,6 +43,9 @@ def finetune(run: RunConfig, folder: Path) -> None:
     preparation = prepare(sized, folder)
     record = RunRecord(folder, run, preparation.content)
     if record.finished():
+        return
+    if record.incomplete is not None:
+        _complete(preparation, sized, record, record.incomplete)
         return
     sized.announce()
     halved = read_chosen(folder).get(HALVED) if run.data.auto_micro_batch and run.resume != "never" else None
@@ -71,6 +77,21 @@ def finetune(run: RunConfig, folder: Path) -> None:
             **scored(preparation),
         }
     )
+
+
+def _complete(preparation: Preparation, sized: SizedRun, record: RunRecord, result: Mapping[str, Any]) -> None:
+    """Answer the items again whose predictions a finished run has lost, with the adapter that it saved."""
+    preparation.scoring.adapter = result.get("adapter")
+    preparation.scoring.kept = record.kept_predictions()
+    trains = sized.sized.budget.trainable > 0
+    saved = open_saved(record.folder / ADAPTER_FOLDER) if trains else None
+    record.begin()
+    model = preparation.load_model()
+    trained = sized.sized.attach(model) if saved is None else saved.attach(model)
+    module = preparation.build_module(model, trained)
+    preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
+    # When, how and with which versions it was trained stays true.
+    record.finish({**result, **scored(preparation)})
 
 
 def scored(preparation: Preparation) -> dict[str, Any]:
@@ -111,15 +132,15 @@ def _fit(
     adapter = _saved(preparation, module, folder)
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
     return {
-        "adapter": adapter,
+        **adapter,
         **held_out.outcome(answers.measurements),
         **module.finite_steps.outcome(),
         **costs,
     }
 
 
-def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> str:
-    """Write the adapter's files; returns their hash, which is stored with the predictions."""
+def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> dict[str, Any]:
+    """Write the adapter's files; returns the entries for ``result.json``: their hash, all together and of each."""
     trainer = preparation.trainer
     if trainer.is_global_zero:
         prompts = json.dumps(preparation.data.prompts(), indent=2, ensure_ascii=False)
@@ -129,5 +150,6 @@ def _saved(preparation: Preparation, module: FineTuningModule, folder: Path) -> 
     elif isinstance(trainer.strategy, ShardedStrategy):  # the first rank writes what all of them hold
         module.trained.save(folder / ADAPTER_FOLDER)
     trainer.strategy.barrier("adapter saved")
-    preparation.scoring.adapter = directory_hash(folder / ADAPTER_FOLDER)
-    return preparation.scoring.adapter
+    adapter, files = describe_adapter(folder)
+    preparation.scoring.adapter = adapter
+    return {"adapter": adapter, FILES: files}

@@ -33,6 +33,7 @@ from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.foreign_files import begins_with, refuse_other_files
+from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.protocols import made, merged
@@ -144,7 +145,7 @@ class _Writers:
 
     @classmethod
     def of(cls, run: RunConfig, protocol: Protocol) -> "_Writers":
-        saved = None if run.adapter is None else open_saved(adapter_directory(Path(run.adapter)))
+        saved = None if run.adapter is None else _opened(adapter_directory(Path(run.adapter)))
         tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
         ends = answer_ends(run.model, tokenizer)
         items = BenchmarkItems(Dataset("asked", protocol), "", protocol, [], [])
@@ -179,6 +180,11 @@ class _Writers:
             new = generator(PromptBatch(index=list(range(len(part))), prompts=part), 0)
             texts += self.answers.texts(new, self.protocol.stop)
         return texts
+
+
+def _opened(directory: Path) -> Saved:
+    refuse_changed_adapter(directory)
+    return open_saved(directory)
 
 
 def _talk(writers: _Writers, console: Console) -> None:

@@ -19,6 +19,7 @@ from neuroada.methods.saved import open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
 from neuroada.runs.foreign_files import refuse_other_files
+from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.sparse.file_modes import open_as_new
 from neuroada.storage.whole_files import PARTIAL_ENDING, whole_folder
 
@@ -48,6 +49,7 @@ def merge(run: RunConfig, folder: Path) -> None:
         _refuse_foreign(place)
     refuse_other_files(folder, own=lambda file: MERGED_FOLDER in file.relative_to(folder).parts[0])
     directory = adapter_directory(Path(run.adapter))
+    refuse_changed_adapter(directory)
     saved = open_saved(directory)
     model = loading.load_model(run.model, torch.device("cpu"))
     trained = saved.attach(model)

@@ -1,6 +1,5 @@
 """Read and check everything a job needs before weights are read, so that no run fails hours later on a bad file."""
 
-import hashlib
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,6 @@ from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_config, without_code
-from neuroada.storage.whole_files import PARTIAL_ENDING
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling
@@ -220,14 +218,3 @@ def _task_of_adapter(path: Path) -> dict[str, list[Any]]:
     # Nothing of it is judged here, so that a judge which the folder names is left out and not made.
     task = without_code(read_config(folder).get("task") or {})
     return {key: task.get(key) or [] for key in ("train", "clean_of")}
-
-
-def directory_hash(directory: Path) -> str:
-    """SHA-256 of the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    files = (path for path in directory.iterdir() if path.is_file() and not path.name.endswith(PARTIAL_ENDING))
-    for path in sorted(files):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()}"

@@ -25,7 +25,8 @@ from neuroada.runs.listing import outputs_of, run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.runs.protocols import protocols_of
 from neuroada.runs.record import read_result
-from neuroada.storage.whole_files import write_together
+from neuroada.runs.recorded_files import FILES, FILES_TO_COME, changed_files, describe_text
+from neuroada.storage.whole_files import write_together, write_whole
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
@@ -111,8 +112,13 @@ def _rescore_one(path: Path, protocols: Mapping[str, Protocol], console: Console
     console.print(f"[bold]{escape(str(path))}[/bold]", soft_wrap=True)
     for line in [*changes(again), *disagreements(again)]:
         console.print(f"  {escape(line)}", soft_wrap=True)
-    if again.is_changed:
+    if again.is_changed or _was_left_halfway(again):
         _write_run(again)
+
+
+def _was_left_halfway(again: Rescored) -> bool:
+    """Whether files of the run are not as recorded, or are recorded in two versions: rewriting them ended early."""
+    return FILES_TO_COME in again.result or bool(changed_files(again.folder, again.result, read_adapter=False))
 
 
 def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
@@ -129,6 +135,7 @@ def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
     scores = (result.get("metrics") or {}).get("benchmarks")
     if not scores:
         raise UserError(f"{folder / RESULT_FILE} holds no scores; score the run again")
+    _refuse_changed(folder, result)
     before, after = {}, {}
     for name, score in scores.items():
         path = predictions_path(folder, name)
@@ -191,6 +198,15 @@ def _refuse_links(folder: Path, outputs: Path) -> None:
         )
 
 
+def _refuse_changed(folder: Path, result: Mapping[str, Any]) -> None:
+    for changed in changed_files(folder, result, read_adapter=False):
+        if changed.benchmark is not None:
+            raise UserError(
+                f"{folder / changed.path} {changed.how} since {RESULT_FILE} was written; put the file of the run back, "
+                "or start the run again with its command, which answers the items again"
+            )
+
+
 def _judged(path: Path, number: int, row: Prediction, protocol: Protocol) -> Prediction:
     problem = protocol.gold_problem(row["answer"])
     if problem:
@@ -242,11 +258,21 @@ def _short(text: str | None) -> str:
 
 
 def _write_run(again: Rescored) -> None:
-    result = {**again.result, "metrics": again.metrics, "rescored_at": _now()}
+    folder = again.folder
     texts = {predictions_path(again.folder, name): _as_lines(rows) for name, rows in again.after.items()}
-    texts[again.folder / METRICS_FILE] = json.dumps(again.metrics, indent=2) + "\n"
-    texts[again.folder / RESULT_FILE] = json.dumps(result, indent=2) + "\n"
+    texts[folder / METRICS_FILE] = json.dumps(again.metrics, indent=2) + "\n"
+    result = {**again.result, "metrics": again.metrics, "rescored_at": _now()}
+    if FILES in again.result:  # those of earlier versions list none
+        to_come = {path.relative_to(folder).as_posix(): describe_text(text) for path, text in texts.items()}
+        # Should this end halfway, some files are as before and some are new: either is what the run has recorded.
+        write_whole(folder / RESULT_FILE, _as_text({**again.result, FILES_TO_COME: to_come}))
+        result[FILES] = {**again.result[FILES], **to_come}
+    texts[folder / RESULT_FILE] = _as_text({key: value for key, value in result.items() if key != FILES_TO_COME})
     write_together(texts)
+
+
+def _as_text(result: Mapping[str, Any]) -> str:
+    return json.dumps(result, indent=2) + "\n"
 
 
 def _as_lines(rows: list[Prediction]) -> str:

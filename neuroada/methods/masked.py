@@ -17,12 +17,11 @@ from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
 from neuroada.methods.contract import Described, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
+from neuroada.methods.weight_files import COLUMNS, ENTRIES
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.targets import match_targets
-
-_COLUMNS, _ENTRIES = ".columns", ".entries"
 
 
 @dataclass(kw_only=True)
@@ -109,20 +108,20 @@ class MaskedWeights(Attached):
 
     def state(self) -> dict[str, Tensor]:
         """Columns and current entries of each layer: the rest of a weight never changes."""
-        entries = {f"{name}{_ENTRIES}": entries_OK for name, entries_OK in self._entries().items()}
-        return {**entries, **{f"{name}{_COLUMNS}": columns_OK for name, columns_OK in self._columns.items()}}
+        entries = {f"{name}{ENTRIES}": entries_OK for name, entries_OK in self._entries().items()}
+        return {**entries, **{f"{name}{COLUMNS}": columns_OK for name, columns_OK in self._columns.items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         refuse_foreign_state(state, self.state())
         for name, columns_OK in self._columns.items():
-            if not torch.equal(columns_OK.cpu(), state[f"{name}{_COLUMNS}"].long().cpu()):
+            if not torch.equal(columns_OK.cpu(), state[f"{name}{COLUMNS}"].long().cpu()):
                 raise UserError(f"the checkpoint selects other entries of {name}; use resume=never to start over")
         for name in self._columns:
-            self._write(name, state[f"{name}{_ENTRIES}"])
+            self._write(name, state[f"{name}{ENTRIES}"])
 
     def save(self, directory: Path) -> None:
         # int32 holds any column and halves the file.
-        tensors = {key: value.int() if key.endswith(_COLUMNS) else value for key, value in self.state().items()}
+        tensors = {key: value.int() if key.endswith(COLUMNS) else value for key, value in self.state().items()}
         weight_files.write(directory, self._method, self._model, tensors, self.originals)
 
     def merge(self) -> None:
@@ -152,4 +151,4 @@ class MaskedWeights(Attached):
 
 def stored_columns(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """(out_features, k) columns of each layer in what ``save`` wrote; empty for files of other methods."""
-    return {key.removesuffix(_COLUMNS): value for key, value in tensors.items() if key.endswith(_COLUMNS)}
+    return {key.removesuffix(COLUMNS): value for key, value in tensors.items() if key.endswith(COLUMNS)}

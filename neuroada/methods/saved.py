@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import neuroada
@@ -25,6 +26,7 @@ from neuroada.methods.trained_weights import TrainedWeights
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.finite import not_finite
 from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
 _PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
@@ -131,6 +133,7 @@ class SavedWeights:
         self._refuse_missing(names - weights.keys())
         for name, tensor in self.stored.tensors.items():
             self._refuse_unless(weights[name].shape == tensor.shape, name, weights[name])
+        self._refuse_part_of_all(model, weights)
         self.stored.check_base({name: weights[name].detach().cpu() for name in names}, self.directory)
         # A head trained on its own copy; in a freshly loaded, tied backbone it shares the weight of the embeddings.
         is_untied = not names <= dict(model.named_parameters()).keys() and untie(model)
@@ -138,6 +141,17 @@ class SavedWeights:
         if is_untied:
             trained.on_detach = lambda: tie_again(model)
         return trained
+
+    def _refuse_part_of_all(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Without a fingerprint, the file replaces every weight, so that none of them may be missing."""
+        if self.stored.fingerprint is not None:
+            return
+        replaced = {id(weights[name]) for name in self.stored.tensors}
+        if lost := [name for name, part in model.named_parameters() if id(part) not in replaced]:
+            raise UserError(
+                f"{self.directory / TENSORS_FILE}: lacks {lost[0]} ({len(lost)} tensors of the model); copy or save "
+                "the adapter again"
+            )
 
     def _refuse_missing(self, missing: set[str]) -> None:
         if missing:
@@ -196,7 +210,7 @@ def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def _kind(path: Path) -> str:
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error
     kind = header.get("peft_type") if isinstance(header, dict) else None
     if not isinstance(kind, str):
@@ -214,7 +228,11 @@ def _check_tensors(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path} is missing; save the adapter with safe_serialization=True")
     try:
-        with safe_open(path, framework="pt"):
-            return
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error
+    if odd := not_finite(tensors):
+        raise UserError(
+            f"{path}: NaN or infinite values in {odd[0]} ({len(odd)} of {len(tensors)} tensors have some); give "
+            "another adapter"
+        )

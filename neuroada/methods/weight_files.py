@@ -18,9 +18,11 @@ from neuroada.config.errors import UserError
 from neuroada.sparse.adapter_files import (
     CONFIG_FILE,
     TENSORS_FILE,
+    are_columns,
     fingerprint,
     is_base,
     refuse_unknown_format,
+    refuse_unusable,
     way_to_base,
     write_files,
 )
@@ -29,6 +31,8 @@ from neuroada.sparse.errors import AdapterError
 FORMAT_VERSION = 1
 KIND = "NEUROADA_WEIGHTS"
 """``peft_type`` of these files: peft refuses them by this name instead of misreading them."""
+COLUMNS, ENTRIES = ".columns", ".entries"
+"""Endings of the two tensors that ``masked`` stores for each layer, both (out_features, k)."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,32 @@ def read(directory: Path) -> StoredWeights:
         raise UserError(f"{path} is missing; save the adapter again") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
+    _refuse_unusable(tensors, path)
     prints = header["fingerprint"], header.get("fingerprint_float16")
     return StoredWeights(header["method"], header["base_model_name_or_path"], *prints, tensors)
+
+
+def _refuse_unusable(tensors: dict[str, Tensor], path: Path) -> None:
+    if not tensors:
+        raise UserError(f"{path} holds no tensors; copy or save the adapter again")
+    columns = {name.removesuffix(COLUMNS): part for name, part in tensors.items() if name.endswith(COLUMNS)}
+    entries = {name: part for name, part in tensors.items() if not name.endswith(COLUMNS)}
+    for name, columns_OK in columns.items():
+        entries_OK = entries.get(f"{name}{ENTRIES}")
+        if entries_OK is None or not are_columns(columns_OK, entries_OK):
+            raise UserError(f"{path}: columns and entries of {name} do not belong together; save the adapter again")
+    if columns and (lone := sorted(entries.keys() - {f"{name}{ENTRIES}" for name in columns})):
+        raise UserError(f"{path} holds {lone[0]} without its columns; copy or save the adapter again")
+    try:
+        refuse_unusable(entries, path)
+    except AdapterError as error:
+        raise UserError(str(error)) from error
 
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); copy or save the adapter again") from error
     expected = {"method", "base_model_name_or_path", "fingerprint", "format_version"}
     if not isinstance(header, dict) or not expected <= header.keys():

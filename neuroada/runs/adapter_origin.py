@@ -63,7 +63,7 @@ class AdapterOrigin:
         file = directory / HEADER_FILE
         try:
             header = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{file} is damaged ({first_line(error)}); give another adapter") from error
         if not isinstance(header, dict) or not isinstance(header.get("peft_type"), str):
             raise UserError(f"{file} is not an adapter's: it lacks peft_type; give another adapter")

@@ -22,6 +22,7 @@ from neuroada.runs.files import (
     read_sweep,
 )
 from neuroada.runs.record import read_result
+from neuroada.runs.recorded_files import Changed, changed_adapter, changed_files
 
 BASE = "base"
 """Name of a run that trained nothing."""
@@ -206,7 +207,11 @@ def _numbers_by_size(name: str) -> list[str | int]:
 
 
 def read_runs(root: Path) -> list[Run]:
-    """All runs below a folder or of a sweep, in the order of their folders; a run with a damaged result has failed."""
+    """All runs below a folder or of a sweep, in the order of their folders.
+
+    A run with a damaged result has failed, and so has one whose predictions, metrics or adapter were changed since. Of
+    an adapter, only the sizes of its files are looked at.
+    """
     folders = list(run_folders(root))
     start = root if read_sweep(root) is None else Path(os.path.commonpath([path.parent for path in folders] or [root]))
     return [_read_run(folder, str(folder.relative_to(start))) for folder in folders]
@@ -219,6 +224,8 @@ def _read_run(folder: Path, name: str) -> Run:
             result = read_result(folder)
         except UserError as error:
             return Run(folder, name, Status.FAILED, config, error=str(error))
+        if changed := changed_files(folder, result, read_adapter=False):
+            return Run(folder, name, Status.FAILED, config, error=_changed(folder, changed[0]))
         return Run.finished(result, folder, name)
     if (folder / FAILURE_FILE).is_file():
         failure = _read_failure(folder / FAILURE_FILE)
@@ -228,6 +235,12 @@ def _read_run(folder: Path, name: str) -> Run:
         what = f"{overrides}: " if status is Status.REJECTED and overrides else ""
         return Run(folder, name, status, config, error=f"{what}{failure.get('message', 'no message')}")
     return Run(folder, name, Status.UNFINISHED, config, error=_unfinished_reason(folder))
+
+
+def _changed(folder: Path, changed: Changed) -> str:
+    if changed.is_adapter:
+        return changed_adapter(folder, changed)
+    return f"{changed.path} {changed.how} since {RESULT_FILE} was written; the same command makes it again"
 
 
 def _unfinished_reason(folder: Path) -> str:

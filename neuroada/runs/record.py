@@ -13,6 +13,7 @@ import logging
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,11 @@ from neuroada.runs.files import (
 from neuroada.runs.folder_lock import refuse_if_held
 from neuroada.runs.foreign_files import refuse_foreign
 from neuroada.runs.identity import changed_keys, differences
+from neuroada.runs.predictions import predictions_path, read_predictions
+from neuroada.runs.recorded_files import FILES, FILES_TO_COME, changed_adapter, changed_files, describe
 from neuroada.runs.stored_config import read_config
 from neuroada.storage.whole_files import write_whole
+from neuroada.tasks.scoring import Prediction
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +65,10 @@ class RunRecord:
         folder: The run folder.
         run: Its configuration.
         content: Hashes of what it reads: data, base model, and the adapter if there is one.
+
+    Attributes:
+        incomplete: The result of a finished run that has lost predictions since; only those are to be made again. None
+            in any other run. Set by ``finished``.
     """
 
     def __init__(self, folder: Path, run: RunConfig, content: dict[str, Any]) -> None:
@@ -68,12 +76,16 @@ class RunRecord:
         self.content = content
         self._values = recorded(run)
         self._starts_over = run.resume == "never"
+        self.incomplete: dict[str, Any] | None = None
 
     def finished(self) -> dict[str, Any] | None:
         """The result of this run if the folder contains it, else None.
 
+        A metrics file that was changed or lost is written again from the result.
+
         Raises:
-            UserError: The folder contains another run, with another configuration or other data, or files of no run.
+            UserError: The folder contains another run, with another configuration or other data, or files of no run;
+                or the adapter of this run was changed.
         """
         refuse_foreign(self.folder)
         if self._starts_over:
@@ -89,8 +101,19 @@ class RunRecord:
                 f"{self.folder} contains a run on other data or another base model ({other[0]}); "
                 "use resume=never to replace it, or another hydra.run.dir"
             )
+        if self._lacks_predictions(result):
+            self.incomplete = result
+            return None
         logger.info("finished on %s, not repeated: %s", result["finished_at"], self.folder)
         return result
+
+    def kept_predictions(self) -> dict[str, list[Prediction]]:
+        """Benchmark -> predictions of an incomplete run that are as they were; empty for any other run."""
+        if self.incomplete is None:
+            return {}
+        lost = {changed.benchmark for changed in changed_files(self.folder, self.incomplete, read_adapter=False)}
+        kept = [name for name in _benchmarks(self.incomplete) if name not in lost]
+        return {name: read_predictions(predictions_path(self.folder, name)) for name in kept}
 
     def begin(self, chosen: dict[str, Any] | None = None) -> Path | None:
         """Claim the folder for this run; returns the checkpoint to continue from, if there is one.
@@ -114,6 +137,8 @@ class RunRecord:
     @rank_zero_only
     def finish(self, outcome: dict[str, Any]) -> None:
         """Write ``result.json``: the outcome, with the configuration, versions and content hashes."""
+        files = [self.folder / METRICS_FILE, *(predictions_path(self.folder, name) for name in _benchmarks(outcome))]
+        described = {**outcome.get(FILES, {}), **describe(self.folder, files)}
         result = {
             "finished_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "config": self._values,
@@ -121,8 +146,33 @@ class RunRecord:
             "versions": _versions(),
             "git": _git_commit(),
             **outcome,
+            FILES: described,
         }
+        result.pop(FILES_TO_COME, None)
         write_whole(self.folder / RESULT_FILE, json.dumps(result, indent=2, default=str) + "\n")
+
+    def _lacks_predictions(self, result: dict[str, Any]) -> bool:
+        """Whether predictions are to be made again; the metrics file is written again where that is all.
+
+        Raises:
+            UserError: A file of the adapter was changed.
+        """
+        changed = changed_files(self.folder, result)
+        for one in changed:
+            if one.is_adapter:
+                raise UserError(changed_adapter(self.folder, one))
+        for one in changed:
+            again = "its items are answered again" if one.benchmark else "it is written again"
+            logger.warning("%s %s since the run was finished; %s", self.folder / one.path, one.how, again)
+        if any(one.benchmark for one in changed):
+            return True
+        if changed:
+            self._write_metrics(result["metrics"])
+        return False
+
+    @rank_zero_only
+    def _write_metrics(self, metrics: dict[str, Any]) -> None:
+        write_whole(self.folder / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")
 
     def _refuse_other_config(self) -> None:
         if not (self.folder / CONFIG_FILE).is_file():
@@ -159,9 +209,15 @@ class RunRecord:
         if self._starts_over:
             for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", LOGS_FOLDER):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (RESULT_FILE, METRICS_FILE, *([CHOSEN_FILE] if self._starts_over else [])):
+        # The result of an incomplete run says what else of it is whole, so it stays until the next one replaces it.
+        finished = () if self.incomplete is not None else (RESULT_FILE, METRICS_FILE)
+        for name in (*finished, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)
         write_whole(self.folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(self._values)))
+
+
+def _benchmarks(result: Mapping[str, Any]) -> list[str]:
+    return list((result.get("metrics") or {}).get("benchmarks") or {})
 
 
 def read_chosen(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.file_modes import open_as_new
+from neuroada.sparse.finite import not_finite
 
 FORMAT_VERSIONS = (1, 2)
 """2 has modules that train whole, which a reader of 1 would leave out."""
@@ -29,7 +30,11 @@ CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
 ADAPTER_FOLDER = "adapter"
 """Where a run keeps the adapter in its folder."""
+VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Of what trains: torch has no arithmetic for narrower numbers, and integers are no trained values."""
+_COLUMN_DTYPES = (torch.int16, torch.int32, torch.int64)
 _WHOLE = "modules_to_save."
+_AGAIN = "copy or save the adapter again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,7 @@ class StoredAdapter:
         self.check_entries(entries, directory)
 
     def check_shape(self, name: str, weight_OI: Tensor, directory: Path) -> None:
-        """Raise AdapterError unless the columns stored for a layer fit its weight."""
+        """Raise AdapterError unless the columns stored for a layer fit its weight, and are ``top_k`` per neuron."""
         if weight_OI.is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device; load the model before its adapter")
         columns_OK = self.columns[name]
@@ -75,6 +80,11 @@ class StoredAdapter:
             raise AdapterError(
                 f"{directory}: {name} has {tuple(weight_OI.shape)} weights here, which the stored columns do not "
                 f"fit; the adapter was trained on {self._base()}"
+            )
+        if columns_OK.shape[1] != min(self.config.top_k, weight_OI.shape[1]):
+            raise AdapterError(
+                f"{directory}: {name} has {columns_OK.shape[1]} columns per neuron, but {CONFIG_FILE} says "
+                f"top_k={self.config.top_k}; copy or save the adapter again"
             )
 
     def check_entries(self, entries: dict[str, Tensor], directory: Path) -> None:
@@ -178,6 +188,7 @@ def read(directory: Path) -> StoredAdapter:
         raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
     whole = {key.removeprefix(_WHOLE): tensor for key, tensor in tensors.items() if key.startswith(_WHOLE)}
     columns, values = _pair({key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE)}, path)
+    refuse_unusable({**values, **whole}, path)
     return StoredAdapter(
         config=_config(header, directory / CONFIG_FILE),
         base_model_name_or_path=header["base_model_name_or_path"],
@@ -188,6 +199,22 @@ def read(directory: Path) -> StoredAdapter:
         whole=whole,
         fingerprint_float16=header.get("fingerprint_float16"),
     )
+
+
+def refuse_unusable(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise AdapterError unless all tensors of a file are floating-point numbers, each of them finite.
+
+    Args:
+        tensors: What the file says of trained values, by name.
+        path: The file, for the message.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in VALUE_DTYPES:
+            raise AdapterError(f"{path}: {name} has {tensor.dtype} values, which nothing is trained in; {_AGAIN}")
+    if odd := not_finite(tensors):
+        raise AdapterError(
+            f"{path}: NaN or infinite values in {odd[0]} ({len(odd)} of {len(tensors)} tensors have some); {_AGAIN}"
+        )
 
 
 def read_header(directory: Path) -> dict[str, Any]:
@@ -203,7 +230,7 @@ def read_header(directory: Path) -> dict[str, Any]:
         raise AdapterError(
             f"{path} is missing; {directory} is not an adapter folder, nor a run folder with {ADAPTER_FOLDER}/"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
     if not isinstance(header, dict) or header.get("peft_type") != KIND:
         raise AdapterError(f"{path} is not a NeuroAda adapter's; give a folder that Adapter.save wrote")
@@ -237,11 +264,21 @@ def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], di
     columns = {key.removesuffix(".columns"): tensors[key] for key in tensors if key.endswith(".columns")}
     values = {key.removesuffix(".values"): tensors[key] for key in tensors if key.endswith(".values")}
     if not columns or columns.keys() != values.keys():
-        raise AdapterError(f"{path} does not hold columns and values of the same layers; save the adapter again")
+        odd = sorted(columns.keys() ^ values.keys())
+        one = f" ({odd[0]} has only one of them)" if odd else ""
+        raise AdapterError(f"{path} does not hold columns and values of the same layers{one}; save the adapter again")
+    if unknown := sorted(tensors.keys() - {f"{name}{end}" for name in columns for end in (".columns", ".values")}):
+        raise AdapterError(f"{path} holds {unknown[0]}, which no adapter has; {_AGAIN}")
     for name, columns_OK in columns.items():
-        row_aligned = columns_OK.dim() == 2 and columns_OK.shape == values[name].shape and columns_OK.numel() > 0
-        # Ascending, so no duplicates: two values on one entry would overwrite each other.
-        is_ascending = row_aligned and bool((columns_OK.diff(dim=1) > 0).all())
-        if not is_ascending or columns_OK.is_floating_point() or int(columns_OK.min()) < 0:
+        if not are_columns(columns_OK, values[name]):
             raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")
     return {name: columns_OK.int() for name, columns_OK in columns.items()}, values
+
+
+def are_columns(columns_OK: Tensor, values_OK: Tensor) -> bool:
+    """Whether a stored tensor names the input of each value: whole numbers from 0, none of them twice in a row."""
+    if columns_OK.dim() != 2 or columns_OK.shape != values_OK.shape or columns_OK.numel() == 0:
+        return False
+    # Ascending, so no duplicates: two values on one entry would overwrite each other.
+    is_whole = columns_OK.dtype in _COLUMN_DTYPES
+    return is_whole and int(columns_OK.min()) >= 0 and bool((columns_OK.diff(dim=1) > 0).all())

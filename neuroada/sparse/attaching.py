@@ -1,7 +1,7 @@
 """Attach a new adapter to a model, or one that was saved."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -98,8 +98,13 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Ad
             f"the adapter was trained on {stored.base_model_name_or_path or 'another model'}"
         )
     layers = check_layers(model, list(stored.columns))
-    stored.check_base({name: layer.weight for name, layer in layers.items()}, directory)
-    check_stored(stored.whole, match_whole(model, stored.config.modules_to_save), directory)
+    whole = match_whole(model, stored.config.modules_to_save)
+    check_stored(stored.whole, whole, directory)
+    try:
+        stored.check_base({name: layer.weight for name, layer in layers.items()}, directory)
+    except AdapterError:
+        _refuse_lost_layers(model, stored, whole, directory)
+        raise
     adapter = Adapter(model, stored.config, stored.columns, gradient)
     adapter.whole.write(stored.whole)
     with torch.no_grad():
@@ -107,3 +112,18 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Ad
             layer.values.copy_(stored.values[name])
     adapter.sync()
     return adapter
+
+
+def _refuse_lost_layers(
+    model: nn.Module, stored: adapter_files.StoredAdapter, whole: Collection[str], directory: Path
+) -> None:
+    """The fingerprint is of all layers together, so that one without its tensors looks like another base."""
+    try:
+        named = match_targets(model, stored.config.target_modules, whole)
+    except AdapterError:
+        return
+    if lost := [name for name in named if name not in stored.columns]:
+        raise AdapterError(
+            f"{directory / adapter_files.TENSORS_FILE}: lacks columns and values of {lost[0]} ({len(lost)} layers of "
+            f"target_modules), or the base is another; copy or save the adapter again"
+        )

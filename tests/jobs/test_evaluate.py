@@ -1,6 +1,7 @@
 """``job=evaluate`` and ``job=merge``: the same scores from the adapter, its run folder and the merged checkpoint."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +58,11 @@ def test_training_changed_what_the_model_writes(overrides: list[str], finished: 
 
 def test_a_damaged_adapter_is_named_before_a_run_is_begun(overrides: list[str], finished: Path, tmp_path: Path) -> None:
     (finished / "adapter" / "adapter_model.safetensors").write_bytes(b"cut")
-    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors"):
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors has changed since result\.json was written"):
         evaluate(compose_run([*overrides, "job=evaluate", f"adapter={finished}"]), tmp_path / "again")
+    copy = shutil.copytree(finished / "adapter", tmp_path / "copy")
+    with pytest.raises(AdapterError, match=r"copy/adapter_model\.safetensors is damaged"):
+        evaluate(compose_run([*overrides, "job=evaluate", f"adapter={copy}"]), tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 

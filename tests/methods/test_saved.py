@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from neuroada.backbones import loading
@@ -97,6 +98,52 @@ def test_missing_tensors_are_refused(method: str, save: Save) -> None:
     folder = save(method)
     (folder / "adapter_model.safetensors").unlink()
     assert_refused(lambda: open_saved(folder), "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("method", [*KINDS, "full", "shira"])
+def test_values_that_are_not_finite_are_refused(method: str, value: float, save: Save) -> None:
+    folder = save(method)
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name, part in tensors.items() if part.is_floating_point())
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert_refused(lambda: open_saved(folder), f"{path}: NaN or infinite values in {name.removesuffix('.values')}")
+
+
+@pytest.mark.parametrize("method", ["neuroada", "masked", "lora", "dora", "ia3", "vera", "layernorm", "full"])
+def test_an_adapter_that_lacks_tensors_is_refused(method: str, save: Save, backbone: Path) -> None:
+    folder = save(method)
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    layer = sorted(tensors)[0].rpartition(".")[0]
+    kept = {name: part for name, part in tensors.items() if not name.startswith(layer)}
+    assert 0 < len(kept) < len(tensors)
+    save_file(kept, path, metadata={"format": "pt"})
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    assert_left_alone(model, lambda: open_saved(folder).attach(model))
+
+
+@pytest.mark.parametrize("method", ["masked", "lora", "layernorm"])
+def test_an_adapter_with_other_tensors_is_refused(method: str, save: Save, backbone: Path) -> None:
+    folder = save(method)
+    path = folder / "adapter_model.safetensors"
+    save_file({**load_file(path), "another": torch.ones(2)}, path, metadata={"format": "pt"})
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    assert_left_alone(model, lambda: open_saved(folder).attach(model))
+
+
+@pytest.mark.parametrize("odd", [-1, 64, 2**31 - 1])
+def test_masked_columns_out_of_range_are_refused(odd: int, save: Save, backbone: Path) -> None:
+    folder = save("masked")
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    columns = next(part for name, part in tensors.items() if name.endswith(".columns"))
+    columns[0, 0 if odd < 0 else -1] = odd
+    save_file(tensors, path)
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    assert_left_alone(model, lambda: open_saved(folder).attach(model))
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,14 @@ def ascending(num_rows: int) -> Tensor:
         ),
         ({f"{Q_PROJ}.columns": ascending(9), f"{Q_PROJ}.values": torch.zeros(9, 3)}, "do not fit"),
         ({f"{Q_PROJ}.columns": ascending(32)}, "not those the adapter was trained on"),
+        ({f"{Q_PROJ}.columns": None, f"{Q_PROJ}.values": None}, f"lacks columns and values of {Q_PROJ}"),
+        ({f"{Q_PROJ}.columns": ascending(32).bool()}, f"{Q_PROJ} do not belong together"),
+        ({f"{Q_PROJ}.values": torch.full((32, 3), torch.nan)}, f"NaN or infinite values in {Q_PROJ} (1 of 4 tensors"),
+        ({f"{Q_PROJ}.values": torch.full((32, 3), -torch.inf).bfloat16()}, f"NaN or infinite values in {Q_PROJ}"),
+        ({f"{Q_PROJ}.values": torch.ones(32, 3).int()}, f"{Q_PROJ} has torch.int32 values"),
+        ({f"{Q_PROJ}.values": torch.ones(32, 3).to(torch.float8_e5m2)}, f"{Q_PROJ} has torch.float8_e5m2 values"),
+        ({f"{Q_PROJ}.columns": ascending(32)[:, :2].clone(), f"{Q_PROJ}.values": torch.ones(32, 2)}, "says top_k=3"),
+        ({f"{Q_PROJ}.lora_A": torch.ones(2)}, f"holds {Q_PROJ}.lora_A, which no adapter has"),
     ],
 )
 def test_tensors_that_do_not_belong_together(
@@ -339,3 +347,30 @@ def test_tensors_that_do_not_belong_together(
     tensors = load_file(path) | changes
     save_file({key: tensor for key, tensor in tensors.items() if tensor is not None}, path)
     assert_refused(read(base), saved, str(saved), words)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4, 15])
+def test_the_tensors_are_believed_over_the_header(top_k: int, base: Path, saved: Path) -> None:
+    path = saved / adapter_files.CONFIG_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), "top_k": top_k}))
+    assert_refused(read(base), saved, f"has 3 columns per neuron, but {adapter_files.CONFIG_FILE} says top_k={top_k}")
+
+
+def test_values_of_whole_modules_must_be_finite(tiny_llama: MakeLlama, tmp_path: Path) -> None:
+    config = neuroada.NeuroAdaConfig(1, ["q_proj"], modules_to_save=["lm_head"])
+    neuroada.attach(tiny_llama(), config).save(tmp_path)
+    tensors = load_file(tmp_path / adapter_files.TENSORS_FILE)
+    tensors["modules_to_save.lm_head.weight"][0, 0] = torch.inf
+    save_file(tensors, tmp_path / adapter_files.TENSORS_FILE)
+    assert_refused(tiny_llama(), tmp_path, "NaN or infinite values in lm_head.weight")
+
+
+def test_switching_refuses_values_that_are_not_finite(base: Path, saved: Path) -> None:
+    adapter = neuroada.load(read(base), saved)
+    before = bits(adapter.model)
+    tensors = load_file(saved / adapter_files.TENSORS_FILE)
+    tensors[f"{Q_PROJ}.values"][0, 0] = torch.nan
+    save_file(tensors, saved / adapter_files.TENSORS_FILE)
+    with pytest.raises(AdapterError, match="NaN or infinite values"):
+        adapter.switch(saved)
+    assert bits(adapter.model) == before

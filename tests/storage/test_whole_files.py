@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from neuroada.jobs.preparation import directory_hash
 from neuroada.runs.folder_lock import locked
+from neuroada.runs.recorded_files import directory_hash
 from neuroada.storage.whole_files import is_left_over, whole_file, whole_folder, write_together, write_whole
 
 NO_PROCESS = 2**22 + 1

@@ -42,11 +42,13 @@ class BenchmarkScoring(Callback):
     Attributes:
         metrics: Content of ``metrics.json`` after the test loop, on every rank.
         adapter: Hash of the scored adapter, stored with partial predictions; None for the base.
+        kept: Benchmark -> predictions that an earlier start of the run has finished.
     """
 
     def __init__(self, folder: Path, answers: Answers) -> None:
         self.metrics: dict[str, Any] = {}
         self.adapter: str | None = None
+        self.kept: Mapping[str, list[Prediction]] = {}
         self._folder = folder
         self._answers = answers
         self._context: int | None = None
@@ -159,7 +161,7 @@ class BenchmarkScoring(Callback):
         """Generations of an earlier, interrupted run, judged again."""
         return {
             row["index"]: self._with_prompt(judge_again(items.by_index[row["index"]], row, items.protocol), items)
-            for row in partial.read()
+            for row in [*self.kept.get(items.name, []), *partial.read()]
             if row["index"] in items.by_index
         }
 

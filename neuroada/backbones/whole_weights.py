@@ -1,0 +1,122 @@
+"""A backbone is whole: its checkpoint holds every tensor of the model, of its shape, and all entries are finite."""
+
+import json
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from neuroada.backbones.places import source_of
+from neuroada.config.errors import UserError
+from neuroada.config.schema import ModelConfig
+from neuroada.sparse.finite import not_finite
+
+logger = logging.getLogger(__name__)
+
+_INDEX = "model.safetensors.index.json"
+_FILE = "model.safetensors"
+_WAY_OUT = "copy the checkpoint again, or give another"
+_NUM_SHOWN = 3
+_PARTS = ("weight", "bias")
+_LOGGER = "transformers.modeling_utils"
+
+
+def refuse_incomplete(config: ModelConfig, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
+    """Refuse a model of which transformers has made a part at random, or left a part of its checkpoint out.
+
+    Tensors of other purposes, such as rotary frequencies or a second head, are only named in a warning.
+
+    Args:
+        report: What ``from_pretrained(output_loading_info=True)`` gives: it lists no tensor that is tied to one that
+            was read, or that its class computes.
+
+    Raises:
+        UserError: A tensor is missing, of another shape, or of a layer that the model does not have.
+    """
+    for name, stored, expected in sorted(report["mismatched_keys"]):
+        raise UserError(
+            f"{_place(config, name)}: {name} is {tuple(stored)} there and {tuple(expected)} in the model; {_WAY_OUT}"
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"{_place(config, missing[0])}: lacks {_shown(missing)} of {type(model).__name__}, which would be random; "
+            f"{_WAY_OUT}, or one of a causal language model"
+        )
+    unexpected = sorted(report["unexpected_keys"])
+    if further := [name for name in unexpected if _is_of_model(name, model)]:
+        raise UserError(
+            f"{_place(config, further[0])}: {_shown(further)} would be left out: {type(model).__name__} has no such "
+            f"tensor; {_WAY_OUT}, with the config.json that belongs to it"
+        )
+    if unexpected:
+        kind = type(model).__name__
+        logger.warning("%s: %s has no use for %s, left out", config.name_or_path, kind, _shown(unexpected))
+
+
+def refuse_not_finite(config: ModelConfig, model: PreTrainedModel) -> None:
+    """Refuse NaN and infinite weights: everything computed from them would be NaN, and its answers empty.
+
+    Raises:
+        UserError: A weight has one.
+    """
+    if odd := not_finite(dict(model.named_parameters())):
+        raise UserError(f"{_place(config, odd[0])}: NaN or infinite entries in {_shown(odd)}; {_WAY_OUT}")
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Keep transformers from logging its own table of missing tensors, which become one line here."""
+    source = logging.getLogger(_LOGGER)
+    source.addFilter(_is_no_report)
+    try:
+        yield
+    finally:
+        source.removeFilter(_is_no_report)
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    text = record.getMessage()
+    return "LOAD REPORT" not in text and "checkpoint seem corrupted" not in text
+
+
+def _is_of_model(name: str, model: PreTrainedModel) -> bool:
+    """Whether an unused tensor is a weight or bias of a layer as the model has them: it would compute without it."""
+    owner, _, part = name.rpartition(".")
+    if part not in _PARTS:
+        return False
+    own = {key.rpartition(".")[0] for key, _ in model.named_parameters()}
+    return _numberless(owner) in {_numberless(key) for key in own}
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\.\d+(?=\.|$)", ".#", name)
+
+
+def _shown(names: Collection[str]) -> str:
+    """The first names, and how many there are."""
+    first = ", ".join(list(names)[:_NUM_SHOWN])
+    more = f", ... ({len(names)} tensors)" if len(names) > _NUM_SHOWN else ""
+    return first + more
+
+
+def _place(config: ModelConfig, tensor: str) -> str:
+    """The file that a tensor belongs to, as far as it is known."""
+    place, options = source_of(config)
+    folder = Path(place)
+    if "gguf_file" in options:
+        return f"model.name_or_path={config.name_or_path}"
+    index = folder / _INDEX
+    if index.is_file():
+        return f"{folder / _shard(index, tensor)}"
+    return str(folder / _FILE) if (folder / _FILE).is_file() else f"model.name_or_path={config.name_or_path}"
+
+
+def _shard(index: Path, tensor: str) -> str:
+    try:
+        return str(json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(tensor, index.name))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return index.name
