@@ -19,6 +19,10 @@ _REWRITING = ("pissa", "olora", "corda", "loftq")
 """Values of ``init_lora_weights`` that change the base's weights when an adapter is loaded with them."""
 
 
+_IN_FILES = "base_model.model."
+"""Before the name of each tensor of the model."""
+
+
 class AttachedPeft(Attached):
     """Adapter layers of the peft library, which replace layers of the backbone.
 
@@ -61,7 +65,7 @@ class AttachedPeft(Attached):
         requires_grad = flags(model)
         with quiet_peft():
             config = peft.PeftConfig.from_pretrained(str(directory))
-            originals = linear_weights(model) if rewrites_base(config) else {}
+            originals = {**(linear_weights(model) if rewrites_base(config) else {}), **stored_weights(model, directory)}
             with undone_on_failure(model, originals):
                 wrapped = peft.PeftModel.from_pretrained(model, str(directory))
                 refuse_other_layers(wrapped, model, directory)
@@ -120,6 +124,17 @@ def linear_weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def stored_weights(model: nn.Module, directory: Path) -> dict[str, Tensor]:
+    """Copies on the CPU of the weights that an adapter's files would replace, such as embeddings saved beside it."""
+    with safe_open(directory / TENSORS_FILE, framework="pt") as tensors:
+        stored = set(tensors.keys())
+    return {
+        name: part.detach().to("cpu", copy=True)
+        for name, part in model.named_parameters()
+        if f"{_IN_FILES}{name}" in stored
+    }
+
+
 def refuse_other_layers(wrapped: Any, model: nn.Module, directory: Path) -> None:
     """Raises UserError unless the saved tensors are those of the adapter layers; peft itself ignores a misfit."""
     import peft
@@ -128,7 +143,7 @@ def refuse_other_layers(wrapped: Any, model: nn.Module, directory: Path) -> None
         stored = set(tensors.keys())
     expected = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     # Others may have stored weights of the base beside the adapter's.
-    base = {f"base_model.model.{name}" for name, _ in model.named_parameters()}
+    base = {f"{_IN_FILES}{name}" for name, _ in model.named_parameters()}
     missing, unknown = sorted(expected - stored), sorted(stored - expected - base)
     if missing or unknown:
         raise UserError(

@@ -1,6 +1,7 @@
 """Methods of the peft library: each is a file in ``conf/method`` that names its configuration class and settings."""
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,8 +30,8 @@ from neuroada.sparse.whole_modules import is_named, match_whole, refuse_fresh_he
 
 WHOLE, SHARE, BLOCK = "whole", "share", "block"
 REFUSALS = (
-    *(ArithmeticError, AttributeError, ImportError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError),
-    ValueError,
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError, OSError),
+    *(RuntimeError, TypeError, ValueError, re.error),
 )
 """What peft raises over settings, layers or files that it cannot use."""
 _SET_ELSEWHERE = {"target_modules": "model.target_modules", "modules_to_save": "method.modules_to_save"}

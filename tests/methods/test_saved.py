@@ -134,6 +134,19 @@ def test_an_adapter_with_other_tensors_is_refused(method: str, save: Save, backb
     assert_left_alone(model, lambda: open_saved(folder).attach(model))
 
 
+def test_weights_that_peft_stored_beside_an_adapter_come_off_with_it(save: Save, backbone: Path) -> None:
+    folder = save("lora")
+    path = folder / "adapter_model.safetensors"
+    model = AutoModelForCausalLM.from_pretrained(backbone)
+    before, norm = logits(model), model.model.norm.weight.detach().clone()
+    beside = {"base_model.model.model.norm.weight": norm + 1}
+    save_file({**load_file(path), **beside}, path, metadata={"format": "pt"})
+    trained = open_saved(folder).attach(model)
+    assert torch.equal(model.model.norm.weight, norm + 1)
+    trained.detach()
+    assert torch.equal(logits(model), before)
+
+
 @pytest.mark.parametrize("odd", [-1, 64, 2**31 - 1])
 def test_masked_columns_out_of_range_are_refused(odd: int, save: Save, backbone: Path) -> None:
     folder = save("masked")

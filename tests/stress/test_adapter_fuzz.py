@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -288,3 +289,36 @@ def test_files_of_ours(method: str, tmp_path: Path, fast_folder: Path, tally: Ca
     assert counts["loaded"] > 0
     assert counts["refused"] > 0
     assert held == num_cases, counts.most_common(8)
+
+
+PEFTS = {
+    "lora": lambda: peft.LoraConfig(target_modules=["fc", "gate"], r=2),
+    "dora": lambda: peft.LoraConfig(target_modules=["fc"], r=2, use_dora=True, modules_to_save=["norm"]),
+    "ia3": lambda: peft.IA3Config(target_modules=["fc", "gate"], feedforward_modules=["gate"]),
+    "vera": lambda: peft.VeraConfig(target_modules=["fc"], r=2),
+}
+_NUM_PEFT = 2_500
+
+
+def save_peft(method: str, folder: Path) -> None:
+    model = peft.get_peft_model(Tiny(), PEFTS[method]())
+    _fill(part for part in model.parameters() if part.requires_grad)
+    model.save_pretrained(str(folder))
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("method", PEFTS)
+@pytest.mark.filterwarnings("ignore")
+def test_files_of_peft(method: str, tmp_path: Path, fast_folder: Path, tally: Callable[..., None]) -> None:
+    save_peft(method, tmp_path / "saved")
+    counts = attack(tmp_path / "saved", _NUM_PEFT, fast_folder, is_peft=True)
+    held = counts["refused"] + counts["loaded"]
+    tally(
+        promise="A damaged adapter of the peft library is refused in one line, or comes off without a trace.",
+        attack=f"{method} files with one thing wrong: bytes, lengths, tensors, shapes, dtypes, settings",
+        held=held,
+        of=_NUM_PEFT,
+    )
+    assert counts["refused"] > 0
+    assert held == _NUM_PEFT, counts.most_common(8)
