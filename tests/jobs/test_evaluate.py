@@ -106,8 +106,9 @@ def test_merged_checkpoint_names_every_token_that_ends_an_answer(
     overrides: list[str], finished: Path, tmp_path: Path
 ) -> None:
     template = "{% for m in messages %}{{ m.content }}<s>{% endfor %}"
-    merge(compose_run([*overrides, "job=merge", f"adapter={finished}", f"data.chat_template={template!r}"]), tmp_path)
-    assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == [1, 0]
+    run = compose_run([*overrides, "job=merge", f"adapter={finished}", f"data.chat_template={template!r}"])
+    merge(run, tmp_path / "merge")
+    assert GenerationConfig.from_pretrained(tmp_path / "merge" / "merged").eos_token_id == [1, 0]
 
 
 @pytest.mark.parametrize("tried", ["merged", ""], ids=["merged in the run", "the run itself"])
