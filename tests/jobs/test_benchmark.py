@@ -33,8 +33,8 @@ SMALL = (
 @pytest.mark.parametrize("scope", ["model", "epoch"])
 def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, scope: str) -> None:
     methods = "benchmark.methods=[neuroada,full]"
-    benchmark(make_run(*SMALL, f"benchmark.scope={scope}", methods, "benchmark.top_k=[1,3]"), tmp_path)
-    rows = json.loads((tmp_path / "benchmark.json").read_text())
+    benchmark(make_run(*SMALL, f"benchmark.scope={scope}", methods, "benchmark.top_k=[1,3]"), tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "benchmark.json").read_text())
     reference = [("reference", 1), ("reference", 3)] if scope == "epoch" else []
     assert [(row["method"], row["top_k"]) for row in rows] == [
         ("floor", None),
@@ -49,7 +49,7 @@ def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, sc
     assert set(documented.split()) <= set(rows[0])
     assert rows[1]["trainable"] == rows[4]["trainable"] > 0
     assert rows[0]["vs_floor"] == 1.0
-    assert (tmp_path / "benchmark.md").read_text().count("\n") == len(rows) + 2
+    assert (tmp_path / "run" / "benchmark.md").read_text().count("\n") == len(rows) + 2
 
 
 EVALUATION = ("job=benchmark", "benchmark.scope=evaluation", "benchmark.random_weights=false", "benchmark.repeats=2")
@@ -57,7 +57,7 @@ EVALUATION = ("job=benchmark", "benchmark.scope=evaluation", "benchmark.random_w
 
 @pytest.mark.slow
 def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path) -> None:
-    plain, engine = rows_of(make_run(*EVALUATION, "evaluation.limit=8"), tmp_path)
+    plain, engine = rows_of(make_run(*EVALUATION, "evaluation.limit=8"), tmp_path / "run")
     documented = (
         "scope shape method top_k dtype device questions step_ms step_ms_min step_ms_max cpu_ms questions_per_s "
         "tokens_per_s vs_plain vs_plain_cpu decoding differing unlike_alone largest_gap"
@@ -81,10 +81,10 @@ def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: p
         return [[token + 1 for token in ids] for ids in answer(*arguments)]
 
     monkeypatch.setattr(Generator, "__call__", wrong)
-    plain, engine = rows_of(make_run(*EVALUATION), tmp_path)
+    plain, engine = rows_of(make_run(*EVALUATION), tmp_path / "run")
     assert (plain["differing"], plain["unlike_alone"]) == (0, 0)
     assert (engine["differing"], engine["unlike_alone"]) == (engine["questions"], engine["questions"])
-    lines = (tmp_path / "benchmark.md").read_text().splitlines()
+    lines = (tmp_path / "run" / "benchmark.md").read_text().splitlines()
     assert [cell.strip() for cell in lines[-1].split("|")][-4:-2] == [str(engine["questions"])] * 2
     assert engine["largest_gap"] > 0
 
@@ -103,7 +103,7 @@ def test_no_round_knows_what_another_learnt(make_run: MakeRun, tmp_path: Path, m
 
     made: list[CountedDrafts] = []
     monkeypatch.setattr(decoders, "Drafts", CountedDrafts)
-    rows_of(make_run(*EVALUATION, "benchmark.repeats=3", "evaluation.benchmarks=[boolq]"), tmp_path)
+    rows_of(make_run(*EVALUATION, "benchmark.repeats=3", "evaluation.benchmarks=[boolq]"), tmp_path / "run")
     opening, items = 1, 9
     _warm_up, *rounds = (drafts.num_learnt for drafts in made)
     assert rounds == [opening + items] * 3
@@ -166,7 +166,7 @@ def test_methods_of_all_kinds_run_in_turn_and_leave_the_backbone_as_it_was(
 
     monkeypatch.setattr("neuroada.jobs.benchmark.measure_step", watched)
     methods = "benchmark.methods=[neuroada,lora,{lora: {settings.r: 16}},masked]"
-    rows = rows_of(make_run(*SMALL, "benchmark.repeats=2", methods, "benchmark.top_k=[1,3]"), tmp_path)
+    rows = rows_of(make_run(*SMALL, "benchmark.repeats=2", methods, "benchmark.top_k=[1,3]"), tmp_path / "run")
     assert [(row["method"], row["top_k"]) for row in rows] == [
         ("floor", None),
         ("neuroada", 1),
@@ -185,7 +185,7 @@ def test_methods_of_all_kinds_run_in_turn_and_leave_the_backbone_as_it_was(
 
 def test_a_matched_method_has_a_row_for_each_k(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*SMALL, "benchmark.methods=[lora]", "benchmark.top_k=[10,40]", "budget.match=neuroada")
-    rows = rows_of(run, tmp_path)
+    rows = rows_of(run, tmp_path / "run")
     loras = [row for row in rows if row["method"].startswith("lora-r")]
     values = {row["top_k"]: row["trainable"] for row in rows if row["method"] == "dense_delta"}
     assert [row["top_k"] for row in loras] == [10, 40]
@@ -203,4 +203,9 @@ def test_what_is_left_open_is_chosen(make_run: MakeRun, tmp_path: Path) -> None:
         "data.micro_batch_size=null",
         "model.target_modules=null",
     )
-    assert [row["method"] for row in rows_of(run, tmp_path)] == ["floor", "neuroada", "dense_delta", "reference"]
+    assert [row["method"] for row in rows_of(run, tmp_path / "run")] == [
+        "floor",
+        "neuroada",
+        "dense_delta",
+        "reference",
+    ]
