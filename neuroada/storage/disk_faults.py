@@ -42,7 +42,8 @@ def disk_fault(error: BaseException, places: Sequence[Path]) -> str | None:
             return "TMPDIR: no folder for temporary files can be written; set TMPDIR to one with space"
         number = _number(cause)
         if number is not None:
-            named = getattr(cause, "filename", None)
+            # A copy names its source first, and only then what could not be written.
+            named = getattr(cause, "filename2", None) or getattr(cause, "filename", None)
             path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else _suspect(number, places)
             return f"{path}: {_reason(number, path)}; {_way_out(number, path, places)}"
     return None

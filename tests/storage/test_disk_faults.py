@@ -53,6 +53,12 @@ def test_where_an_error_names_no_file_the_full_place_is_named(
     assert str(disk_fault(error, [tmp_path / "run", full])).startswith(f"{full}: no space is left")
 
 
+def test_of_a_copy_the_target_is_named(tmp_path: Path) -> None:
+    target = str(tmp_path / "merged" / "prompts.json")
+    error = OSError(errno.ENOSPC, "No space left on device", "adapter/prompts.json", None, target)
+    assert str(disk_fault(error, [])).startswith(f"{target}: no space")
+
+
 def test_temporary_files_elsewhere_need_tmpdir(temporary_folder: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device", str(temporary_folder / "tmp1" / "tokenizer.json"))
     assert str(disk_fault(error, [])).endswith("make space there, or set TMPDIR to another folder")
