@@ -156,7 +156,7 @@ def test_a_planted_violation_is_found(part: str, line: str) -> None:
         ("config", "from neuroada.sparse.errors import AdapterError"),
         ("data", "import neuroada.bundled\nfrom transformers import PreTrainedTokenizerBase"),
         ("jobs", "import neuroada\nfrom neuroada import attach\nfrom hydra.utils import instantiate"),
-        ("report", "from neuroada.runs.record import read_result"),
+        ("report", "from neuroada.runs.stored_files import read_result"),
         ("sweeping", "from hydra.core.utils import JobReturn\nfrom neuroada.config.check import check"),
         ("", "from neuroada.sparse.adapter import attach"),
     ],

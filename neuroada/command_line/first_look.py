@@ -35,9 +35,11 @@ def look(run: RunConfig) -> None:
     _look_at_settings(run)
     _look_at_data(run)
     if run.job.distributed:
-        from neuroada.training.distributed.machine import refuse_missing_devices  # imports torch: the last look
+        # Imports torch: the last look.
+        from neuroada.training.distributed.machine import refuse_missing_devices, refuse_missing_kernels
 
         refuse_missing_devices(run.trainer)
+        refuse_missing_kernels(run)
 
 
 def _uses_targets(run: RunConfig) -> bool:

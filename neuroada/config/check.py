@@ -16,7 +16,8 @@ from neuroada.config.ranks import shares_backbone
 from neuroada.config.requirements import require_inside, require_name
 from neuroada.config.resolution import first_line, resolved
 from neuroada.config.schema import ENGINES, RunConfig
-from neuroada.config.signatures import not_importable, refused_by_class, wrong_arguments, wrong_rates
+from neuroada.config.signatures import accepts, not_importable, refused_by_class, wrong_arguments, wrong_rates
+from neuroada.config.values import unusable
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
@@ -60,6 +61,9 @@ def check_values(config: DictConfig) -> RunConfig:
         UserError: As ``check``.
     """
     values = resolved(config)
+    useless = list(unusable(values))
+    if useless:
+        raise rejected(useless)
     mistakes = list(_unknown_keys(values, RunConfig))
     for group in _OPEN_GROUPS:
         mistakes += wrong_arguments(values.get(group), group)
@@ -135,6 +139,10 @@ def _converted(node: DictConfig, key: str, value: Any) -> Any:
 
 def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     """Mistakes that types do not catch, in sections that may themselves be missing or mistyped."""
+    for group in ("callbacks", "logger"):
+        for name, node in _section(values, group).items():
+            if node is not None and not (isinstance(node, Mapping) and "_target_" in node):
+                yield f"{group}.{name}={shown(node)}: give a class, as in '{group}.{name}={{_target_: ...}}', or null"
     for group in _INSTANTIATED_GROUPS:
         if "_target_" not in _section(values, group):
             yield f"{group}._target_: has no value; choose with {group}=..., or give a class by its full name"
@@ -222,7 +230,10 @@ def _trainer_rules(trainer: Mapping[str, Any]) -> Iterator[str]:
 def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
     job, adapter = _section(values, "job"), values.get("adapter")
     name = job.get("name")
-    yield from not_importable(job.get("function"), "job.function")
+    mistakes = list(not_importable(job.get("function"), "job.function"))
+    yield from mistakes
+    if not mistakes and not accepts(job["function"], 2):
+        yield f"job.function={job['function']}: is no job, which takes the run and its folder; choose with job=..."
     yield from _declared_paths_rules(job)
     yield from _folder_rules(str(job.get("folder")), values)
     if name == "merge" and adapter is None:

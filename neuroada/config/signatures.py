@@ -16,6 +16,8 @@ from neuroada.config.definitions import ABSENT, Definition, Verdict, find, missi
 from neuroada.config.errors import shown, suggest
 from neuroada.config.resolution import first_line
 
+_LARGEST_RATE = 10_000
+"""Far above any that trains; the square of a much larger one is no float32."""
 _INSTANTIATE_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -52,6 +54,17 @@ def accepted_keywords(name: str) -> list[str] | None:
         return None
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values())
     return None if takes_any else list(taken)
+
+
+def accepts(name: str, num_arguments: int) -> bool:
+    """Whether a class or function can be called with so many positional arguments, as far as it tells."""
+    try:
+        inspect.Signature(list(keywords_of(name).values())).bind(*[None] * num_arguments)
+    except TypeError:
+        return False
+    except (AttributeError, ImportError, ValueError):
+        return True
+    return True
 
 
 def not_importable(name: Any, key: str) -> Iterator[str]:
@@ -125,20 +138,23 @@ def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
         yield f"optimizer.lr={shown(lr)}: must be a number above 0"
     if not _is_number(weight_decay) or weight_decay < 0:
         yield f"optimizer.weight_decay={shown(weight_decay)}: must be a number of at least 0"
+    for key, rate in (("lr", lr), ("weight_decay", weight_decay)):
+        if _is_number(rate) and rate > _LARGEST_RATE:
+            yield f"optimizer.{key}={shown(rate)}: must be at most {_LARGEST_RATE}"
 
 
 def refused_by_class(optimizer: Mapping[str, Any]) -> Iterator[str]:
     """What an optimizer's class rejects: it is built on a dummy parameter, before the backbone is read."""
     # Imported here: a configuration with other mistakes is answered without torch.
     import torch
-    from hydra.errors import HydraException
     from hydra.utils import instantiate
 
     try:
         instantiate(optimizer, _convert_="all")([torch.zeros(1, requires_grad=True)])
-    except (HydraException, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # whatever a class raises about a value
         yield f"optimizer: {first_line(error)}"
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and (isinstance(value, int) or math.isfinite(value))

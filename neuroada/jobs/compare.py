@@ -31,7 +31,7 @@ def compare(run: RunConfig, folder: Path) -> None:
     """Print the finished runs below ``runs``, compare each with a baseline, and write the report into ``folder``.
 
     Raises:
-        UserError: No run is finished, a result or predictions file is damaged, the baseline is not one of the runs, or
+        UserError: No run is finished, the baseline is not one of the runs, or
             another process is writing the report.
     """
     root = Path(run.runs)
@@ -73,7 +73,7 @@ def show(
         console.print(table_of(tests.table, f"compared with run {baseline}, on the same items"))
         console.print(tests.caption, soft_wrap=True)
     for note in tests.notes:
-        console.print(note, soft_wrap=True)
+        console.print(note, soft_wrap=True, markup=False)
 
 
 def baseline_number(folders: list[Path], baseline: str | None) -> int:
@@ -94,14 +94,21 @@ def baseline_number(folders: list[Path], baseline: str | None) -> int:
 def contests_with(baseline: int, finished: Sequence[Run]) -> dict[int, Contest]:
     """Number of a run -> its comparison with the baseline; empty if the baseline kept no predictions.
 
-    Raises:
-        UserError: A predictions file is missing or damaged.
+    A run whose predictions are missing or damaged is not compared; its note says why.
     """
     numbered = dict(enumerate(finished, start=1))
-    there = _verdicts(numbered.pop(baseline))
-    if there is None:
-        return {}
-    return {number: contest(_verdicts(run), there) for number, run in numbered.items()}
+    try:
+        there = _verdicts(numbered.pop(baseline))
+    except UserError as error:
+        return {number: Contest([], f"not compared: {error}") for number in numbered}
+    return {} if there is None else {number: _contest(run, there) for number, run in numbered.items()}
+
+
+def _contest(run: Run, baseline: Mapping[Item, bool]) -> Contest:
+    try:
+        return contest(_verdicts(run), baseline)
+    except UserError as error:
+        return Contest([], f"not compared: {error}")
 
 
 def contest_table(contests: Mapping[int, Contest]) -> pandas.DataFrame:

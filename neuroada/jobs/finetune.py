@@ -15,9 +15,10 @@ from neuroada.jobs.preparation import HALVED, Preparation, prepare
 from neuroada.jobs.sizing import SizedRun, size
 from neuroada.methods.saved import open_saved
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE
-from neuroada.runs.record import RunRecord, read_chosen, recorded
+from neuroada.runs.record import RunRecord, recorded
 from neuroada.runs.recorded_files import FILES, describe_adapter
 from neuroada.runs.stop_signals import DeferredSignals
+from neuroada.runs.stored_files import read_chosen
 from neuroada.storage.whole_files import whole_folder, write_whole
 from neuroada.training.callbacks.fit_cost import FitCost
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss

@@ -15,6 +15,8 @@ from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
 from neuroada.backbones.limits import Limits
+from neuroada.config.errors import UserError
+from neuroada.config.json_files import read_json
 from neuroada.config.schema import RunConfig
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.catalog import Dataset
@@ -110,11 +112,14 @@ def _protocol_of_adapter(run: RunConfig) -> Protocol | None:
     if file is None or not file.is_file():
         return None
     try:
-        name, definition = next(iter(json.loads(file.read_text(encoding="utf-8")).items()))
+        name, definition = next(iter(read_json(file, dict[str, Any], "give another adapter").items()))
         kept = {key: definition[key] for key in ("prompt", "completion", "stop", "max_new_tokens", "chat")}
         settings = {key: value for key, value in asdict(run.protocol).items() if key in kept}
         return made(name, merged(kept, settings))
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):  # a class, or damaged
+    except UserError:
+        refuse_changed_adapter(file.parent)  # says more of a file that the run had written whole
+        raise
+    except (KeyError, TypeError, StopIteration):  # a class, or none
         return None
 
 

@@ -25,8 +25,8 @@ from neuroada.jobs.micro_batch import choose_micro_batch
 from neuroada.jobs.sizing import SizedRun
 from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
-from neuroada.runs.record import read_chosen
 from neuroada.runs.stored_config import read_config, without_code
+from neuroada.runs.stored_files import read_chosen
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling

@@ -24,8 +24,8 @@ from neuroada.runs.folder_lock import locked
 from neuroada.runs.listing import outputs_of, run_folders
 from neuroada.runs.predictions import predictions_path, read_predictions, refuse_row
 from neuroada.runs.protocols import protocols_of
-from neuroada.runs.record import read_result
 from neuroada.runs.recorded_files import FILES, FILES_TO_COME, changed_files, describe_text
+from neuroada.runs.stored_files import read_result
 from neuroada.storage.whole_files import write_together, write_whole
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Example, Protocol
@@ -140,9 +140,9 @@ def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
     for name, score in scores.items():
         path = predictions_path(folder, name)
         rows = read_predictions(path)
-        if len(rows) != score["n"]:
+        if len(rows) != score.get("n"):
             raise UserError(
-                f"{path}: has {len(rows)} rows where {RESULT_FILE} counts {score['n']}; score the run again"
+                f"{path}: has {len(rows)} rows where {RESULT_FILE} counts {score.get('n')}; score the run again"
             )
         protocol = _protocol(folder, result, name, protocols)
         before[name] = rows
@@ -222,7 +222,7 @@ def _renewed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str,
 
 def _protocol(folder: Path, result: dict[str, Any], benchmark: str, protocols: Mapping[str, Protocol]) -> Protocol:
     """The protocol by which a stored run scored a benchmark."""
-    config = result["config"]
+    config = result.get("config") or {}
     data, task = config.get("data") or {}, config.get("task") or {}
     scored = (config.get("evaluation") or {}).get("benchmarks") or task.get("benchmarks") or []
     entry = next((entry for entry in scored if name_of(entry) == benchmark), benchmark)

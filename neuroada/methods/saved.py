@@ -1,6 +1,5 @@
 """Saved adapters, opened by what their files are: nothing of a received folder is run."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,11 @@ from typing import Protocol
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 import neuroada
 from neuroada.config.errors import UserError
+from neuroada.config.json_files import read_json
 from neuroada.config.resolution import first_line
 from neuroada.methods import weight_files
 from neuroada.methods.contract import Trained, count_parameters
@@ -31,6 +32,10 @@ from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
 _PROMPTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE")
 """Kinds of peft adapters that add tokens to the input, which a backbone called by itself would not see."""
+
+
+class _Kind(TypedDict):
+    peft_type: str
 
 
 class Saved(Protocol):
@@ -208,19 +213,13 @@ def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _kind(path: Path) -> str:
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); give another adapter") from error
-    kind = header.get("peft_type") if isinstance(header, dict) else None
-    if not isinstance(kind, str):
-        raise UserError(f"{path} is not an adapter's: it lacks peft_type; give another adapter")
+    kind: str = read_json(path, _Kind, "give another adapter")["peft_type"]
     return kind
 
 
 def _refuse_module(path: Path) -> None:
     """peft imports the module that ``megatron_core`` names, if there is a ``megatron_config``."""
-    if json.loads(path.read_text(encoding="utf-8")).get("megatron_config") is not None:
+    if read_json(path, _Kind, "give another adapter").get("megatron_config") is not None:
         raise UserError(f"{path}: its megatron_config names a module to import; save the adapter without Megatron")
 
 

@@ -3,18 +3,19 @@
 They contain what changed, under the names of the backbone's parameters, and a hash of the original tensors.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from neuroada.config.errors import UserError
+from neuroada.config.json_files import read_json
 from neuroada.sparse.adapter_files import (
     CONFIG_FILE,
     TENSORS_FILE,
@@ -120,14 +121,16 @@ def _refuse_unusable(tensors: dict[str, Tensor], path: Path) -> None:
         raise UserError(str(error)) from error
 
 
+class _Header(TypedDict):
+    format_version: int
+    method: str
+    base_model_name_or_path: str | None
+    fingerprint: str | None
+    fingerprint_float16: NotRequired[str | None]
+
+
 def _read_header(path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy or save the adapter again") from error
-    expected = {"method", "base_model_name_or_path", "fingerprint", "format_version"}
-    if not isinstance(header, dict) or not expected <= header.keys():
-        raise UserError(f"{path} lacks {', '.join(sorted(expected))}; copy or save the adapter again")
+    header: dict[str, Any] = read_json(path, _Header, "copy or save the adapter again")
     try:
         refuse_unknown_format(header["format_version"], (FORMAT_VERSION,), path)
     except AdapterError as error:

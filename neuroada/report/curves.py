@@ -8,8 +8,9 @@ from pathlib import Path
 
 from neuroada.config.errors import UserError, removed_if_empty, reported_in_one_line
 from neuroada.report.drawing import HEIGHT_INCHES, canvas, legend_below, save_svg, steps_axis, style
+from neuroada.runs.listing import Run
 from neuroada.runs.logged_rows import STEP, logged_rows
-from neuroada.runs.record import read_result
+from neuroada.runs.stored_files import read_result
 
 Curves = dict[str, dict[int, float]]
 """Run -> optimizer step -> number."""
@@ -65,7 +66,7 @@ def write(out: Path, folders: list[Path]) -> None:
 
 def _names(folders: list[Path]) -> list[str]:
     """The task of each run, with its folder if another one has the same task."""
-    tasks = [str(read_result(folder)["config"]["task"]["name"]) for folder in folders]
+    tasks = [Run.finished(read_result(folder)).task for folder in folders]
     rows = [folder.as_posix() for folder in folders]
     return [task if tasks.count(task) == 1 else f"{task} {row}" for task, row in zip(tasks, rows, strict=True)]
 

@@ -70,7 +70,7 @@ def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None
         return None
     return {
         Item(name, row["index"], row["instruction"]): row["correct"]
-        for name in result.get("metrics", {}).get("benchmarks", {})
+        for name in (result.get("metrics") or {}).get("benchmarks", {})
         for row in read_predictions(predictions_path(folder, name))
     }
 

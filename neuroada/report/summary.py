@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from neuroada.config.errors import UserError
 from neuroada.config.schema import ENGINES
 from neuroada.report.estimates import bounds_of
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.listing import Run
-from neuroada.runs.record import read_result
+from neuroada.runs.stored_files import read_result
 from neuroada.tasks.scoring import interval
 
 MANY_MISSING = 0.1
@@ -22,19 +23,28 @@ MANY_MISSING = 0.1
 
 @rank_zero_only
 def show(folder: Path) -> None:
-    """Print the summary of a run folder; nothing for a job that records no result."""
+    """Print the summary of a run folder; nothing for a job that records no result.
+
+    Raises:
+        UserError: The result is damaged.
+    """
     if not (folder / RESULT_FILE).is_file():
         return
     result = read_result(folder)
     console = Console(highlight=False)
-    console.print(f"\n[bold]{escape(headline(result))}[/bold]")
-    console.print(scores_table(result))
-    for line in remarks(result):
-        console.print(line)
-    console.print(conditions(result))
+    try:
+        shown = [f"\n[bold]{escape(headline(result))}[/bold]", scores_table(result), *remarks(result)]
+        shown.append(conditions(result))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / RESULT_FILE} is no result that can be shown ({type(error).__name__}: {error}); delete it to "
+            "run again"
+        ) from error
+    for part in shown:
+        console.print(part)
     here = Path.cwd()
-    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    console.print(f"run folder: {shown}", soft_wrap=True)
+    place = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    console.print(f"run folder: {place}", soft_wrap=True, markup=False)
 
 
 def scores_table(result: dict[str, Any]) -> Table:

@@ -4,21 +4,39 @@ The folder is untrusted. Only plain values are read from it: nothing is instanti
 becomes part of a path is checked first.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from neuroada.config.errors import UserError
+from neuroada.config.json_files import read_json
 from neuroada.config.requirements import require_name
-from neuroada.config.resolution import first_line
 from neuroada.config.schema import DTYPES, ModelConfig, ProtocolConfig, TaskConfig
-from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, read_outcome
+from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.runs.stored_config import named_code, plain, read_config
+from neuroada.runs.stored_files import Count, read_outcome
 
 HEADER_FILE = "adapter_config.json"
+
+
+class Header(TypedDict):
+    """What is read from that file, whichever library wrote it."""
+
+    peft_type: str
+    base_model_name_or_path: NotRequired[str | None]
+    revision: NotRequired[str | None]
+    top_k: NotRequired[Count | None]
+    target_modules: NotRequired[list[str] | str | None]
+    modules_to_save: NotRequired[list[str] | None]
+    selection: NotRequired[str | None]
+    seed: NotRequired[int | None]
+    method: NotRequired[str | None]
+
+
 _FACTS = {
     "budget.top_k": "top_k",
     "model.target_modules": "target_modules",
@@ -61,13 +79,7 @@ class AdapterOrigin:
         """Raises UserError if there is no adapter, or its header is damaged."""
         directory = adapter_directory(path)
         file = directory / HEADER_FILE
-        try:
-            header = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{file} is damaged ({first_line(error)}); give another adapter") from error
-        if not isinstance(header, dict) or not isinstance(header.get("peft_type"), str):
-            raise UserError(f"{file} is not an adapter's: it lacks peft_type; give another adapter")
-        return cls(directory, plain(header, file))
+        return cls(directory, plain(read_json(file, Header, "give another adapter"), file))
 
     @cached_property
     def method(self) -> dict[str, Any]:

@@ -68,8 +68,13 @@ class Holder:
         """The holder that a folder names; None if it names none, or the file is damaged."""
         try:
             return cls(**json.loads((folder / HOLDER_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+
+    def __post_init__(self) -> None:
+        texts, numbers = (self.host, self.started, self.command, self.token), (self.pid, self.queue_restarts)
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(one, int) for one in numbers):
+            raise TypeError("not what a holder writes")
 
     @property
     def is_on_this_host(self) -> bool:

@@ -1,6 +1,5 @@
 """List the runs below a folder: finished, unfinished and failed ones, with what their files record."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -8,8 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from neuroada.config.errors import UserError
 from neuroada.runs.checkpoints import newest_closed_checkpoint
@@ -19,10 +16,10 @@ from neuroada.runs.files import (
     RESULT_FILE,
     SWEEP_FILE,
     SWEEPS_FOLDER,
-    read_sweep,
 )
-from neuroada.runs.record import read_result
 from neuroada.runs.recorded_files import Changed, changed_adapter, changed_files
+from neuroada.runs.stored_config import read_config
+from neuroada.runs.stored_files import read_failure, read_result, read_sweep
 
 BASE = "base"
 """Name of a run that trained nothing."""
@@ -218,22 +215,30 @@ def read_runs(root: Path) -> list[Run]:
 
 
 def _read_run(folder: Path, name: str) -> Run:
-    config = _read_config(folder / CONFIG_FILE)
-    if (folder / RESULT_FILE).is_file():
-        try:
+    """A run with a damaged file has failed, and the others are listed beside it."""
+    config: Mapping[str, Any] = {}
+    damage: UserError | None = None
+    try:
+        config = read_config(folder) if (folder / CONFIG_FILE).is_file() else {}
+    except UserError as error:  # a finished run has its configuration in its result, too
+        damage = error
+    try:
+        if (folder / RESULT_FILE).is_file():
             result = read_result(folder)
-        except UserError as error:
-            return Run(folder, name, Status.FAILED, config, error=str(error))
-        if changed := changed_files(folder, result, read_adapter=False):
-            return Run(folder, name, Status.FAILED, config, error=_changed(folder, changed[0]))
-        return Run.finished(result, folder, name)
-    if (folder / FAILURE_FILE).is_file():
-        failure = _read_failure(folder / FAILURE_FILE)
+            if changed := changed_files(folder, result, read_adapter=False):
+                return Run(folder, name, Status.FAILED, config, error=_changed(folder, changed[0]))
+            return Run.finished(result, folder, name)
+        failure = read_failure(folder)
+    except UserError as error:
+        return Run(folder, name, Status.FAILED, config, error=str(error))
+    if failure is not None:
         status = Status.REJECTED if failure.get("state") == Status.REJECTED.value else Status.FAILED
         overrides = " ".join(map(str, failure.get("overrides", [])))
         # The folder of a rejected run does not identify it, only its overrides do.
         what = f"{overrides}: " if status is Status.REJECTED and overrides else ""
         return Run(folder, name, status, config, error=f"{what}{failure.get('message', 'no message')}")
+    if damage is not None:
+        return Run(folder, name, Status.FAILED, config, error=str(damage))
     return Run(folder, name, Status.UNFINISHED, config, error=_unfinished_reason(folder))
 
 
@@ -247,23 +252,6 @@ def _unfinished_reason(folder: Path) -> str:
     checkpoint = newest_closed_checkpoint(folder)
     reached = "no checkpoint yet" if checkpoint is None else f"last checkpoint {checkpoint.name}"
     return f"running, or stopped; {reached}; the same command continues it"
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    """A stored configuration; empty if it is missing or damaged, so that the run is still listed."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, Mapping) else {}
-
-
-def _read_failure(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {"message": f"{path.name} is damaged"}
-    return content if isinstance(content, Mapping) else {}
 
 
 def _at(values: Any, key: str) -> Any:

@@ -9,12 +9,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from neuroada.config.errors import UserError
+from neuroada.config.json_files import parsed
 from neuroada.runs.identity import changed_keys
 from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.scoring import Prediction
 
 _SUFFIX = ".partial.jsonl"
+
+
+class _Beginning(TypedDict):
+    run: dict[str, Any]
 
 
 class PartialPredictions:
@@ -68,14 +75,11 @@ class PartialPredictions:
 
     def _rows(self, path: Path) -> Iterator[Prediction]:
         # Not splitlines(): a generation may contain other line separators, which JSON does not escape.
-        lines = _whole_lines(path).split("\n")[:-1]
         try:
-            values = [json.loads(line) for line in lines]
-            stored = values[0]["run"] if values else self._run
-            known = [row["index"] for row in values[1:]]
-            if any(type(index) is not int for index in known):
-                raise TypeError("an index is no whole number")
-        except (ValueError, KeyError, TypeError) as error:
+            lines = _whole_lines(path).split("\n")[:-1]
+            stored = parsed(lines[0], _Beginning)["run"] if lines else self._run
+            rows: list[Prediction] = [parsed(line, Prediction) for line in lines[1:]]
+        except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); delete it to generate its items again") from error
         other = changed_keys(stored, self._run)
         if other:
@@ -83,7 +87,7 @@ class PartialPredictions:
                 f"{path} holds predictions of another run ({other[0]}); use resume=never to replace them, or another "
                 "hydra.run.dir"
             )
-        yield from values[1:]
+        yield from rows
 
 
 def count_answers(folder: Path) -> dict[str, int]:

@@ -1,24 +1,14 @@
 """Stored predictions of a finished run: a file is read and checked in full, and rejected if any row is wrong."""
 
-import json
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from neuroada.config.errors import UserError
+from neuroada.config.json_files import checked, parsed
 from neuroada.config.requirements import require_name
 from neuroada.runs.files import PREDICTIONS_FOLDER
 from neuroada.tasks.scoring import Prediction
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "index": int,
-    "instruction": str,
-    "generation": str,
-    "extracted": (str, type(None)),
-    "answer": str,
-    "correct": bool,
-    "strict_correct": bool,
-    "missing_trigger": bool,
-}
 # Fields that files of earlier versions lack, and their values there.
 _LATER: dict[str, Any] = {"strict_extracted": None, "too_long": False}
 
@@ -56,17 +46,10 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 def _row(path: Path, number: int, line: str) -> Prediction:
     try:
-        row = json.loads(line)
+        row = {**_LATER, **parsed(line, dict[str, Any])}
+        return cast(Prediction, checked(row, Prediction))
     except ValueError as error:
         refuse_row(path, number, f"is damaged ({error})")
-    if not isinstance(row, dict):
-        refuse_row(path, number, "is not a JSON object")
-    for field, types in _TYPES.items():
-        if field not in row:
-            refuse_row(path, number, f"lacks the field '{field}'")
-        if not isinstance(row[field], types):
-            refuse_row(path, number, f"field '{field}' is {json.dumps(row[field])[:40]}, which has the wrong type")
-    return cast(Prediction, {**_LATER, **row})
 
 
 def refuse_row(path: Path, number: int, problem: str) -> NoReturn:

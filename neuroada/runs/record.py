@@ -40,6 +40,7 @@ from neuroada.runs.identity import changed_keys, differences
 from neuroada.runs.predictions import predictions_path, read_predictions
 from neuroada.runs.recorded_files import FILES, FILES_TO_COME, changed_adapter, changed_files, describe
 from neuroada.runs.stored_config import read_config
+from neuroada.runs.stored_files import read_result
 from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.scoring import Prediction
 
@@ -91,10 +92,9 @@ class RunRecord:
         if self._starts_over:
             return None
         self._refuse_other_config()
-        path = self.folder / RESULT_FILE
-        if not path.is_file():
+        if not (self.folder / RESULT_FILE).is_file():
             return None
-        result = _read_json(path)
+        result = read_result(self.folder)
         other = changed_keys(result.get("content", {}), self.content)
         if other:
             raise UserError(
@@ -104,7 +104,7 @@ class RunRecord:
         if self._lacks_predictions(result):
             self.incomplete = result
             return None
-        logger.info("finished on %s, not repeated: %s", result["finished_at"], self.folder)
+        logger.info("finished on %s, not repeated: %s", result.get("finished_at"), self.folder)
         return result
 
     def kept_predictions(self) -> dict[str, list[Prediction]]:
@@ -218,38 +218,6 @@ class RunRecord:
 
 def _benchmarks(result: Mapping[str, Any]) -> list[str]:
     return list((result.get("metrics") or {}).get("benchmarks") or {})
-
-
-def read_chosen(folder: Path) -> dict[str, Any]:
-    """Values that an earlier start of the run chose for open settings; empty if there was none.
-
-    Raises:
-        UserError: The file is damaged.
-    """
-    path = folder / CHOSEN_FILE
-    return _read_json(path) if path.is_file() else {}
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """The ``result.json`` of a finished run.
-
-    Raises:
-        UserError: The file is missing or damaged.
-    """
-    path = folder / RESULT_FILE
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {folder} contains no finished run")
-    return _read_json(path)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to run again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a result; delete it to run again")
-    return content
 
 
 def _versions() -> dict[str, str]:

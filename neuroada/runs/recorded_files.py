@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.config.errors import UserError
-from neuroada.runs.files import (
-    ADAPTER_FOLDER,
-    METRICS_FILE,
-    PREDICTIONS_FOLDER,
-    RESULT_FILE,
-    read_outcome,
-)
+from neuroada.runs.files import ADAPTER_FOLDER, METRICS_FILE, PREDICTIONS_FOLDER, RESULT_FILE
+from neuroada.runs.stored_files import read_outcome
 from neuroada.storage.whole_files import PARTIAL_ENDING
 
 FILES = "files"

@@ -7,8 +7,10 @@ from typing import Any
 import yaml
 
 from neuroada.config.errors import UserError
+from neuroada.config.json_files import checked
 from neuroada.config.resolution import first_line
 from neuroada.runs.files import CONFIG_FILE
+from neuroada.runs.stored_files import Config
 
 _PLAIN = dict | list | str | int | float | bool | None
 _MOST_VALUES = 100_000
@@ -29,7 +31,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         sections = [stored.get(name) for name in ("job", "method")] if isinstance(stored, dict) else []
         if not sections or not all(isinstance(section, dict) and section for section in sections):
             raise UserError(f"{file} is not a configuration; give a folder that a run wrote")
-        return plain(stored, file)
+        return checked(plain(stored, file), Config)
     except UserError:
         raise
     except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:

@@ -11,7 +11,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 
 from neuroada.config.errors import FailureElsewhere, UserError
-from neuroada.runs.files import read_sweep
+from neuroada.runs.stored_files import read_sweep
 from neuroada.sweeping.board import Board
 from neuroada.sweeping.command import command_of
 from neuroada.sweeping.ending import interruption_reported, refuse_stopped

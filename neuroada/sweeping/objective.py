@@ -10,8 +10,8 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 
 from neuroada.config.errors import FailureElsewhere, UserError
-from neuroada.runs.files import read_outcome
 from neuroada.runs.stop_signals import Interrupted, shown_signal
+from neuroada.runs.stored_files import read_outcome
 
 
 def held_out_loss(result: Mapping[str, Any] | None) -> float | None:

@@ -9,8 +9,8 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from neuroada.config.errors import EXIT_OF_FAILURES, EXIT_OF_MISTAKES, MISTAKES, FailureElsewhere
 from neuroada.config.resolution import first_line
-from neuroada.runs.files import read_outcome
 from neuroada.runs.stop_signals import Interrupted
+from neuroada.runs.stored_files import read_outcome
 from neuroada.sweeping.objective import Stopped
 from neuroada.sweeping.sweep_jobs import Job, State
 

@@ -22,12 +22,13 @@ from neuroada.config.check import check
 from neuroada.config.composition_errors import in_one_line
 from neuroada.config.errors import EXIT_OF_MISTAKES, UserError
 from neuroada.config.resolution import resolved
-from neuroada.runs.files import FAILURE_FILE, read_outcome
+from neuroada.runs.files import FAILURE_FILE
 from neuroada.runs.folder_lock import holder_elsewhere
 from neuroada.runs.identity import differences
 from neuroada.runs.registration import REJECTED, without_hydra
 from neuroada.runs.settling import settle
 from neuroada.runs.stop_signals import shown_signal
+from neuroada.runs.stored_files import read_outcome
 from neuroada.storage.whole_files import write_whole
 
 

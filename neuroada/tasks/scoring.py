@@ -5,7 +5,9 @@ Pure functions without a model or Lightning, so that stored generations can be s
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 

@@ -172,8 +172,8 @@ def test_unicode_line_ends_inside_a_generation_are_no_rows(store_scored: StoreRu
     ("line", "problem"),
     [
         ('{"index": 1', r"row 2: is damaged"),
-        ("[]", r"row 2: is not a JSON object"),
-        ('{"index": 1}', r"row 2: lacks the field 'instruction'"),
+        ("[]", r"row 2: is damaged \(its content should be a valid dictionary"),
+        ('{"index": 1}', r"row 2: is damaged \(lacks the field 'instruction'\)"),
         ("", r"row 2: is damaged"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_damaged_row_is_named_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"generation": None}, "row 1: field 'generation' is null, which has the wrong type"),
+        ({"generation": None}, r"row 1: is damaged \(field 'generation' should be a valid string\)"),
         ({"answer": "seven"}, "row 1: its answer is 'seven'; it must be a number or one of the letters A to E"),
         ({"index": 2}, "row 2: repeats the item with index 2"),
     ],

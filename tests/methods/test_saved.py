@@ -160,7 +160,8 @@ def test_masked_columns_out_of_range_are_refused(odd: int, save: Save, backbone:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "is damaged"), ("[]", "lacks peft_type"), ("{}", "lacks peft_type")]
+    ("content", "message"),
+    [("{", "is damaged"), ("[]", "its content should be a valid dictionary"), ("{}", "lacks the field 'peft_type'")],
 )
 def test_a_damaged_header_is_refused(content: str, message: str, save: Save) -> None:
     folder = save("lora")

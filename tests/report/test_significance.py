@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from neuroada.config.errors import UserError
 from neuroada.report.significance import Item, PairedTest, contest, verdicts
-from neuroada.runs.record import read_result
+from neuroada.runs.stored_files import read_result
 
 
 def items(benchmark: str, *correct: bool, first: int = 0) -> dict[Item, bool]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from neuroada.config.errors import UserError
 from neuroada.report.summary import conditions, headline, remarks, scores_table, show
-from neuroada.runs.record import read_result
+from neuroada.runs.stored_files import read_result
 
 MakeResult = Callable[..., dict[str, Any]]
 

@@ -27,7 +27,9 @@ def test_finished_failed_rejected_and_unfinished_runs_are_told_apart(store_sweep
     stopped = root / "finetune" / "stopped"
     (stopped / "checkpoints").mkdir(parents=True)
     torch.save({}, stopped / "checkpoints" / "step-200.ckpt")
-    (stopped / "config.yaml").write_text("model: {name: m}\ntask: {name: t}\nseed: 3\n")
+    (stopped / "config.yaml").write_text(
+        "job: {name: j}\nmethod: {name: n}\nmodel: {name: m}\ntask: {name: t}\nseed: 3\n"
+    )
     found = {run.name: run for run in read_runs(root)}
     assert {name: run.status for name, run in found.items()} == {
         "evaluate/made_up_model/commonsense/none-k0-0.01/s1": Status.FINISHED,

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
-from neuroada.runs.files import read_outcome
+from neuroada.runs.stored_files import read_outcome
 from neuroada.sweeping.sweep_jobs import Job, State, plan
 
 Composed = Callable[..., DictConfig]

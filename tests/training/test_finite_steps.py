@@ -16,7 +16,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
 from neuroada.runs.checkpoints import last_checkpoint
-from neuroada.runs.record import read_result
+from neuroada.runs.stored_files import read_result
 from neuroada.training.distributed.launch import launch
 
 MakeRun = Callable[..., RunConfig]

@@ -16,7 +16,7 @@ from torch import Tensor
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
-from neuroada.runs.record import read_chosen, read_result
+from neuroada.runs.stored_files import read_chosen, read_result
 
 from ..tiny_runs import StopAt
 from .test_finite_steps import with_callback
