@@ -31,6 +31,8 @@ TENSORS_FILE = "adapter_model.safetensors"
 ADAPTER_FOLDER = "adapter"
 """Where a run keeps the adapter in its folder."""
 VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_COUNT_DTYPES = (torch.int64, torch.int32, torch.bool)
+"""Of buffers in modules that train whole, such as the number of batches that BatchNorm has seen."""
 """Of what trains: torch has no arithmetic for narrower numbers, and integers are no trained values."""
 _COLUMN_DTYPES = (torch.int16, torch.int32, torch.int64)
 _WHOLE = "modules_to_save."
@@ -188,7 +190,8 @@ def read(directory: Path) -> StoredAdapter:
         raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
     whole = {key.removeprefix(_WHOLE): tensor for key, tensor in tensors.items() if key.startswith(_WHOLE)}
     columns, values = _pair({key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE)}, path)
-    refuse_unusable({**values, **whole}, path)
+    trained = {name: tensor for name, tensor in whole.items() if tensor.dtype not in _COUNT_DTYPES}
+    refuse_unusable({**values, **trained}, path)
     return StoredAdapter(
         config=_config(header, directory / CONFIG_FILE),
         base_model_name_or_path=header["base_model_name_or_path"],

@@ -157,6 +157,11 @@ def check_stored(stored: Mapping[str, Tensor], modules: Mapping[str, nn.Module],
                 f"{directory}: {name} is {tuple(tensor.shape)} there and {tuple(present[name].shape)} in this model; "
                 "load the base model it was trained on, with the same head"
             )
+        wanted = present[name]
+        if tensor.dtype != wanted.dtype and not (tensor.is_floating_point() and wanted.is_floating_point()):
+            raise AdapterError(
+                f"{directory}: {name} is {tensor.dtype} there and {wanted.dtype} in this model; save the adapter again"
+            )
 
 
 def _matches(name: str, entry: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -134,6 +134,17 @@ def test_buffers_of_a_whole_module_are_saved_and_restored(tmp_path: Path) -> Non
     assert other[1].running_mean.equal(model[1].running_mean)
     adapter.detach()
     assert all(model.state_dict()[name].equal(tensor) for name, tensor in before.items())
+
+
+def test_a_count_in_the_place_of_weights_is_refused(tmp_path: Path) -> None:
+    model, other = (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)) for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["0"], modules_to_save=["1"])).save(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = {name: part.long() if name.endswith("1.bias") else part for name, part in load_file(path).items()}
+    save_file(tensors, path)
+    with pytest.raises(neuroada.AdapterError, match=r"1\.bias is torch\.int64 there and torch\.float32 in this model"):
+        neuroada.load(other, tmp_path)
 
 
 def test_a_switch_takes_the_head_along_and_back(base: Path, tmp_path: Path) -> None:
