@@ -69,7 +69,7 @@ class TestTheNewestWholeOne:
     def test_is_listed_without_reading_all_bytes_of_each(self, tmp_path: Path, folder: Path) -> None:
         change(folder / "step-4.ckpt", lambda old: old[: len(old) // 2])
         assert newest_closed_checkpoint(tmp_path) == folder / "step-3.ckpt"
-        (tmp_path / "config.yaml").write_text("job: {name: finetune}")
+        (tmp_path / "config.yaml").write_text("{job: {name: finetune}, method: {name: neuroada}}")
         assert "last checkpoint step-3.ckpt" in read_runs(tmp_path)[0].error
 
 

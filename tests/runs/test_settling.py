@@ -154,7 +154,7 @@ class TestAdapterOnItsOwn:
             checked("job=evaluate", f"adapter={directory}")
 
     def test_values_of_the_wrong_type_are_refused(self, checked: Checked, store_adapter: StoreAdapter) -> None:
-        with pytest.raises(UserError, match=r"budget\.top_k=many: "):
+        with pytest.raises(UserError, match=r"adapter_config\.json is damaged \(field 'top_k' should be a valid int"):
             checked("job=evaluate", f"adapter={store_adapter(top_k='many')}")
 
     def test_a_folder_without_an_adapter_is_refused(self, checked: Checked, tmp_path: Path) -> None:
