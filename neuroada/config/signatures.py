@@ -16,8 +16,8 @@ from neuroada.config.definitions import ABSENT, Definition, Verdict, find, missi
 from neuroada.config.errors import shown, suggest
 from neuroada.config.resolution import first_line
 
-_LARGEST_RATE = 10_000
-"""Far above any that trains; the square of a much larger one is no float32."""
+_LARGEST_RATE = 1e38
+"""Larger ones are no float32: torch refuses them with a trace. What diverges below it is named by its first step."""
 _INSTANTIATE_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 

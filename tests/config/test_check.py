@@ -85,7 +85,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("optimizer.lr=-1", "optimizer.lr=-1: must be a number above 0"),
         ("optimizer.lr=0", "optimizer.lr=0: must be a number above 0"),
         ("optimizer.lr=nan", "optimizer.lr=nan: must be a number"),
-        ("optimizer.lr=1e38", "optimizer.lr=1e+38: must be at most 10000"),
+        ("optimizer.lr=1e39", "optimizer.lr=1e+39: must be at most 1e+38"),
         ("optimizer.betas=[0.9]", "optimizer: "),
         ("+callbacks.x=5", "callbacks.x=5: give a class"),
         ("job.function=os.getcwd", "job.function=os.getcwd: is no job"),

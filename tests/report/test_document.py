@@ -223,7 +223,7 @@ def test_csv_has_what_a_method_recorded(store_methods: StoreSweep, tmp_path: Pat
 def test_runs_that_did_not_finish_are_listed_with_their_reason(store_sweep: StoreSweep, tmp_path: Path) -> None:
     root = store_sweep(top_ks=[], seeds=[])
     (root / "stopped").mkdir()
-    (root / "stopped" / "config.yaml").write_text("{}")
+    (root / "stopped" / "config.yaml").write_text("{job: {name: finetune}, method: {name: lora}}")
     report_on(root, tmp_path / "out")
     for name in ("report.html", "report.md"):
         text = (tmp_path / "out" / name).read_text()
