@@ -76,7 +76,7 @@ def _as_raised_by_hydra() -> Iterator[None]:
     os.environ[_RAISE] = "1"
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, OverflowError) as error:
         if before == "1" or _is_raised_by_the_job(error):
             raise
         raise in_one_line(error, composed) from error

@@ -1,5 +1,6 @@
 """Check what is typed before Hydra reads it: quotes, the home folder, and options that are numbers."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.location import conf_folder
 from neuroada.config.resolution import first_line
 
+_DEEPEST = 20
 _HOME = re.compile(r"(?<=[=\[,])~(?:/[^,\[\]{}]*)?(?=$|[,\]])")
 _QUOTED_HOME = re.compile(r"""^(hydra\.\w+\.dir=|--[\w-]+=)(["']?)(~/.*)\2$""")
 
@@ -46,11 +48,19 @@ def refuse_unreadable(words: Sequence[str]) -> None:
     """
     parser = OverridesParser.create()
     for word in words:
+        if _depth(word) > _DEEPEST:
+            raise UserError(f"{word[:40]}...: is nested more than {_DEEPEST} times; give a plain value")
         try:
             [override] = parser.parse_overrides([word])
         except HydraException as error:
             raise UserError(_unreadable(word, error)) from error
         _refuse_number(override)
+
+
+def _depth(word: str) -> int:
+    """How many brackets are open at a time; Hydra's parser calls itself for each."""
+    steps = (1 if letter in "[{(" else -1 for letter in word if letter in "[]{}()")
+    return max(itertools.accumulate(steps), default=0)
 
 
 def quoted(value: str) -> str:

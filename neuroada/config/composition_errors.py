@@ -33,10 +33,13 @@ def in_one_line(error: Exception, composed: Callable[[], DictConfig]) -> UserErr
     """A composition error as a message for users.
 
     Args:
-        error: As raised by Hydra or OmegaConf.
+        error: As raised by Hydra or OmegaConf, or by Python where they convert a number.
         composed: Composes the configuration without the refused overrides, to find the keys it has.
     """
     text = str(error).partition("Config search path:")[0]
+    if isinstance(error, OverflowError):
+        key = re.search(r"full_key: (\S+)", text)
+        return UserError(f"{key[1] if key else 'an override'}: {first_line(error)}; give a smaller number")
     unknown = re.match(r"Could not override '(.+)'\.\s+To append to your config use \+(.*)", text, flags=re.DOTALL)
     if unknown is not None:
         return UserError(unknown_key(unknown[1], unknown[2].strip(), composed()))

@@ -19,6 +19,8 @@ class UserError(ValueError):
     """A mistake in configuration, data or files; the message says what is wrong, where, and how to fix it."""
 
 
+_LISTED = "\n  - "
+"""Before each of several mistakes."""
 MISTAKES = (UserError, AdapterError)
 """What a user can fix by what the message says."""
 
@@ -33,7 +35,7 @@ class RankError(UserError):
 
 def rejected(mistakes: Sequence[str]) -> UserError:
     """All mistakes of a configuration as one error, one per line."""
-    return UserError("\n  - ".join(["config rejected:", *dict.fromkeys(mistakes)]))
+    return UserError(_LISTED.join(["config rejected:", *dict.fromkeys(mistakes)]))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -46,6 +48,17 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def shown(value: object) -> str:
     """A value as typed on the command line."""
     return "null" if value is None else str(value)
+
+
+def printable(message: str) -> str:
+    """A message with escapes for what a terminal does not show as it is; only mistakes of a list begin new lines.
+
+    A name in it may come from a received file: it cannot hide or forge a line.
+    """
+    return _LISTED.join(
+        "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in part)
+        for part in message.split(_LISTED)
+    )
 
 
 @contextmanager
@@ -62,7 +75,7 @@ def reported_in_one_line() -> Iterator[None]:
     except (*MISTAKES, FailureElsewhere) as error:
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         if rank == "0" or isinstance(error, RankError):
-            sys.stderr.write(f"neuroada: {error}\n")
+            sys.stderr.write(f"neuroada: {printable(str(error))}\n")
         raise SystemExit(EXIT_OF_FAILURES if isinstance(error, FailureElsewhere) else EXIT_OF_MISTAKES) from error
 
 

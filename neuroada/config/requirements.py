@@ -19,7 +19,8 @@ def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 def require_at_least(key: str, value: int | None, least: int) -> None:
     """The value must be at least ``least``; None passes."""
-    require(value is None or value >= least, f"{key}={value}: must be at least {least}")
+    is_number = isinstance(value, int | float)  # in an open mapping it may be anything
+    require(value is None or (is_number and value >= least), f"{key}={value}: must be at least {least}")
 
 
 def require_distinct(key: str, names: Sequence[object] | None) -> None:

@@ -64,7 +64,8 @@ def text(row: Row, field: str) -> str:
 def answer_text(row: Row, field: str = "answer") -> str:
     """An answer as text: some files write it as a bare number."""
     value = row.get(field)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if is_number and not isinstance(value, bool):
         return str(value)
     return text(row, field)
 

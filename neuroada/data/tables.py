@@ -75,7 +75,7 @@ def _json_lines(path: Path, text: str) -> list[Any]:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     try:
         json.loads(lines[0][1])
-    except ValueError:
+    except (ValueError, RecursionError):
         if len(lines) > 1:
             return [_parsed(path, text, first_line_number=1)]
     return [_parsed(path, line, number) for number, line in lines]

@@ -1,5 +1,6 @@
 """List the runs below a folder: finished, unfinished and failed ones, with what their files record."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -147,7 +148,7 @@ class Run:
             "peak GiB": self.outcome("memory.peak_gib"),
             "forgetting": self.outcome("forgetting.difference"),
         }
-        return {key: float(value) for key, value in found.items() if value is not None}
+        return {key: float(value) for key, value in found.items() if value is not None and math.isfinite(value)}
 
     @property
     def _strict_macro(self) -> float | None:

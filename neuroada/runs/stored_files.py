@@ -6,7 +6,7 @@ All keys may be missing: earlier versions did not write them. A key that is ther
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Len
 from typing_extensions import TypedDict
 
 from neuroada.config.errors import UserError
@@ -17,6 +17,7 @@ Section = dict[str, Any] | None
 Count = Annotated[int, Ge(0), Le(2**63)]
 """A number of things; larger ones are damage, and break what computes with them."""
 Number = float | None
+Interval = Annotated[list[float], Len(2, 2)]
 _Examples = Annotated[int, Ge(1), Le(2**31)]
 
 
@@ -49,7 +50,7 @@ class Score(TypedDict, total=False):
     correct: Count
     protocol: Number
     strict: Number
-    ci95: list[float]
+    ci95: Interval
     contamination: Section
 
 
@@ -59,7 +60,7 @@ class Metrics(TypedDict, total=False):
     benchmarks: dict[str, Score]
     macro: Number
     micro: Number
-    micro_ci95: list[float]
+    micro_ci95: Interval
     strict_macro: Number
 
 
@@ -87,8 +88,8 @@ class Timings(TypedDict, total=False):
     step_seconds: Number
     optimizer_steps: Count | None
     tokens_per_second: Number
-    load_average: Any
-    processors: Any
+    load_average: Number
+    processors: Count | None
 
 
 class Memory(TypedDict, total=False):

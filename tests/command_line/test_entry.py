@@ -119,6 +119,11 @@ def test_the_version_is_ours(say: Say) -> None:
         ("hydra.run.dir='${nowhere}'", "hydra.run.dir: Interpolation key 'nowhere' not found"),
         ("adapter='a (1)'", "adapter=a (1): Hydra's grammar does not take this value"),
         ("model", "model: give key=value"),
+        (
+            f"adapter={'[' * 500}{']' * 500}",
+            "adapter=[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[...: is nested more than 20 times",
+        ),
+        (f"task.learning_rates.lora={'9' * 400}", "task.learning_rates.lora: int too large to convert to float"),
         ("--explain evaluation.decodin", "evaluation.decodin: no such key; did you mean evaluation.decoding?"),
         ("--cfg job epochs=3", "epochs: no such key; did you mean trainer.max_epochs?"),
     ],

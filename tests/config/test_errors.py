@@ -43,6 +43,14 @@ def test_of_all_ranks_the_first_says_what_all_raise(
     assert capsys.readouterr().err == said
 
 
+def test_a_name_in_a_message_cannot_hide_or_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), reported_in_one_line():
+        raise rejected(["a\nneuroada: done\x1b[2K\u202e", "b: \ud800 \u2028"])
+    assert capsys.readouterr().err == (
+        "neuroada: config rejected:\n  - a\\nneuroada: done\\x1b[2K\\u202e\n  - b: \\ud800 \\u2028\n"
+    )
+
+
 def test_other_errors_keep_their_trace() -> None:
     with pytest.raises(ZeroDivisionError), reported_in_one_line():
         raise ZeroDivisionError

@@ -40,6 +40,7 @@ def test_math_answers_may_be_bare_numbers(write_rows: Write, number: Any, text: 
         ({"output": ["x"]}, "field 'output': is a JSON list; write it as a string"),
         ({"answer": True}, "field 'answer': is a JSON true/false; write it as a string"),
         ({"answer": ""}, "field 'answer': is empty"),
+        ({"answer": 10**400}, "field 'answer': is '1"),
         ({"answer": "three"}, "field 'answer': is 'three'; it must be a number or one of the letters A to E"),
         ({"input": "more"}, "field 'input': must be empty.*move it into 'instruction'"),
     ],

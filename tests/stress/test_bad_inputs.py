@@ -4,20 +4,22 @@ import copy
 import io
 import json
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hydra import initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from neuroada.config.check import check_optimizer, check_values
-from neuroada.config.errors import MISTAKES
+from neuroada.config.composition_errors import in_one_line
+from neuroada.config.errors import reported_in_one_line
 from neuroada.jobs.compare import contests_with, show
 from neuroada.jobs.finetune import finetune
 from neuroada.methods.saved import open_saved
@@ -59,19 +61,19 @@ class Attempts:
     def __init__(self) -> None:
         self.num = 0
         self.faults: list[str] = []
-        self.kinds: Counter[str] = Counter()
 
     def __call__(self, what: str, use: Callable[[], object]) -> None:
-        """Use a bad input; anything but one line, which a terminal can show, is a fault."""
+        """Use a bad input; anything but one line for each mistake, which a terminal can show, is a fault."""
         self.num += 1
+        said = io.StringIO()
         try:
-            use()
-        except MISTAKES as error:
-            # A configuration may have several mistakes, each on a line of its own.
-            said = str(error).removeprefix("config rejected:\n  - ").replace("\n  - ", "; ")
-            is_shown = said.isprintable() or said.encode(errors="replace").decode() == said
-            if "\n" in said or not is_shown:
-                self.faults.append(f"{what}: {said!r}")
+            with redirect_stderr(said), reported_in_one_line():
+                use()
+        except SystemExit as ending:
+            first, *others = said.getvalue().removesuffix("\n").split("\n")
+            is_list = all(line.startswith("  - ") for line in others)
+            if ending.code != 2 or not is_list or not all(line.isprintable() for line in (first, *others)):
+                self.faults.append(f"{what}: {said.getvalue()!r}")
         except Exception as error:
             self.faults.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
 
@@ -79,7 +81,7 @@ class Attempts:
         """Record and assert."""
         held = self.num - len(self.faults)
         tally(promise=PROMISE, attack=attack, held=held, of=self.num)
-        assert held == self.num, "\n".join(self.faults[:40])
+        assert held == self.num, "\n".join(self.faults)
 
 
 @pytest.fixture
@@ -164,23 +166,24 @@ def attempt_config(folder: Path, attempts: Attempts) -> None:
 
 def test_values_of_the_configuration(attempts: Attempts, tally: Tally) -> None:
     register()
-    plain: Any = OmegaConf.to_container(quick_compose([]))
-    values = VALUES | OTHERS
+    composed = quick_compose([])
+    values = {**VALUES, **OTHERS, "nested": json.loads("[" * 60 + "]" * 60)}
     draw = random.Random(0)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        for path in [path for path in places(plain) if 0 not in path]:
+        for path in [path for path in places(OmegaConf.to_container(composed)) if 0 not in path]:
             for what in draw.sample(sorted(values), VALUES_OF_A_KEY):
-                attempts(f"{path}: {what}", lambda path=path, what=what: checked(plain, path, values[what]))  # type: ignore[misc]
+                attempts(f"{path}: {what}", lambda path=path, what=what: checked(composed, path, values[what]))  # type: ignore[misc]
     attempts.report(tally, "another value at each key of the configuration")
 
 
-def checked(plain: Any, path: tuple[Any, ...], value: Any) -> None:
+def checked(composed: DictConfig, path: tuple[Any, ...], value: Any) -> None:
     """Check a run with another value at a key, as before its first file is read."""
-    node = composed = copy.deepcopy(plain)
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = value
-    run = check_values(settle(OmegaConf.create(composed), []))
+    config = copy.deepcopy(composed)
+    try:
+        OmegaConf.update(config, ".".join(path), value, merge=False, force_add=True)
+    except (OmegaConfBaseException, OverflowError) as error:  # as Hydra would refuse it
+        raise in_one_line(error, lambda: composed) from error
+    run = check_values(settle(config, []))
     if path[0] == "optimizer":
         check_optimizer(run)
 
