@@ -26,7 +26,7 @@ SDPA = "sdpa"
 BY_EXAMPLE = "sdpa_by_example"
 """Name of the implementation in ``config._attn_implementation``."""
 
-LENGTHS = "example_lengths"
+_LENGTHS = "example_lengths"
 """Keyword of a decoder's forward under this implementation: tokens of each example of the row."""
 
 
@@ -41,9 +41,9 @@ def attend_by_example(model: PreTrainedModel) -> bool:
     AttentionMaskInterface.register(BY_EXAMPLE, _mask)
     model.set_attn_implementation(BY_EXAMPLE)
     try:
-        if keeps_examples_apart(model, LENGTHS):
+        if keeps_examples_apart(model, lambda lengths: of_examples(lengths, model.device)):
             return True
-    except TypeError as error:  # a forward that does not pass keywords on
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:  # a forward with another use for the keywords
         logger.debug("%s: %s", type(model).__name__, error)
     attend_by_row(model)
     return False
@@ -56,8 +56,17 @@ def attend_by_row(model: PreTrainedModel) -> None:
 
 
 def attends_by_example(model: PreTrainedModel) -> bool:
-    """Whether packed rows must come with ``example_lengths``."""
+    """Whether packed rows must come with ``of_examples``."""
     return bool(model.config._attn_implementation == BY_EXAMPLE)
+
+
+def of_examples(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
+    """Keywords of a decoder's forward for a packed row.
+
+    The mask stands for none: it has the four dimensions of a finished one. Given none, transformers would look at the
+    positions, and a GPU's host would wait for the answer in every forward.
+    """
+    return {_LENGTHS: lengths, "attention_mask": torch.empty((1, 1, 1, 1), dtype=torch.bool, device=device)}
 
 
 def _attends_to_everything(model: PreTrainedModel) -> bool:
@@ -84,7 +93,7 @@ def _attention(
         query_THD, key_TJD, value_TJD = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
         return kernel(query_THD, key_TJD, value_TJD, lengths, _scale(query, kwargs))[None], None
     parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    outputs = [sdpa_attention_forward(module, q, k, v, attention_mask, **kwargs)[0] for q, k, v in parts]
+    outputs = [sdpa_attention_forward(module, q, k, v, None, **kwargs)[0] for q, k, v in parts]
     return torch.cat(outputs, dim=1), None
 
 

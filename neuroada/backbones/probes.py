@@ -3,8 +3,9 @@
 Shapes: T tokens, H hidden size, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,20 +61,22 @@ def is_causal(model: PreTrainedModel) -> bool:
     return bool((before - after).abs().max() <= rounding * before.abs().max())
 
 
-def keeps_examples_apart(model: PreTrainedModel, lengths_keyword: str | None = None) -> bool:
+def keeps_examples_apart(
+    model: PreTrainedModel, keywords_of: Callable[[Sequence[int]], Mapping[str, Any]] = lambda _: {}
+) -> bool:
     """Whether examples in one row are computed as if each were alone.
 
     Two examples are packed. The hidden states of the second must not depend on the first, and must equal those of the
     second alone.
 
     Args:
-        lengths_keyword: Keyword that passes the length of each example to the decoder; positions restart anyway.
+        keywords_of: What the decoder gets besides ids and restarting positions, from the lengths of the examples.
     """
     first, other, second = (_tokens(model, start) for start in (0, _LENGTH, 2 * _LENGTH))
     with _probing(model):
-        packed = _last_states(model, first, second, lengths_keyword=lengths_keyword)
-        changed = _last_states(model, other, second, lengths_keyword=lengths_keyword)
-        alone = _last_states(model, second)
+        packed = _last_states(model, first, second, keywords_of=keywords_of)
+        changed = _last_states(model, other, second, keywords_of=keywords_of)
+        alone = _last_states(model, second, keywords_of=lambda _: {})
     # Masked tokens contribute exactly zero, and the shapes are equal: only the sums of an expert can change any bit.
     leaks = bool((packed - changed).abs().max() > _ROUNDING * packed.abs().max())
     drifts = bool((packed - alone).float().norm() > _DRIFT * alone.float().norm())
@@ -99,7 +102,9 @@ def _tokens(model: PreTrainedModel, start: int) -> Tensor:
     return torch.arange(start, start + _LENGTH, device=model.device) % vocabulary
 
 
-def _last_states(model: PreTrainedModel, *examples: Tensor, lengths_keyword: str | None = None) -> Tensor:
+def _last_states(
+    model: PreTrainedModel, *examples: Tensor, keywords_of: Callable[[Sequence[int]], Mapping[str, Any]]
+) -> Tensor:
     """(T, H) hidden states of the last of the examples that are packed into one row."""
     lengths = [len(example) for example in examples]
     positions = torch.cat([torch.arange(length, device=model.device) for length in lengths])
@@ -107,7 +112,7 @@ def _last_states(model: PreTrainedModel, *examples: Tensor, lengths_keyword: str
         input_ids=torch.cat(examples)[None],
         position_ids=positions[None],
         use_cache=False,
-        **({lengths_keyword: lengths} if lengths_keyword else {}),
+        **keywords_of(lengths),
     )
     states: Tensor = output.last_hidden_state[0, -len(examples[-1]) :]
     return states

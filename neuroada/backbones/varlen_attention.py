@@ -115,7 +115,8 @@ def _installed() -> list[tuple[str, Kernel]]:
 @functools.lru_cache(maxsize=8)
 def _ends(lengths: tuple[int, ...], device: torch.device) -> Tensor:
     """(N + 1,) int32, where examples start and end; kept, because each layer of a step asks for the same."""
-    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+    ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    return ends.to(device, non_blocking=True)  # else the host would wait for all that the device was given before
 
 
 def _for_every_head(states_TJD: Tensor, num_heads: int) -> Tensor:

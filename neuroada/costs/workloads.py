@@ -17,7 +17,7 @@ from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
 from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.packing import TrainingBatch, with_places
 from neuroada.methods.contract import Targets
 from neuroada.training.data_sources import sources_of
 from neuroada.training.loss import SummedLoss
@@ -78,7 +78,7 @@ def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
         attention_mask=None,
         position_ids=None,
         example_lengths=None,
-        labels=ids_BT,
+        **with_places(ids_BT),
         num_step_tokens=ids_BT.numel(),
     )
     summed_loss = SummedLoss(model)

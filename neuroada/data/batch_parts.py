@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.packing import TrainingBatch, with_places
 
 
 def num_examples(batch: TrainingBatch) -> int:
@@ -33,6 +33,6 @@ def _part(batch: TrainingBatch, start: int, stop: int) -> TrainingBatch:
         attention_mask=None if mask is None else mask[rows, tokens],
         position_ids=None if positions is None else positions[rows, tokens],
         example_lengths=None if lengths is None else lengths[start:stop],
-        labels=batch["labels"][rows, tokens],
+        **with_places(batch["labels"][rows, tokens]),
         num_step_tokens=batch["num_step_tokens"],
     )

@@ -144,10 +144,13 @@ class ResumableLoader(DataLoader[TrainingBatch]):
 
     Loading happens in this process, so every batch yielded is trained on; the rows are already tokenised, and fetching
     a batch takes less than a millisecond.
+
+    Args:
+        pin_memory: For a GPU, which then fetches a batch while it computes.
     """
 
-    def __init__(self, dataset: TrainingSet, sampler: StepBatchSampler) -> None:
-        super().__init__(dataset, sampler=sampler, batch_size=None, num_workers=0)
+    def __init__(self, dataset: TrainingSet, sampler: StepBatchSampler, pin_memory: bool = False) -> None:
+        super().__init__(dataset, sampler=sampler, batch_size=None, num_workers=0, pin_memory=pin_memory)
 
     def state_dict(self) -> dict[str, int]:
         """The next micro-batch; the same on every rank, because Lightning stores only rank 0's state."""

@@ -138,7 +138,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._is_read = True
 
     def train_dataloader(self) -> ResumableLoader:
-        return self.training_rows.loader(*self._place())
+        return self.training_rows.loader(*self._place(), pin_memory=self._device_type() == "cuda")
 
     def held_out_dataloader(self) -> DataLoader[TrainingBatch]:
         """This rank's micro-batches of the held-out rows."""

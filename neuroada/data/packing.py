@@ -31,6 +31,10 @@ class TrainingBatch(TypedDict):
     """Tokens of each example of a packed row, in order. None if a row is one example."""
     labels: torch.Tensor
     """(B, T) int64: IGNORED on padding, on the first token of each example, and on tokens without loss."""
+    label_places: torch.Tensor
+    """(N,) int64: the tokens of the flattened (B, T) whose next token has a label, ascending."""
+    label_columns: torch.Tensor
+    """(S,) int64: the places of T of those tokens in any row, ascending; the first place if there is no label."""
     num_step_tokens: int
     """Labelled tokens of the whole optimizer step, over all ranks and micro-batches; at least 1, as it is a divisor."""
 
@@ -59,7 +63,7 @@ def collate_padded(encoded: Sequence[Encoded], num_step_tokens: int, pad_id: int
         attention_mask=attention_mask,
         position_ids=None,
         example_lengths=None,
-        labels=labels,
+        **with_places(labels),
         num_step_tokens=max(num_step_tokens, 1),
     )
 
@@ -71,14 +75,37 @@ def collate_packed(encoded: Sequence[Encoded], num_step_tokens: int) -> Training
     with either, an example would attend to the previous ones.
     """
     ids = [torch.tensor(example.input_ids, dtype=torch.int64) for example in encoded]
-    labels = [_labels(example, row) for example, row in zip(encoded, ids, strict=True)]
+    labels = torch.cat([_labels(example, row) for example, row in zip(encoded, ids, strict=True)])[None]
     return TrainingBatch(
         input_ids=torch.cat(ids)[None],
         attention_mask=None,
         position_ids=torch.cat([torch.arange(len(row)) for row in ids])[None],
         example_lengths=[len(row) for row in ids],
-        labels=torch.cat(labels)[None],
+        **with_places(labels),
         num_step_tokens=max(num_step_tokens, 1),
+    )
+
+
+class LabelParts(TypedDict):
+    """The parts of a batch that say where its labels are."""
+
+    labels: torch.Tensor
+    label_places: torch.Tensor
+    label_columns: torch.Tensor
+
+
+def with_places(labels_BT: torch.Tensor) -> LabelParts:
+    """Labels and where they are, see ``TrainingBatch``.
+
+    Made with the batch: on a GPU, how many there are is known only when all earlier work is done, and the host would
+    wait for that in every step.
+    """
+    predicting = (labels_BT[:, 1:] != IGNORED).nonzero()
+    rows_N, columns_N = predicting.unbind(1)
+    return LabelParts(
+        labels=labels_BT,
+        label_places=rows_N * labels_BT.shape[1] + columns_N,
+        label_columns=columns_N.unique() if len(columns_N) else columns_N.new_zeros(1),
     )
 
 

@@ -147,11 +147,11 @@ class TrainingRows:
         examples = self._sets.examples(file)
         return [example.index + 1 for place, example in enumerate(examples) if place not in held_out]
 
-    def loader(self, rank: int, world_size: int) -> ResumableLoader:
+    def loader(self, rank: int, world_size: int, pin_memory: bool = False) -> ResumableLoader:
         """This rank's micro-batches of an epoch."""
         order = self._longest_first if self._config.batching == "grouped" else tuple
         sampler = self._sampler(self.rows, self._seed, rank, world_size, order)
-        return ResumableLoader(TrainingSet(self.rows, self._collate()), sampler)
+        return ResumableLoader(TrainingSet(self.rows, self._collate()), sampler, pin_memory)
 
     def held_out_loader(self, rank: int, world_size: int) -> DataLoader[TrainingBatch]:
         """This rank's micro-batches of the held-out rows: the same number per rank, disjoint, in a fixed order."""

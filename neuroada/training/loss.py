@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from neuroada.backbones.packed_attention import LENGTHS, attends_by_example
+from neuroada.backbones.packed_attention import attends_by_example, of_examples
 from neuroada.backbones.probes import logits_are_plain
 from neuroada.data.packing import IGNORED, TrainingBatch
 
@@ -39,34 +39,30 @@ class SummedLoss:
         return self._from_hidden_states if logits_are_plain(self._model) else self._from_logits
 
     def _from_hidden_states(self, batch: TrainingBatch) -> tuple[Tensor, int]:
-        # Find the labels before the decoder runs: on a GPU, nonzero() would otherwise wait for it.
-        targets_BT = batch["labels"][:, 1:]
-        rows_N, positions_N = (targets_BT != IGNORED).nonzero(as_tuple=True)
+        places_N = batch["label_places"]
         hidden_BTH = self._model.get_decoder()(**self._inputs(batch)).last_hidden_state
-        head = self._model.get_output_embeddings()
-        loss = summed_cross_entropy(hidden_BTH[rows_N, positions_N], targets_BT[rows_N, positions_N], head)
-        return loss, len(rows_N)
+        hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, places_N)
+        targets_N = batch["labels"].flatten().index_select(0, places_N + 1)
+        return summed_cross_entropy(hidden_NH, targets_N, self._model.get_output_embeddings()), len(places_N)
 
     def _from_logits(self, batch: TrainingBatch) -> tuple[Tensor, int]:
         """Logits at the positions where any row has a label; for one packed row, exactly the labelled positions."""
-        targets_BT = batch["labels"][:, 1:]
-        positions_S = (targets_BT != IGNORED).any(dim=0).nonzero().squeeze(1)
-        if positions_S.numel() == 0:  # a filler micro-batch, or completions that were cut off
-            positions_S = torch.zeros(1, dtype=torch.long, device=targets_BT.device)
+        positions_S = batch["label_columns"]
         logits_BSV = self._model(**self._inputs(batch), logits_to_keep=positions_S).logits
-        targets_BS = targets_BT[:, positions_S]
+        targets_BS = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED).index_select(1, positions_S)
         loss = F.cross_entropy(
             logits_BSV.float().flatten(0, 1), targets_BS.flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        return loss, int((targets_BS != IGNORED).sum())
+        return loss, len(batch["label_places"])
 
     def _inputs(self, batch: TrainingBatch) -> dict[str, Any]:
         """The decoder's inputs; mask or positions, whichever the batch has."""
         given: dict[str, Any] = {
             key: batch[key] for key in ("attention_mask", "position_ids") if batch[key] is not None
         }
-        if attends_by_example(self._model):
-            given[LENGTHS] = batch["example_lengths"]
+        lengths = batch["example_lengths"]
+        if lengths is not None and attends_by_example(self._model):
+            given |= of_examples(lengths, batch["input_ids"].device)
         return {"input_ids": batch["input_ids"], **given, "use_cache": False}
 
 

@@ -20,6 +20,7 @@ from neuroada.training.finite_steps import FiniteSteps
 from neuroada.training.halved_micro_batches import HalvedMicroBatches
 from neuroada.training.objective import Objective
 from neuroada.training.schedule import learning_rate_schedule, planned_steps
+from neuroada.training.step_loss import is_looked_at, is_shown_by_lightning, over_ranks, spreading
 
 CHECKPOINT_KEY = "neuroada"
 _SKIPPED_KEY = "neuroada_skipped_steps"
@@ -110,6 +111,7 @@ class FineTuningModule(lightning.LightningModule):
 
     def _loss(self, batch: TrainingBatch) -> Tensor:
         summed, num_tokens = self.objective.summed_loss(batch)
+        summed = spreading(summed, self.trainer.world_size)
         share = summed / batch["num_step_tokens"]
         self._step_loss = self._step_loss.to(self.device) + share.detach()
         if self._loss_reduction == "micro_batch":
@@ -119,9 +121,9 @@ class FineTuningModule(lightning.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         loss, self._step_loss = self._step_loss, torch.zeros((), device=self.device)
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(loss)
-        self.log(TRAINING_LOSS, loss, prog_bar=True)
+        if is_looked_at(self.trainer):
+            mean = over_ranks(loss, self.trainer)
+            self.log(TRAINING_LOSS, mean, prog_bar=is_shown_by_lightning(self.trainer))
         self.finite_steps.judge(self.trainer, self, optimizer, loss)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -140,7 +142,8 @@ class FineTuningModule(lightning.LightningModule):
             ) from None
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
-        self.finite_steps.settle()
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.finite_steps.settle_earlier(self.device)
 
     def on_train_end(self) -> None:
         self.finite_steps.refuse_broken_values(self.trainer, self)

@@ -24,7 +24,7 @@ from neuroada.config.errors import UserError
 from neuroada.costs.many_devices import MODELS, Layout, Sizes, bytes_sent, model_config, rank_memory, sizes_of
 from neuroada.costs.memory import MemoryPlan
 from neuroada.costs.roofline import Cluster, measured_share, operations, step_seconds
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.packing import TrainingBatch, with_places
 from neuroada.sparse.sharded_rows import local_rows
 from neuroada.training.loss import SummedLoss
 
@@ -176,7 +176,7 @@ def test_operations_are_those_of_a_real_step(folder: Path, sizes: Sizes, checkpo
         attention_mask=None,
         position_ids=None,
         example_lengths=None,
-        labels=ids,
+        **with_places(ids),
         num_step_tokens=127,
     )
     with Operations() as counted:

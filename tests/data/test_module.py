@@ -18,9 +18,9 @@ from neuroada.data.prompt_batches import default_tokens_per_batch
 Make = Callable[..., InstructionDataModule]
 
 
-def on_rank(data: InstructionDataModule, rank: int, world_size: int) -> InstructionDataModule:
+def on_rank(data: InstructionDataModule, rank: int, world_size: int, device: str = "cpu") -> InstructionDataModule:
     data.setup()
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    strategy = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=strategy)  # type: ignore[assignment]
     return data
 
@@ -35,6 +35,12 @@ def test_sizes_follow_from_rows_and_batch_size(make_data: Make) -> None:
     assert len(data.train_dataloader()) == 12
     with pytest.raises(UserError, match=r"data\.batch_size=4: must be a multiple of data\.micro_batch_size=2 x 4 pro"):
         data.accumulate_grad_batches(world_size=4)
+
+
+def test_batches_for_a_gpu_are_pinned_so_that_it_fetches_them_while_it_computes(make_data: Make) -> None:
+    """That the copy indeed overlaps, only a GPU can show."""
+    assert on_rank(make_data(), 0, 1, "cuda").train_dataloader().pin_memory
+    assert not on_rank(make_data(), 0, 1).train_dataloader().pin_memory
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -54,6 +54,16 @@ def test_packed_batch_is_its_rows_end_to_end(shapes: list[tuple[int, int]]) -> N
     assert batch["labels"][:, 1:].ne(-100).sum() == sum(row.num_labels for row in rows)
 
 
+@given(ROWS)
+def test_places_of_labels_come_with_the_batch(shapes: list[tuple[int, int]]) -> None:
+    """The host then knows how many there are, which on a GPU it would have to wait for."""
+    for batch in (collate_padded(examples(shapes), 1, PAD), collate_packed(examples(shapes), 1)):
+        num_tokens = batch["labels"].shape[1]
+        rows, columns = (batch["labels"][:, 1:] != -100).nonzero(as_tuple=True)
+        assert batch["label_places"].tolist() == (rows * num_tokens + columns).tolist()
+        assert batch["label_columns"].tolist() == (sorted(set(columns.tolist())) or [0])
+
+
 def test_all_tensors_are_int64_whatever_the_ids_are_kept_as() -> None:
     rows = [Encoded.after(np.arange(4, dtype=np.int32), 2)]  # type: ignore[arg-type]  # as they come from Arrow
     for batch in (collate_padded(rows, 1, PAD), collate_packed(rows, 1)):

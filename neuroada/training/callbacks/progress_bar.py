@@ -1,6 +1,7 @@
 """Progress bars on a terminal: optimizer steps of the whole fit with a loss, items of each benchmark with the accuracy
 so far."""
 
+import time
 from typing import Any
 
 import lightning
@@ -10,6 +11,7 @@ from rich.progress import ProgressColumn, Task
 from rich.table import Column
 from rich.text import Text
 
+from neuroada.config.monitors import TRAINING_LOSS
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import TrainingBatch
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
@@ -19,16 +21,22 @@ from neuroada.training.schedule import planned_steps
 
 _PACE = "pace"
 """Field of the bar of a fit."""
+_SECONDS_BETWEEN_LOSSES = 1.0
+"""Reading the loss from a GPU waits for the step that it is of."""
 
 
 class ProgressBar(RichProgressBar):
     """Lightning's rich progress bar, with one bar for all steps of a fit, and one per benchmark that stays visible when
     the benchmark is done."""
 
+    reads_loss_itself = True
+    """Told to the module, see ``step_loss.is_shown_by_lightning``."""
+
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=True)
         self._benchmark = 0
         self._pace: Pace | None = None
+        self._read_loss_at = -_SECONDS_BETWEEN_LOSSES
 
     @property
     def test_description(self) -> str:
@@ -46,6 +54,8 @@ class ProgressBar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)  # the logger's version number says nothing here
+        if (loss := trainer.callback_metrics.get(TRAINING_LOSS)) is not None:
+            metrics[TRAINING_LOSS] = float(loss)
         # Short, so that the bar fits 80 columns.
         return {name.removeprefix("train/"): value for name, value in metrics.items()}
 
@@ -76,7 +86,11 @@ class ProgressBar(RichProgressBar):
         self._pace.add(num_tokens(batch) * trainer.world_size)
         self._pace.reach(trainer.global_step)
         self._update(self.train_progress_bar_id, trainer.global_step)
-        self._update_metrics(trainer, pl_module)
+        now = time.perf_counter()
+        is_last = trainer.global_step == self._pace.total
+        if is_last or now - self._read_loss_at >= _SECONDS_BETWEEN_LOSSES:
+            self._read_loss_at = now
+            self._update_metrics(trainer, pl_module)
 
     def on_test_batch_start(
         self,
