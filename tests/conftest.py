@@ -2,6 +2,7 @@
 
 import gc
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,14 @@ def token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "datasets_cache"
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
     return folder
+
+
+def pytest_configure() -> None:
+    # A shell ignores some signals for what it starts in the background, as does nohup, and children inherit that: the
+    # signals that the tests send would go unnoticed.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_finish() -> None:

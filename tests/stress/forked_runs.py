@@ -170,5 +170,7 @@ def _run(words: list[str], folder: Path, output: Path, hook: Hook | None, enviro
     if hook is not None:
         sys.addaudithook(hook)
     from neuroada.command_line.entry import main
+    from neuroada.sweeping.plugins import make_findable
 
+    make_findable()  # again: multiprocessing has set sys.path to that of the test's process
     main()

@@ -44,6 +44,7 @@ _PRODUCTS = ("adapter/*", "predictions/*", "merged/*", "metrics.json")
 class Command:
     """A command whose outputs are on a small disk, and what it leaves when there is space."""
 
+    name: str
     words: Sequence[str]
     folder: Path
     wanted: dict[str, str]
@@ -83,7 +84,7 @@ def command(request: pytest.FixtureRequest, inputs: Path, tmp_path: Path) -> Com
     with mounted(tmp_path / "large", LARGE) as disk:
         ended = run([word.format(disk=disk.folder) for word in words], inputs)
         assert ended.code == 0, ended.output
-        return Command(words, inputs, products(disk.folder), disk.used_kib())
+        return Command(request.param, words, inputs, products(disk.folder), disk.used_kib())
 
 
 def sizes(needed: int, number: int = SIZES) -> list[int]:
@@ -119,7 +120,12 @@ def test_outputs_on_a_disk_that_fills_up(command: Command, tmp_path: Path, tally
                 found.append(f"does not end as on a large disk ({again.code}):\n{again.output[-2000:]}")
         held += not found
         faults += [f"{kib} KiB: {fault}" for fault in found]
-    tally(promise=PROMISE, attack="outputs on a disk of any size, then more space", held=held, of=len(tried))
+    tally(
+        promise=PROMISE,
+        attack=f"{command.name}: outputs on a disk of any size, then more space",
+        held=held,
+        of=len(tried),
+    )
     assert held == len(tried), "\n\n".join(faults)
 
 
