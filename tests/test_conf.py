@@ -178,7 +178,10 @@ def test_experiments_say_whether_their_values_are_published(name: Path) -> None:
     [
         ("topk", {"budget.top_k": "1,2,5,10,20,50"}),
         ("seeds", {"seed": "1,2,3"}),
-        ("selection", {"method.selection": "magnitude,random,smallest"}),
+        (
+            "selection",
+            {"method.selection": "magnitude,random,smallest,magnitude_relative_to_column,lift,wanda,gradient,fisher"},
+        ),
         ("learning_rate", {"optimizer.lr": "3e-4,7e-4,1e-3,3e-3,5e-3,9e-3,2e-2"}),
         ("learning_rate_optuna", {"optimizer.lr": "tag(log, interval(1e-4, 3e-2))"}),
     ],

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.monitors import mistaken_monitors
+from neuroada.config.partial_functions import called_later
 from neuroada.config.ranks import shares_backbone
 from neuroada.config.requirements import require_inside, require_name
 from neuroada.config.resolution import first_line, resolved
@@ -66,7 +67,8 @@ def check_values(config: DictConfig) -> RunConfig:
         raise rejected(useless)
     mistakes = list(_unknown_keys(values, RunConfig))
     for group in _OPEN_GROUPS:
-        mistakes += wrong_arguments(values.get(group), group)
+        node = called_later(_section(values, group)) if group == "method" else values.get(group)
+        mistakes += wrong_arguments(node, group)
     mistakes += _rules(values)
     return _built(values, mistakes)
 

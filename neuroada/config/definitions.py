@@ -105,9 +105,10 @@ def parameters(found: Definition) -> Mapping[str, inspect.Parameter] | Verdict:
     return _parameters(found, _MAX_HOPS)
 
 
-def documentation(found: Definition) -> Mapping[str, str]:
-    """Parameter -> its text, from the ``Args`` section of the docstrings."""
-    texts: dict[str, str] = {}
+def documentation(found: Definition, hops: int = _MAX_HOPS) -> Mapping[str, str]:
+    """Parameter -> its text, from the ``Args`` section of the docstrings; what a class takes from its first base, too."""
+    base = _first_base(found, hops) if hops else None
+    texts: dict[str, str] = dict(documentation(base, hops - 1)) if isinstance(base, Definition) else {}
     nodes: list[ast.ClassDef | ast.FunctionDef] = [found.node]
     if isinstance(found.node, ast.ClassDef):
         nodes += [item for item in found.node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
@@ -223,12 +224,18 @@ def _parameters(found: Definition, hops: int) -> Mapping[str, inspect.Parameter]
 
 def _inherited(found: Definition, hops: int) -> Mapping[str, inspect.Parameter] | Verdict:
     """What the constructor of the first base takes."""
-    assert isinstance(found.node, ast.ClassDef)
-    if not found.node.bases:
+    base = _first_base(found, hops)
+    if base is None:
         return {}
-    first = found.node.bases[0]
-    base = _in_module(found.module, first.id, hops - 1) if isinstance(first, ast.Name) else UNDECIDED
     return _parameters(base, hops - 1) if isinstance(base, Definition) else UNDECIDED
+
+
+def _first_base(found: Definition, hops: int) -> Definition | Verdict | None:
+    """The definition of a class's first base; None without one."""
+    if not isinstance(found.node, ast.ClassDef) or not found.node.bases:
+        return None
+    first = found.node.bases[0]
+    return _in_module(found.module, first.id, hops - 1) if isinstance(first, ast.Name) else UNDECIDED
 
 
 def _fields(node: ast.ClassDef) -> dict[str, inspect.Parameter]:

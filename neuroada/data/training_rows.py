@@ -147,6 +147,14 @@ class TrainingRows:
         examples = self._sets.examples(file)
         return [example.index + 1 for place, example in enumerate(examples) if place not in held_out]
 
+    def order(self, count: int) -> list[int]:
+        """The first rows that are trained on, in the order of the first epoch; fewer where there are not so many."""
+        return self._sampler(self.rows, self._seed, 0, 1, tuple).order(0)[:count]
+
+    def alone(self, index: int) -> TrainingBatch:
+        """One row as a batch of its own, without padding."""
+        return TrainingSet(self.rows, self._collate()).batch_of([index])
+
     def loader(self, rank: int, world_size: int, pin_memory: bool = False) -> ResumableLoader:
         """This rank's micro-batches of an epoch."""
         order = self._longest_first if self._config.batching == "grouped" else tuple

@@ -53,7 +53,7 @@ def finetune(run: RunConfig, folder: Path) -> None:
     checkpoint = record.begin(preparation.chosen(halved))
     go_on(preparation.trainer.loggers, folder, checkpoint)
     model = preparation.load_model()
-    module = preparation.build_module(model, sized.sized.attach(model))
+    module = preparation.build_module(model, sized.sized.attach(model, preparation.calibration()))
     if run.data.auto_micro_batch and preparation.trainer.world_size == 1:
         whole = preparation.run.data.chosen_micro_batch_size
         module.halve_micro_batches(whole, halved, lambda most: record.keep(preparation.chosen(most)))

@@ -27,6 +27,7 @@ from neuroada.methods.contract import Trained
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.runs.stored_config import read_config, without_code
 from neuroada.runs.stored_files import read_chosen
+from neuroada.training.calibration import TrainingCalibration
 from neuroada.training.callbacks.benchmark_scoring import BenchmarkScoring
 from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling
@@ -78,6 +79,15 @@ class Preparation:
             max_skipped_steps=self.run.max_skipped_steps,
         )
 
+    def calibration(self) -> TrainingCalibration:
+        """The training examples that a selection from data is measured on."""
+        return TrainingCalibration(
+            self.data.training_rows,
+            lambda model: CausalLanguageModelling(model, self.decoding),
+            self.trainer.strategy,
+            self.run.model.gradient_checkpointing,
+        )
+
     def chosen(self, halved: int | None = None) -> dict[str, Any]:
         """The values chosen for settings that were left open, for ``chosen.json`` and ``result.json``.
 
@@ -99,7 +109,8 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
     """
     frame = _Frame.of(sized.run, folder, sized.limits)
     if isinstance(frame.trainer.strategy, ShardedStrategy) and not sized.method.can_shard:
-        whole = " with modules_to_save" if sized.run.method.get("modules_to_save") else ""
+        cause = sized.method.whole_for or ("modules_to_save" if sized.run.method.get("modules_to_save") else "")
+        whole = f" with {cause}" if cause else ""
         raise UserError(f"trainer=fsdp: method={sized.method.name}{whole} cannot be sharded; use trainer=ddp")
     run = sized.run
     if run.data.micro_batch_size is None:

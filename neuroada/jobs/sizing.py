@@ -14,11 +14,13 @@ from neuroada.backbones import loading
 from neuroada.backbones.block_layers import linear_layers_of_blocks
 from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
+from neuroada.config.partial_functions import called_later
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
 from neuroada.methods.untrained import Untrained
+from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.targets import ALL_LINEAR
 
 logger = logging.getLogger(__name__)
@@ -119,10 +121,10 @@ def method_of(section: dict[str, Any]) -> Method:
     if "_target_" not in section:
         return Untrained(name=section["name"], label=section["label"])
     try:
-        method: Method = instantiate(section, _convert_="all")
+        method: Method = instantiate(called_later(section), _convert_="all")
     except HydraException as error:
         cause = error.__cause__ or error
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError | AdapterError):
             raise cause from None
         raise UserError(f"method={section.get('name')}: {first_line(error)}") from error
     return method

@@ -5,7 +5,7 @@ whose parameter count is known before weights are read. Attached to the backbone
 checkpoints, scoring, merging and records talk to.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -82,6 +82,35 @@ class Trained(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class CalibrationBatches:
+    """How much of the training data is looked at.
+
+    Attributes:
+        number: Batches; fewer where the data is smaller.
+        size: Examples of a batch.
+    """
+
+    number: int = 32
+    size: int = 1
+
+
+class Calibration(Protocol):
+    """The first training examples, for methods that choose what trains by what the backbone makes of them."""
+
+    def losses(self, model: nn.Module, batches: CalibrationBatches) -> Callable[[], Iterable[Tensor]]:
+        """What computes the mean loss, (), of one batch after another; the same in each call."""
+        ...
+
+    def described(self, batches: CalibrationBatches) -> dict[str, Any]:
+        """Their number, the examples in them, and the hash of their content, for records."""
+        ...
+
+    def agree(self, chosen: Iterable[Tensor]) -> None:
+        """Give tensors the values of the first rank's, in place; a collective where there are several."""
+        ...
+
+
 class Sized(Protocol):
     """A method whose size is known for one architecture.
 
@@ -100,8 +129,11 @@ class Sized(Protocol):
     @property
     def remark(self) -> str: ...
 
-    def attach(self, model: nn.Module) -> Trained:
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> Trained:
         """Freeze the backbone and add what trains, in place.
+
+        Args:
+            calibration: The run's training examples; None in jobs that read none.
 
         Raises:
             UserError, AdapterError: The backbone cannot be adapted; it is then unchanged.
@@ -120,12 +152,14 @@ class Method(Protocol):
         name: What ``method=`` selects.
         label: The method's part of a run folder's name.
         can_shard: Whether it trains under ``trainer=fsdp``.
+        whole_for: The setting that keeps it from that; empty if it is the method itself.
         uses_targets: Whether ``model.target_modules`` decides what trains.
     """
 
     name: str
     label: str
     can_shard: bool
+    whole_for: str
     uses_targets: bool
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
@@ -156,6 +190,7 @@ class Described:
     learning_rate: float | None = None
 
     can_shard = False
+    whole_for = ""
     uses_targets = True
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ Shapes: O neurons, I inputs, K selected inputs per neuron.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,21 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
-from neuroada.methods.contract import Described, Targets, Wanted, refuse_foreign_state
+from neuroada.methods.choosing import Choosing, Looks, chosen
+from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
 from neuroada.methods.weight_files import COLUMNS, ENTRIES
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
-from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.targets import match_targets
 
 
 @dataclass(kw_only=True)
-class Masked(Described):
-    """Training of the ``top_k`` selected entries of each row, by a mask on the gradient of the whole weight.
-
-    Args:
-        selection: As NeuroAda's: magnitude, smallest or random.
-        selection_seed: Seed of the random choice.
-    """
+class Masked(Choosing):
+    """Training of the ``top_k`` selected entries of each row, by a mask on the gradient of the whole weight."""
 
     name: str = "masked"
-    selection: str = "magnitude"
-    selection_seed: int = 0
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedMasked":
         layers = match_targets(skeleton, targets)
@@ -44,7 +38,8 @@ class Masked(Described):
         counts = {name: layer.out_features * min(top_k, layer.in_features) for name, layer in layers.items()}
         covered = coverage(skeleton, layers)
         budget = Budget(trainable=sum(counts.values()), total=covered.total, layers=counts, coverage=covered)
-        return SizedMasked(self, targets, top_k, budget, clamped(widths, top_k))
+        config = NeuroAdaConfig(top_k, targets, self.selection, self.selection_seed)
+        return SizedMasked(self.name, config, budget, clamped(widths, top_k), self.looks)
 
     def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:
         """Weight decay would move the entries that the mask protects."""
@@ -60,37 +55,35 @@ class Masked(Described):
 class SizedMasked:
     """Masked tuning with its k chosen."""
 
-    method: Masked
-    targets: Targets
-    top_k: int
+    method: str
+    config: NeuroAdaConfig
     budget: Budget
     remark: str = ""
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def size(self) -> dict[str, Any]:
-        return {"top_k": self.top_k}
+        return {"top_k": self.config.top_k}
 
-    def attach(self, model: nn.Module) -> "MaskedWeights":
-        layers = match_targets(model, self.targets)
-        columns = {name: self._columns(name, layer.weight) for name, layer in layers.items()}
-        return MaskedWeights(self.method.name, model, columns)
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "MaskedWeights":
+        found = chosen(model, self.config, self.looks, calibration)
+        return MaskedWeights(self.method, model, found.columns, found.facts)
 
     def rehearse(self, model: nn.Module) -> "MaskedWeights":
         layers = named_layers(model, self.budget.layers)
         shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
-        columns = {name: drawn_columns(*shape, self.top_k) for name, shape in shapes.items()}
-        return MaskedWeights(self.method.name, model, columns)
-
-    def _columns(self, name: str, weight_OI: Tensor) -> Tensor:
-        seed = layer_seed(self.method.selection_seed, name)
-        return select_columns(weight_OI, self.top_k, self.method.selection, seed)
+        columns = {name: drawn_columns(*shape, self.config.top_k) for name, shape in shapes.items()}
+        return MaskedWeights(self.method, model, columns)
 
 
 class MaskedWeights(Attached):
     """Weights whose gradients pass a mask; of their originals only the selected entries are kept."""
 
-    def __init__(self, method: str, model: nn.Module, columns: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, method: str, model: nn.Module, columns: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(model, freeze(model), {})
+        self._facts = dict(facts or {})
         self._method = method
         modules = dict(model.named_modules())
         self._columns: dict[str, Tensor] = {}
@@ -105,6 +98,9 @@ class MaskedWeights(Attached):
             self.originals[name] = weight.detach().gather(1, selected_OK)
             mask_OI = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, selected_OK, True)
             self._hooks.append(weight.register_hook(lambda grad_OI, mask_OI=mask_OI: grad_OI * mask_OI))
+
+    def facts(self) -> dict[str, Any]:
+        return dict(self._facts)
 
     def state(self) -> dict[str, Tensor]:
         """Columns and current entries of each layer: the rest of a weight never changes."""

@@ -2,24 +2,22 @@
 
 import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from rich import get_console
-from rich.progress import track
 from torch import Tensor, nn
 
 import neuroada
 from neuroada.config.errors import UserError
-from neuroada.methods.contract import Described, Targets, Wanted, refuse_foreign_state
+from neuroada.methods.choosing import Choosing, Looks, chosen
+from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.sizes import nearest_whole
 from neuroada.sparse.adapter import Adapter
-from neuroada.sparse.attaching import selected_columns
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.strategies import described
 from neuroada.sparse.targets import match_targets
 from neuroada.sparse.whole_modules import is_named, match_whole, whole_sizes
 
@@ -30,25 +28,22 @@ _BYPASS = ".bypass."
 
 
 @dataclass(kw_only=True)
-class NeuroAda(Described):
+class NeuroAda(Choosing):
     """Bypasses on the ``top_k`` chosen inputs of every neuron of the target layers.
 
     Args:
-        selection: How inputs are chosen: magnitude, smallest or random.
-        selection_seed: Seed of the random choice.
         gradient: How the gradients of the values are made, see ``neuroada.attach``; a matter of speed.
         modules_to_save: Modules that train whole beside the bypasses; cannot be sharded.
     """
 
     name: str = "neuroada"
-    selection: str = "magnitude"
-    selection_seed: int = 0
     gradient: str = "auto"
     modules_to_save: list[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.can_shard = not self.modules_to_save
+        self.whole_for = "modules_to_save" if self.modules_to_save else self.from_data
+        self.can_shard = not self.whole_for
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedNeuroAda":
         whole = match_whole(skeleton, self.modules_to_save)
@@ -62,7 +57,8 @@ class NeuroAda(Described):
             seed=self.selection_seed,
             modules_to_save=self.modules_to_save,
         )
-        return SizedNeuroAda(config, neuroada.budget(skeleton, config), self.gradient, clamped(widths, top_k))
+        counted = neuroada.budget(skeleton, config)
+        return SizedNeuroAda(config, counted, self.gradient, clamped(widths, top_k), self.looks)
 
 
 def top_k_for(widths: Iterable[tuple[int, int]], wanted: Wanted) -> int:
@@ -104,14 +100,15 @@ class SizedNeuroAda:
     budget: Budget
     gradient: str
     remark: str = ""
+    looks: Looks = field(default_factory=Looks)
 
     @property
     def size(self) -> dict[str, Any]:
         return {"top_k": self.config.top_k}
 
-    def attach(self, model: nn.Module) -> "AttachedNeuroAda":
-        columns = selected_columns(model, self.config, _shown_while_slow)
-        return AttachedNeuroAda(Adapter(model, self.config, columns, self.gradient))
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "AttachedNeuroAda":
+        found = chosen(model, self.config, self.looks, calibration)
+        return AttachedNeuroAda(Adapter(model, found.config, found.columns, self.gradient), found.facts)
 
     def rehearse(self, model: nn.Module) -> "AttachedNeuroAda":
         """Columns are drawn: there are no weights to rank.
@@ -132,12 +129,14 @@ class SizedNeuroAda:
 class AttachedNeuroAda:
     """A NeuroAda adapter as the rest of the package sees a method.
 
-    Attributes:
+    Args:
         adapter: The adapter itself.
+        facts: What is known of the data that its connections were chosen by.
     """
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, facts: Mapping[str, Any] | None = None) -> None:
         self.adapter = adapter
+        self._facts = dict(facts or {})
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.adapter.parameters()
@@ -173,14 +172,8 @@ class AttachedNeuroAda:
     def facts(self) -> dict[str, Any]:
         config = self.adapter.config
         saved = {} if config.modules_to_save is None else {"modules_to_save": config.modules_to_save}
-        return {"selection": config.selection, "rounded_away": self.adapter.rounded_away(), **saved}
-
-
-def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:
-    """The names of layers, with a progress bar on a terminal while their connections are ranked."""
-    names = list(layers)
-    hidden = getattr(rank_zero_only, "rank", 0) != 0 or not get_console().is_terminal
-    return track(names, description="selecting connections", transient=True, disable=hidden)
+        selection = described(config.selection)
+        return {"selection": selection, **self._facts, "rounded_away": self.adapter.rounded_away(), **saved}
 
 
 def named_layers(model: nn.Module, names: Collection[str]) -> dict[str, nn.Linear]:

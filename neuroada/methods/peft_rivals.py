@@ -12,7 +12,7 @@ from torch import nn
 
 from neuroada.config.errors import UserError, suggest
 from neuroada.config.resolution import first_line
-from neuroada.methods.contract import CLOSE, Described, Targets, Wanted, unmet
+from neuroada.methods.contract import CLOSE, Calibration, Described, Targets, Wanted, unmet
 from neuroada.methods.peft_attached import AttachedPeft, quiet_peft
 from neuroada.methods.peft_pissa import AttachedPissa
 from neuroada.methods.peft_shapes import (
@@ -199,7 +199,7 @@ class SizedPeft:
     size: Mapping[str, Any]
     remark: str = ""
 
-    def attach(self, model: nn.Module) -> AttachedPeft:
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> AttachedPeft:
         whole = match_whole(model, self.method.modules_to_save)
         match_targets(model, self.targets, whole)  # in our own words where they do not fit
         refuse_fresh_head(model, whole)

@@ -11,7 +11,7 @@ from torch import nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
-from neuroada.methods.contract import Described, Targets, Wanted, count_parameters, unmet
+from neuroada.methods.contract import Calibration, Described, Targets, Wanted, count_parameters, unmet
 from neuroada.methods.output_head import is_tied, tie_again, untie
 from neuroada.sparse.budget import Budget
 
@@ -94,7 +94,7 @@ class SizedWeights:
     remark: str = ""
     size: Mapping[str, Any] = field(default_factory=dict)
 
-    def attach(self, model: nn.Module) -> "TrainedWeights":
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "TrainedWeights":
         names = [name for name, _ in model.named_parameters() if name in self.budget.layers]
         return TrainedWeights(self.method, model, names)
 
@@ -104,7 +104,7 @@ class SizedWeights:
 class SizedHead(SizedWeights):
     """The output head of a backbone; a tied one is untied first."""
 
-    def attach(self, model: nn.Module) -> "TrainedWeights":
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "TrainedWeights":
         was_tied = untie(model)
         head, name = _head_of(model, self.method)
         trained = TrainedWeights(self.method, model, [f"{name}.{key}" for key, _ in head.named_parameters()])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from neuroada.methods.attached import Attached, freeze
-from neuroada.methods.contract import Described, Targets, Wanted, count_parameters
+from neuroada.methods.contract import Calibration, Described, Targets, Wanted, count_parameters
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.sharding import shard_model
 
@@ -37,7 +37,7 @@ class SizedUntrained:
     size: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
 
-    def attach(self, model: nn.Module) -> "FrozenBase":
+    def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "FrozenBase":
         return FrozenBase(model)
 
     rehearse = attach

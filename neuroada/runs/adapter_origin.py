@@ -32,7 +32,7 @@ class Header(TypedDict):
     top_k: NotRequired[Count | None]
     target_modules: NotRequired[list[str] | str | None]
     modules_to_save: NotRequired[list[str] | None]
-    selection: NotRequired[str | None]
+    selection: NotRequired[str | dict[str, Any] | None]
     seed: NotRequired[int | None]
     method: NotRequired[str | None]
 

@@ -21,6 +21,7 @@ from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.file_modes import open_as_new
 from neuroada.sparse.finite import not_finite
+from neuroada.sparse.strategies import described
 
 FORMAT_VERSIONS = (1, 2)
 """2 has modules that train whole, which a reader of 1 would leave out."""
@@ -157,7 +158,8 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         "revision": stored.revision,
         "fingerprint": stored.fingerprint,
         "fingerprint_float16": stored.fingerprint_float16,
-        **{key: value for key, value in dataclasses.asdict(stored.config).items() if value is not None},
+        **{key: value for key, value in vars(stored.config).items() if value is not None},
+        "selection": described(stored.config.selection),
     }
     write_files(directory, tensors, header)
 

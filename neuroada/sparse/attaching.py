@@ -1,7 +1,7 @@
 """Attach a new adapter to a model, or one that was saved."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,8 +12,10 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
+from neuroada.sparse.measurement import MOST_BYTES, Losses, measured
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.selection import layer_seed, select_columns
+from neuroada.sparse.strategies import Strategy, shown, strategy_of
 from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
 from neuroada.sparse.whole_modules import check_stored, match_whole, refuse_fresh_head
 
@@ -22,7 +24,15 @@ logger = logging.getLogger(__name__)
 Track = Callable[[Iterable[str]], Iterable[str]]
 
 
-def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, track: Track = iter) -> Adapter:
+def attach(
+    model: nn.Module,
+    config: NeuroAdaConfig,
+    *,
+    losses: Losses | None = None,
+    gradient: str = AUTO,
+    track: Track = iter,
+    most_bytes: int = MOST_BYTES,
+) -> Adapter:
     """Give the target layers of a model bypasses that start at zero, and freeze everything else. In place.
 
     How many layers of how many blocks are adapted, and the largest matrices that are not, is logged, and is in
@@ -32,19 +42,24 @@ def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, tr
     Args:
         model: Any torch or Hugging Face model with ``nn.Linear`` layers.
         config: What to adapt.
+        losses: Gives the losses of calibration batches, for selections from data: a function without arguments whose
+            result, a generator for one, computes the loss of one batch after another. It is called more than once, and
+            must give the same losses each time: put the model into ``eval()``.
         gradient: How the gradient of the values is computed: ``auto`` (the fastest for each layer, by measured
             rule), ``gathered``, ``sampled``, ``gemm`` or ``triton``; ``triton_rows``,
             ``triton_groups`` and ``triton_shared`` name one of its kernels. It affects only speed, so it is not saved
             with the adapter.
         track: Wraps the names of the layers while their connections are ranked, to show progress:
             ``rich.progress.track`` or ``tqdm`` do.
+        most_bytes: Sums of gradients that a selection from data may hold at a time; with fewer, the batches are passed
+            through the model more often.
 
     Raises:
         AdapterError: The targets do not match the model, it has an adapter already, or a head that is new and would
             not be saved; the model is then unchanged.
     """
     check_way(gradient)
-    columns = selected_columns(model, config, track)
+    columns = selected_columns(model, config, track, losses, most_bytes)
     adapter = Adapter(model, config, columns, gradient)
     covered = adapter.coverage
     logger.info("adapted %s", covered)
@@ -53,7 +68,13 @@ def attach(model: nn.Module, config: NeuroAdaConfig, *, gradient: str = AUTO, tr
     return adapter
 
 
-def selected_columns(model: nn.Module, config: NeuroAdaConfig, track: Track = iter) -> dict[str, Tensor]:
+def selected_columns(
+    model: nn.Module,
+    config: NeuroAdaConfig,
+    track: Track = iter,
+    losses: Losses | None = None,
+    most_bytes: int = MOST_BYTES,
+) -> dict[str, Tensor]:
     """(out_features, k) columns for each target layer, by name. Nothing is changed.
 
     Raises:
@@ -62,16 +83,52 @@ def selected_columns(model: nn.Module, config: NeuroAdaConfig, track: Track = it
     whole = match_whole(model, config.modules_to_save)
     targets = match_targets(model, config.target_modules, whole)
     refuse_fresh_head(model, whole)
-    columns = {}
-    for name in track(list(targets)):
-        weight_OI = targets[name].weight
-        if weight_OI.is_meta:
+    for name, layer in targets.items():
+        if layer.weight.is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
+    strategy = strategy_of(config.selection)
+    if strategy.measures and losses is None:
+        raise AdapterError(
+            f"selection={shown(strategy.described)}: is measured on data ({', '.join(strategy.measures)}); give the "
+            "losses of calibration batches with losses=..."
+        )
+    columns, unreached = {}, []
+    for name, found in _per_layer(model, targets, strategy, losses, most_bytes, track):
+        is_reached = all(bool(part.any()) for part in found.values())
+        unreached += [] if is_reached else [name]
+        chosen = config.selection if is_reached else "magnitude"
+        seed = layer_seed(config.seed, name)
         try:
-            columns[name] = select_columns(weight_OI, config.top_k, config.selection, layer_seed(config.seed, name))
+            columns[name] = select_columns(targets[name].weight, config.top_k, chosen, seed, name=name, measured=found)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
+    if unreached:
+        logger.warning(
+            "selection=%s: the calibration batches never reached %s (%d of %d layers, such as experts that no token "
+            "was routed to); their connections are chosen by magnitude",
+            shown(strategy.described),
+            unreached[0],
+            len(unreached),
+            len(targets),
+        )
     return columns
+
+
+def _per_layer(
+    model: nn.Module,
+    targets: Mapping[str, nn.Linear],
+    strategy: Strategy,
+    losses: Losses | None,
+    most_bytes: int,
+    track: Track,
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The names of the layers, each with what was measured for the strategy."""
+    if not strategy.measures or losses is None:
+        yield from ((name, {}) for name in track(list(targets)))
+        return
+    found = measured(model, targets, strategy.measures, losses, most_bytes)
+    for _ in track(list(targets)):
+        yield next(found)
 
 
 def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Adapter:

@@ -1,38 +1,20 @@
-"""Select the input connections of each neuron that get a bypass.
+"""Select the input connections of each neuron that get a bypass, by the scores of a strategy.
 
 Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs per neuron, R neurons out of O.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.strategies import Selection, Strategy, strategy_of
 
 # Rows are scored in blocks of about this many entries, so that selecting never holds a second copy of a large weight.
 _BLOCK_ENTRIES = 1 << 22
-
-
-def _largest(weight_OI: Tensor, generator: torch.Generator) -> Tensor:
-    return weight_OI.abs()
-
-
-def _smallest(weight_OI: Tensor, generator: torch.Generator) -> Tensor:
-    return -weight_OI.abs()
-
-
-def _random(weight_OI: Tensor, generator: torch.Generator) -> Tensor:
-    # Drawn on the CPU, so that every device selects the same columns.
-    return torch.rand(weight_OI.shape, generator=generator).to(weight_OI.device)
-
-
-SELECTIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "magnitude": _largest,
-    "smallest": _smallest,
-    "random": _random,
-}
 
 
 def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
@@ -56,7 +38,10 @@ def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
     # One more than needed shows which rows tie at the boundary.
     largest = scores_OI.topk(min(top_k + 1, num_columns), dim=1)
     if largest.values[:, 0].isnan().any():  # NaN counts as the largest
-        raise AdapterError("the weight contains NaN, so its connections cannot be ranked; check the checkpoint")
+        raise AdapterError(
+            "the weight (or what was measured on it) contains NaN, so its connections cannot be ranked; check the "
+            "checkpoint"
+        )
     columns_OK = largest.indices[:, :top_k].sort(dim=1).values.to(torch.int32)
     if top_k < num_columns:
         tied_R = (largest.values[:, top_k - 1] == largest.values[:, top_k]).nonzero()[:, 0]
@@ -77,10 +62,41 @@ def layer_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8])
 
 
-def select_columns(weight_OI: Tensor, top_k: int, selection: str, seed: int = 0) -> Tensor:
-    """Columns of the connections that get a bypass, see ``top_k_per_row``; reads the weight block by block."""
+def select_columns(
+    weight_OI: Tensor,
+    top_k: int,
+    selection: Selection,
+    seed: int = 0,
+    *,
+    name: str = "",
+    measured: Mapping[str, Tensor] | None = None,
+) -> Tensor:
+    """Columns of the connections that get a bypass, see ``top_k_per_row``; where it can, block by block of rows.
+
+    Args:
+        weight_OI: (out_features, in_features) weight.
+        selection: See ``NeuroAdaConfig``.
+        seed: Of the strategy's generator.
+        name: Of the layer, for strategies that ask for it.
+        measured: What the strategy needs of ``strategies.MEASURED``.
+
+    Raises:
+        AdapterError: The scores cannot be ranked.
+    """
+    strategy = strategy_of(selection)
     generator = torch.Generator().manual_seed(seed)
-    score = SELECTIONS[selection]
+    whole = {"weight": weight_OI.detach(), "name": name, "generator": generator, **(measured or {})}
+    return torch.cat([top_k_per_row(strategy.scores(given), top_k) for given in _given(strategy, whole)])
+
+
+def _given(strategy: Strategy, whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a strategy is called with, for each block of rows; for the whole layer at once if it needs that."""
+    weight_OI: Tensor = whole["weight"]
+    if not strategy.by_rows:
+        return [whole]
+    by_row = {name: part for name, part in whole.items() if isinstance(part, Tensor) and part.dim() == 2}
     rows_per_block = max(1, _BLOCK_ENTRIES // weight_OI.shape[1])
-    blocks = weight_OI.detach().split(rows_per_block)
-    return torch.cat([top_k_per_row(score(block, generator), top_k) for block in blocks])
+    blocks = {name: part.split(rows_per_block) for name, part in by_row.items()}
+    return [
+        {**whole, **{name: parts[place] for name, parts in blocks.items()}} for place in range(len(blocks["weight"]))
+    ]

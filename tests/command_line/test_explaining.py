@@ -36,7 +36,7 @@ def test_a_reference_shows_what_it_resolves_to(explain: Callable[..., str]) -> N
 
 def test_a_keyword_of_a_class_has_its_own_documentation(explain: Callable[..., str]) -> None:
     assert "Stop training once this number of epochs is reached." in explain("trainer.max_epochs")
-    assert "  How inputs are chosen: magnitude, smallest or random." in explain("method.selection")
+    assert "  How connections are chosen: magnitude, smallest, random," in explain("method.selection")
     assert explain("trainer.limit_val_batches").startswith("trainer.limit_val_batches: not set; +trainer.limit_val")
 
 

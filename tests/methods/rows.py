@@ -21,6 +21,8 @@ class Row:
         stores_ranks: What a saved adapter counts as trained, as a multiple of what was.
         holds_backbone: Whether a checkpoint may hold the backbone.
         trains_whole: Whether the overrides let modules train whole beside the method's own parameters.
+        variant: What tells the row from others of its method.
+        is_slow: Whether its tests run with the slow ones: another row of the method stands for it.
     """
 
     name: str
@@ -34,14 +36,31 @@ class Row:
     stores_ranks: int = 1
     holds_backbone: bool = False
     trains_whole: bool = False
+    variant: str = ""
+    is_slow: bool = False
 
     @property
     def id(self) -> str:
-        return f"{self.name}-whole" if self.trains_whole else self.name
+        variant = self.variant or ("whole" if self.trains_whole else "")
+        return f"{self.name}-{variant}" if variant else self.name
 
     def composed_with(self) -> tuple[str, ...]:
         """The overrides that select it."""
         return (f"method={self.name}", *self.overrides)
+
+
+def chosen_by(selection: str, wrong: str, name: str = "neuroada", is_slow: bool = True) -> Row:
+    """NeuroAda, or its rival with a mask, with another selection."""
+    return Row(
+        name,
+        wrong,
+        ("budget.top_k=2", f"method.selection={selection}"),
+        merges_within=0.0,
+        changes_per_row=2,
+        trains_entries=name == "masked",
+        variant=selection,
+        is_slow=is_slow,
+    )
 
 
 ROWS = (
@@ -50,6 +69,14 @@ ROWS = (
         merges_within=0.0, changes_per_row=2, trains_whole=True),
     Row("masked", "optimizer.weight_decay=0.1", ("budget.top_k=2",), merges_within=0.0, changes_per_row=2,
         trains_entries=True),
+    chosen_by("gradient", "method.calibration_batches=0", is_slow=False),
+    chosen_by("wanda", "method.calibration_batch_size=1.5"),
+    chosen_by("fisher", "method.scores_gib=-1"),
+    chosen_by("lift", "method.selection={name: lift, rnk: 3}"),
+    chosen_by("magnitude_relative_to_column", "method.calibration_batches=4"),
+    chosen_by("random", "method.scores_gib=4"),
+    chosen_by("smallest", "method.selection={name: smallest, rank: 3}"),
+    chosen_by("wanda", "method.calibration_batches=0", name="masked"),
     Row("lora", "method.settings.r=0"),
     Row("lora", "+method.settings.modules_to_save=[norm]", ("method.modules_to_save=[norm]",), trains_whole=True),
     Row("rslora", "+method.settings.rr=1"),

@@ -18,8 +18,9 @@ from neuroada.config.schema import RunConfig
 from neuroada.costs.memory import plan
 from neuroada.jobs.evaluate import evaluate
 from neuroada.jobs.finetune import finetune
+from neuroada.jobs.preparation import prepare
 from neuroada.jobs.sizing import SizedRun, size
-from neuroada.methods.contract import Trained
+from neuroada.methods.contract import Calibration, Trained
 from neuroada.methods.saved import open_saved
 from neuroada.sparse.errors import AdapterError
 
@@ -40,6 +41,7 @@ class Subject:
     sized: SizedRun
     base: PreTrainedModel
     tokens_BT: Tensor
+    calibration: Calibration
 
     def load(self) -> PreTrainedModel:
         """A new backbone."""
@@ -50,7 +52,7 @@ class Subject:
     def attach(self, seed: int = 0) -> tuple[PreTrainedModel, Trained]:
         model = self.load()
         torch.manual_seed(seed)
-        return model, self.sized.sized.attach(model)
+        return model, self.sized.sized.attach(model, self.calibration)
 
     def train(self, seed: int = 0) -> tuple[PreTrainedModel, Trained]:
         model, trained = self.attach(seed)
@@ -86,12 +88,19 @@ class Study:
     first_logits: Tensor
 
 
-@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.id)
-def subject(request: pytest.FixtureRequest, compose_method: MakeRun) -> Subject:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(row, marks=pytest.mark.slow) if row.is_slow else row for row in ROWS],
+    ids=[row.id for row in ROWS],
+)
+def subject(
+    request: pytest.FixtureRequest, compose_method: MakeRun, tmp_path_factory: pytest.TempPathFactory
+) -> Subject:
     run = compose_method(*request.param.composed_with())
     sized = size(run)
+    calibration = prepare(sized, tmp_path_factory.mktemp("runs")).calibration()
     tokens_BT = torch.randint(2, 420, (2, 24), generator=torch.Generator().manual_seed(0))
-    return Subject(request.param, run, sized, loading.load_model(run.model, CPU), tokens_BT)
+    return Subject(request.param, run, sized, loading.load_model(run.model, CPU), tokens_BT, calibration)
 
 
 @pytest.fixture(scope="module")

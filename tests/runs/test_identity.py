@@ -78,6 +78,9 @@ DECISIONS = {
     "method.label": "finetune evaluate generate merge budget",  # a part of the folder's name
     "method.selection": ATTACHING,
     "method.selection_seed": ATTACHING,
+    "method.calibration_batches": ATTACHING,
+    "method.calibration_batch_size": ATTACHING,
+    "method.scores_gib": "budget",
     "method.gradient": "budget",
     "method.learning_rate": NOTHING,  # what is used of it is optimizer.lr
     "method.config": ATTACHING,

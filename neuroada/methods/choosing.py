@@ -1,0 +1,131 @@
+"""Choose the connections that train: by the weights, or by what the backbone makes of training examples."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rich import get_console
+from rich.progress import track
+from torch import Tensor, nn
+
+from neuroada.config.errors import UserError
+from neuroada.methods.contract import Calibration, CalibrationBatches, Described
+from neuroada.sparse.attaching import selected_columns
+from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.measurement import MOST_BYTES
+from neuroada.sparse.strategies import Selection, shown, strategy_of
+
+_GIB = 2**30
+
+
+@dataclass(kw_only=True)
+class Choosing(Described):
+    """The settings of a method that trains selected connections.
+
+    Args:
+        selection: How connections are chosen: magnitude, smallest, random, magnitude_relative_to_column or lift; from
+            training examples wanda, gradient or fisher; with options, such as {name: lift, rank: 16}; or the
+            ``_target_`` of a function of your own.
+        selection_seed: Seed of the random choice.
+        calibration_batches: Batches that wanda, gradient and fisher look at, from the beginning of the training
+            data in the order of the run's seed; null means 32.
+        calibration_batch_size: Examples of such a batch; null means 1.
+        scores_gib: Sums of gradients held at a time, in GiB: with fewer, the batches are passed through the model more
+            often, and the same connections are chosen; null means 2.
+    """
+
+    selection: Selection = "magnitude"
+    selection_seed: int = 0
+    calibration_batches: int | None = None
+    calibration_batch_size: int | None = None
+    scores_gib: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError or AdapterError where a setting is wrong, or would do nothing."""
+        super().__post_init__()
+        strategy = strategy_of(self.selection)
+        for key in ("calibration_batches", "calibration_batch_size", "scores_gib"):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if not strategy.measures:
+                raise UserError(
+                    f"method.{key}={value}: method.selection={shown(strategy.described)} reads no data; leave it out"
+                )
+            is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            if not (is_count or (key == "scores_gib" and isinstance(value, float) and value > 0)):
+                raise UserError(
+                    f"method.{key}={value}: must be {'above 0' if key == 'scores_gib' else 'a whole number from 1'}"
+                )
+
+    @property
+    def from_data(self) -> str:
+        """The selection, if it is measured on data; else empty."""
+        strategy = strategy_of(self.selection)
+        return f"selection={shown(strategy.described)}" if strategy.measures else ""
+
+    @property
+    def looks(self) -> "Looks":
+        """How much is looked at."""
+        batches = CalibrationBatches()
+        given = CalibrationBatches(
+            self.calibration_batches or batches.number, self.calibration_batch_size or batches.size
+        )
+        return Looks(given, MOST_BYTES if self.scores_gib is None else int(self.scores_gib * _GIB))
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How much a selection from data looks at, and what it may hold.
+
+    Attributes:
+        batches: Of the training data.
+        most_bytes: Sums of gradients held at a time.
+    """
+
+    batches: CalibrationBatches = field(default_factory=CalibrationBatches)
+    most_bytes: int = MOST_BYTES
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What trains.
+
+    Attributes:
+        config: As asked for, with the hash of the data it was measured on.
+        columns: (out_features, k) by layer.
+        facts: The data, for records; empty if none was looked at.
+    """
+
+    config: NeuroAdaConfig
+    columns: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def chosen(model: nn.Module, config: NeuroAdaConfig, looks: Looks, calibration: Calibration | None) -> Chosen:
+    """Choose the connections of every target layer; the model is left as it was.
+
+    Raises:
+        UserError: The selection is measured on data, and the job reads none.
+        AdapterError: The targets do not fit, or the scores cannot be ranked.
+    """
+    strategy = strategy_of(config.selection)
+    if not strategy.measures:
+        return Chosen(config, selected_columns(model, config, _shown_while_slow), {})
+    if calibration is None:
+        raise UserError(
+            f"method.selection={shown(strategy.described)}: is measured on training examples, which this job does not "
+            "read; use method.selection=magnitude"
+        )
+    losses, facts = calibration.losses(model, looks.batches), calibration.described(looks.batches)
+    columns = selected_columns(model, config, _shown_while_slow, losses, looks.most_bytes)
+    calibration.agree(columns.values())
+    return Chosen(replace(config, calibration=facts["sha256"]), columns, {"calibration": facts})
+
+
+def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:
+    """The names of layers, with a progress bar on a terminal while their connections are ranked."""
+    names = list(layers)
+    hidden = getattr(rank_zero_only, "rank", 0) != 0 or not get_console().is_terminal
+    return track(names, description="selecting connections", transient=True, disable=hidden)
