@@ -22,7 +22,7 @@ from neuroada.config.values import unusable
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
-_ADAPTER_JOBS = ("evaluate", "merge", "generate")
+_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
     "callbacks": "use the callbacks group",
@@ -238,8 +238,8 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"job.function={job['function']}: is no job, which takes the run and its folder; choose with job=..."
     yield from _declared_paths_rules(job)
     yield from _folder_rules(str(job.get("folder")), values)
-    if name == "merge" and adapter is None:
-        yield "adapter: job=merge needs one; give adapter=<run folder or adapter folder>"
+    if name in ("merge", "inspect") and adapter is None:
+        yield f"adapter: job={name} needs one; give adapter=<run folder or adapter folder>"
     if adapter is not None and name == "benchmark":
         yield from _adapter_rules(adapter, _section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:

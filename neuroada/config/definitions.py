@@ -106,7 +106,7 @@ def parameters(found: Definition) -> Mapping[str, inspect.Parameter] | Verdict:
 
 
 def documentation(found: Definition, hops: int = _MAX_HOPS) -> Mapping[str, str]:
-    """Parameter -> its text, from the ``Args`` section of the docstrings; what a class takes from its first base, too."""
+    """Parameter -> its text, from the ``Args`` section of the docstrings, its first base's included."""
     base = _first_base(found, hops) if hops else None
     texts: dict[str, str] = dict(documentation(base, hops - 1)) if isinstance(base, Definition) else {}
     nodes: list[ast.ClassDef | ast.FunctionDef] = [found.node]

@@ -365,6 +365,16 @@ class GenerateConfig:
 
 
 @dataclass
+class InspectConfig:
+    """What ``job=inspect`` compares the adapter with."""
+
+    against: str | None = None
+    """Another run folder or adapter folder on the same base: what both have learnt is compared."""
+    prompts: list[str] = field(default_factory=list)
+    """Questions that the base and each adapter answer side by side."""
+
+
+@dataclass
 class RunConfig:
     """One run, complete and resolved."""
 
@@ -385,6 +395,7 @@ class RunConfig:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
     callbacks: dict[str, Any] | None = None
     """Lightning callbacks by name, each a class and its arguments; a name set to null is off."""
     logger: dict[str, Any] | None = None

@@ -13,15 +13,13 @@ from neuroada.report import speed
 from neuroada.report.cells import grouped
 from neuroada.report.document import Tests, write_report
 from neuroada.report.significance import Contest, Item, contest, verdicts
-from neuroada.report.terminal import runs_table, settings_tables, table_of
+from neuroada.report.terminal import console_for_tables, runs_table, settings_tables, table_of
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.listing import Run, Status, read_runs
 
 logger = logging.getLogger(__name__)
 
-UNBOUNDED_WIDTH = 10_000
-"""Columns when the output is not a terminal: piped text must not be wrapped."""
 SMALLEST_P = 0.001
 """Smaller p-values are shown as ``<0.001``."""
 P_EXPLAINED = "p: McNemar's exact test, not corrected for the number of comparisons"
@@ -46,9 +44,7 @@ def compare(run: RunConfig, folder: Path) -> None:
         )
     baseline = baseline_number([one.folder for one in finished], run.baseline)
     contests = contests_with(baseline, finished)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = UNBOUNDED_WIDTH
+    console = console_for_tables()
     show(console, finished, len(found) - len(finished), contests, baseline)
     with locked([folder]):
         report = write_report(folder, root, found, _tests(contests, baseline))

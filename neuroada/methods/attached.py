@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
+from neuroada.methods.changes import Change
 from neuroada.methods.contract import refuse_foreign_state
 from neuroada.sparse.first_step import FirstStep, held_by
 
@@ -46,6 +47,10 @@ class Attached:
 
     def shard(self, mesh: "DeviceMesh") -> None:
         raise AssertionError("refused before: can_shard is False")
+
+    def changes(self) -> Iterator[Change]:
+        """None: subclasses say what they have learnt."""
+        return iter(())
 
     def facts(self) -> dict[str, Any]:
         return {}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
+from neuroada.methods.changes import Change
 from neuroada.sparse.budget import Budget
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Trained(Protocol):
 
     def detach(self) -> None:
         """Leave the backbone as it was before the method was attached."""
+        ...
+
+    def changes(self) -> Iterator[Change]:
+        """What was learnt, weight by weight; each is made when it is asked for. Not for a sharded model."""
         ...
 
     def facts(self) -> dict[str, Any]:

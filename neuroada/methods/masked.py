@@ -4,7 +4,7 @@ but the selected entries are zeroed.
 Shapes: O neurons, I inputs, K selected inputs per neuron.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
+from neuroada.methods.changes import Change
 from neuroada.methods.choosing import Choosing, Looks, chosen
 from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
@@ -119,6 +120,13 @@ class MaskedWeights(Attached):
         # int32 holds any column and halves the file.
         tensors = {key: value.int() if key.endswith(COLUMNS) else value for key, value in self.state().items()}
         weight_files.write(directory, self._method, self._model, tensors, self.originals)
+
+    def changes(self) -> Iterator[Change]:
+        for name, weight in self._trained.items():
+            columns_OK = self._selected(name)
+            base_OI = weight.detach().scatter(1, columns_OK, self.originals[name].to(weight.device))
+            delta_OI = Change.between("", base_OI, weight.detach()).delta
+            yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
 
     def merge(self) -> None:
         for hook in self._hooks:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import neuroada
 from neuroada.config.errors import UserError
+from neuroada.methods.changes import Change
 from neuroada.methods.choosing import Choosing, Looks, chosen
 from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.sizes import nearest_whole
@@ -162,6 +163,17 @@ class AttachedNeuroAda:
                 "trainer=ddp"
             )
         self.adapter.shard(mesh)
+
+    def changes(self) -> Iterator[Change]:
+        for name, layer in self.adapter.layers.items():
+            columns_OK, values_OK = layer.columns.long(), layer.values.detach()
+            base_OI = layer.weight.detach().scatter(1, columns_OK, layer.bypass.original)
+            delta_OI = torch.zeros_like(base_OI, dtype=values_OK.dtype).scatter_(1, columns_OK, values_OK)
+            yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
+        current = self.adapter.whole.tensors()
+        for name, original in self.adapter.whole.originals.items():
+            if original.is_floating_point():  # others are counts, such as the batches that a norm has seen
+                yield Change.between(name, original, current[name].detach())
 
     def merge(self) -> None:
         self.adapter.merge()

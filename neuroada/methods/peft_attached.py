@@ -9,9 +9,11 @@ from typing import Any, Self
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from neuroada.config.errors import UserError
 from neuroada.methods.attached import Attached, flags
+from neuroada.methods.changes import Change
 from neuroada.sparse.adapter_files import TENSORS_FILE
 from neuroada.sparse.file_modes import open_as_new
 
@@ -78,6 +80,24 @@ class AttachedPeft(Attached):
             self._wrapped.save_pretrained(str(directory), save_embedding_layers=False)
         open_as_new([directory / TENSORS_FILE])
 
+    def changes(self) -> Iterator[Change]:
+        """Of the layers that peft can merge, and of modules that train whole; others raise peft's own error."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+        from peft.utils.other import ModulesToSaveWrapper
+
+        inside: list[str] = []
+        for name, module in self._model.named_modules():
+            if any(name.startswith(f"{outer}.") for outer in inside):
+                continue
+            if isinstance(module, BaseTunerLayer):
+                inside.append(name)
+                yield _of_layer(name, module, self._originals)
+            elif isinstance(module, ModulesToSaveWrapper):
+                inside.append(name)
+                for key, part in module.original_module.named_parameters():
+                    trained = module.modules_to_save[module.active_adapters[0]].get_parameter(key)
+                    yield Change.between(f"{name}.{key}", part.detach(), trained.detach())
+
     def merge(self) -> None:
         merged = self._wrapped.merge_and_unload(safe_merge=True)
         assert merged is self._model
@@ -96,6 +116,25 @@ class AttachedPeft(Attached):
             if name in parameters:
                 parameters[name].copy_(original)
         self._restore_flags()
+
+
+@torch.no_grad()
+def _of_layer(name: str, layer: Any, originals: Mapping[str, Tensor]) -> Change:
+    """What a layer of peft adds to the weight below it, found by merging it there for a moment."""
+    base_layer = layer.get_base_layer()
+    weight = base_layer.weight
+    before, exact = weight.data, torch.promote_types(weight.dtype, torch.float32)
+    weight.data = before.to(exact, copy=True)
+    try:
+        layer.merge()
+        merged = weight.data
+        layer.merged_adapters.clear()
+    finally:
+        weight.data = before
+    found = Change.between(f"{name}.weight", originals.get(f"{name}.weight", before), merged)
+    if not isinstance(base_layer, Conv1D):
+        return found
+    return Change(found.name, found.base.T, found.delta.T)  # its weight is (in_features, out_features)
 
 
 def _modules_before(model: nn.Module) -> dict[str, nn.Module]:

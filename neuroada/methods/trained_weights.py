@@ -1,6 +1,6 @@
 """Methods that train weights of the backbone itself: full, bitfit, layernorm and head."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
+from neuroada.methods.changes import Change
 from neuroada.methods.contract import Calibration, Described, Targets, Wanted, count_parameters, unmet
 from neuroada.methods.output_head import is_tied, tie_again, untie
 from neuroada.sparse.budget import Budget
@@ -132,6 +133,10 @@ class TrainedWeights(Attached):
         # The base is checked on loading only if the file replaces part of it.
         is_whole = len(tensors) == len(list(self._model.parameters()))
         weight_files.write(directory, self._method, self._model, tensors, {} if is_whole else self.originals)
+
+    def changes(self) -> Iterator[Change]:
+        for name, parameter in self._trained.items():
+            yield Change.between(name, self.originals[name], parameter.detach())
 
     def merge(self) -> None:
         self._restore_flags()

@@ -110,7 +110,7 @@ def write_report(folder: Path, root: Path, runs: Sequence[Run], tests: Tests) ->
         "word_columns": WORD_COLUMNS,
         "dark_rules": Markup(dark_rules()),
     }
-    for name, environment in ((HTML_FILE, _environment()), (MARKDOWN_FILE, _markdown_environment())):
+    for name, environment in ((HTML_FILE, page_environment()), (MARKDOWN_FILE, _markdown_environment())):
         text = environment.get_template(f"{name}.jinja").render(content)
         write_whole(folder / name, text)
     return folder / HTML_FILE
@@ -215,7 +215,7 @@ def _smaller_spread(text: str) -> Markup:
 
 def _markdown_environment() -> Environment:
     """As for the page, and what means something in Markdown is escaped too; HTML entities are shown as in a page."""
-    environment = _environment()
+    environment = page_environment()
     environment.finalize = _escaped
     environment.filters["cell"] = lambda text: _escaped(" ".join(text.split())).replace("|", "\\|")
     return environment
@@ -230,7 +230,8 @@ def _escaped(value: Any) -> Markup:
     return escape(re.sub(r"([\\`*\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text))
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Where the templates of pages are, and what they may call."""
     environment = Environment(
         loader=PackageLoader("neuroada.report", "templates"),
         autoescape=True,

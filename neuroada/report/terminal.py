@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from neuroada.report.tables import DECIMALS
 from neuroada.runs.listing import Run
 
 MISSING = "-"
+_UNBOUNDED_WIDTH = 10_000
 _WORDS = {"model", "method", "differs in", "benchmark", "on"}
 """Left-aligned columns."""
 _COSTS = ("held-out loss", "step ms", "peak GiB", "forgetting")
@@ -77,6 +79,14 @@ def runs_frame(finished: Sequence[Run], groups: Sequence[Group]) -> pandas.DataF
         )
     frame = pandas.DataFrame(rows)
     return frame if len(groups) > 1 else frame.drop(columns="on")
+
+
+def console_for_tables() -> Console:
+    """A console whose tables are not wrapped where the output is not a terminal but piped."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED_WIDTH
+    return console
 
 
 def table_of(frame: pandas.DataFrame, title: str) -> Table:

@@ -38,6 +38,7 @@ class Config(TypedDict, total=False):
     validation: Section
     protocol: Section
     generate: Section
+    inspect: Section
     callbacks: Section
     logger: Section
     seed: int | None

@@ -22,11 +22,14 @@ class WholeModules:
 
     Args:
         modules: By plain name, as ``match_whole`` finds them.
+
+    Attributes:
+        originals: Copies on the CPU of what ``tensors`` gave at the start.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         self._modules = dict(modules)
-        self._originals = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors().items()}
+        self.originals = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors().items()}
         for parameter in self.parameters():
             parameter.requires_grad_(True)
 
@@ -62,7 +65,7 @@ class WholeModules:
 
     def restore(self) -> None:
         """Put the values back that the modules had at the start, bit for bit."""
-        self.write(self._originals)
+        self.write(self.originals)
         for parameter in self.parameters():
             parameter.grad = None
 

@@ -245,6 +245,22 @@ def test_merging_leaves_a_plain_model_with_the_same_logits(subject: Subject, tmp
     assert torch.equal(subject.logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged")), merged)
 
 
+def test_the_changes_on_the_base_are_the_merged_weights_and_reading_them_changes_nothing(subject: Subject) -> None:
+    model, trained = subject.train()
+    logits = subject.logits(model)
+    changes = list(trained.changes())
+    assert torch.equal(subject.logits(model), logits)
+    trained.merge()
+    merged = {name: part.detach() for name, part in model.named_parameters()}
+    for change in changes:
+        assert change.delta.shape == change.base.shape == merged[change.name].shape
+        torch.testing.assert_close(change.base + change.delta, merged[change.name], rtol=0, atol=1e-5)
+    base = dict(subject.base.named_parameters(remove_duplicate=False))
+    assert {name for name, part in merged.items() if not torch.equal(part, base[name])} <= {
+        change.name for change in changes
+    }
+
+
 def test_detaching_gives_the_base_back_bit_for_bit(subject: Subject) -> None:
     model, trained = subject.train()
     trained.detach()

@@ -111,14 +111,15 @@ class TestFoldersOfARun:
 
 
 class TestJobsThatWriteOneFile:
-    @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge"])
+    @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge", "inspect"])
     @pytest.mark.parametrize(
         "name", ["generations.jsonl", "contamination.json", "benchmark.json", "benchmark.md", "notes.txt", "a/b.txt"]
     )
     def test_nothing_of_the_user_changes(
         self, checked: Checked, store_adapter: Callable[..., Path], tmp_path: Path, job: str, name: str
     ) -> None:
-        needed = {"generate": ["generate.prompt=Why?"], "merge": [f"adapter={store_adapter()}"]}
+        adapter = [f"adapter={store_adapter()}"]
+        needed = {"generate": ["generate.prompt=Why?"], "merge": adapter, "inspect": adapter}
         folder = tmp_path / "mine"
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text("mine")

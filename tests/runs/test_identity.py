@@ -29,13 +29,13 @@ Checked = Callable[..., RunConfig]
 # NOTHING is for keys that decide no outcome.
 NOTHING = ""
 FINETUNE = "finetune"
-EVERY_JOB = "finetune evaluate generate merge budget benchmark contamination compare rescore"
+EVERY_JOB = "finetune evaluate generate inspect merge budget benchmark contamination compare rescore"
 SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
-LOADING = "finetune evaluate generate merge budget benchmark"  # the weights and their precision
+LOADING = "finetune evaluate generate inspect merge budget benchmark"  # the weights and their precision
 BATCHING = "finetune budget benchmark"
 ATTACHING = "finetune budget"  # what trains
 READING_TESTS = "finetune evaluate benchmark contamination"
-PROMPTING = f"{READING_TESTS} generate"  # what prompts are made of
+PROMPTING = f"{READING_TESTS} generate inspect"  # what prompts are made of
 
 DECISIONS = {
     "job.name": EVERY_JOB,
@@ -63,7 +63,7 @@ DECISIONS = {
     "data.split": PROMPTING,
     "data.sets": PROMPTING,
     "data.protocols": PROMPTING,
-    "data.chat_template": "finetune evaluate benchmark generate merge",
+    "data.chat_template": "finetune evaluate benchmark generate inspect merge",
     "data.batch_size": BATCHING,
     "data.micro_batch_size": BATCHING,
     "data.auto_micro_batch": NOTHING,  # changes only the last digits
@@ -75,7 +75,7 @@ DECISIONS = {
     "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
-    "method.label": "finetune evaluate generate merge budget",  # a part of the folder's name
+    "method.label": "finetune evaluate generate inspect merge budget",  # a part of the folder's name
     "method.selection": ATTACHING,
     "method.selection_seed": ATTACHING,
     "method.calibration_batches": ATTACHING,
@@ -119,11 +119,11 @@ DECISIONS = {
     "evaluation.limit": SCORING,
     "evaluation.batch_size": SCORING,
     "evaluation.max_tokens_per_batch": SCORING,
-    "evaluation.max_new_tokens": f"{SCORING} generate",
-    "evaluation.decoding": f"{SCORING} generate",
+    "evaluation.max_new_tokens": f"{SCORING} generate inspect",
+    "evaluation.decoding": f"{SCORING} generate inspect",
     "evaluation.forgetting": SCORING,
-    "evaluation.generation.do_sample": f"{SCORING} generate",
-    "evaluation.generation.num_beams": f"{SCORING} generate",
+    "evaluation.generation.do_sample": f"{SCORING} generate inspect",
+    "evaluation.generation.num_beams": f"{SCORING} generate inspect",
     "protocol.prompt": PROMPTING,
     "protocol.completion": PROMPTING,
     "protocol.choices": PROMPTING,
@@ -134,6 +134,8 @@ DECISIONS = {
     "protocol.chat": PROMPTING,
     "generate.prompt": "generate",
     "generate.file": "generate",
+    "inspect.against": "inspect",
+    "inspect.prompts": "inspect",
     "benchmark.scope": "benchmark",
     "benchmark.methods": "benchmark",
     "benchmark.top_k": "benchmark",
@@ -176,7 +178,7 @@ DECISIONS = {
     "logger.wandb.save_dir": NOTHING,
     "logger.wandb.project": NOTHING,
     "logger.wandb.entity": NOTHING,
-    "adapter": "evaluate generate merge benchmark",
+    "adapter": "evaluate generate inspect merge benchmark",
     "seed": "finetune evaluate benchmark",
     "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,
@@ -200,7 +202,7 @@ UNDECLARED = {
     "callbacks.checkpoint.invented": NOTHING,
     "logger.invented": FINETUNE,
     "logger.csv.invented": NOTHING,
-    "evaluation.generation.invented": f"{SCORING} generate",
+    "evaluation.generation.invented": f"{SCORING} generate inspect",
     "data.sets.invented": PROMPTING,
 }
 # One decision for all keys that a method or a task may give them.
