@@ -10,6 +10,7 @@ import pytest
 import torch
 from functorch.compile import make_boxed_func
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 from transformers import LlamaForCausalLM
 
 import neuroada
@@ -55,15 +56,15 @@ def assert_same_training(model: LlamaForCausalLM, batch: Batch, backend: str, gr
         torch.testing.assert_close(layer.values, adapter.layers[name].values, rtol=0, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize(
-    "gradient", ["auto", *(pytest.param(way, marks=pytest.mark.slow) for way in ("gemm", "sampled"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["auto", "gemm", "sampled"])
 def test_a_traced_model_trains_like_the_eager_one_without_a_graph_break(
     gradient: str, tiny_llama: MakeLlama, batch: Batch
 ) -> None:
     assert_same_training(tiny_llama(), batch, "aot_eager", gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAN_COMPILE, reason="needs g++ and Python's headers")
 def test_a_compiled_model_trains_like_the_eager_one(tiny_llama: MakeLlama, batch: Batch) -> None:
     assert_same_training(tiny_llama(num_hidden_layers=1), batch, "inductor")
@@ -78,7 +79,7 @@ def test_the_operator_stays_whole_in_the_backward_graph(tiny_llama: MakeLlama, b
         graphs.append(graph)
         return make_boxed_func(graph.forward)
 
-    backend = torch._dynamo.backends.common.aot_autograd(fw_compiler=keep, bw_compiler=keep)
+    backend = aot_autograd(fw_compiler=keep, bw_compiler=keep)
     torch.compile(model, backend=backend, fullgraph=True)(**batch, use_cache=False).loss.backward()
     targets = [node.target for graph in graphs for node in graph.graph.nodes]
     assert targets.count(torch.ops.neuroada.sampled_weight_gradient.default) == len(adapter.layers)

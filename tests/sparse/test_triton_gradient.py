@@ -18,24 +18,12 @@ pytest.importorskip("triton", reason="needs the extra 'triton'")
 
 ROOT = Path(__file__).parents[2]
 WAYS = ("triton_rows", "triton_groups", "triton_shared")
-CASES = [
-    (way, num_tokens, num_outputs, num_inputs, top_k, dtype, layout)
-    for way in WAYS
-    for num_tokens, num_outputs, num_inputs, top_k in [
-        (45, 140, 33, 1),
-        (45, 17, 33, 5),
-        (29, 70, 40, 20),
-        (7, 5, 6, 6),
-        (1, 1, 1, 1),
-        (0, 3, 4, 2),
-    ]
-    for dtype, layout in [
-        ("float32", "strided"),
-        ("bfloat16", "contiguous"),
-        ("float16", "transposed"),
-        ("float64", "contiguous"),
-    ]
-]
+SHAPES = [(45, 140, 33, 1), (45, 17, 33, 5), (29, 70, 40, 20), (7, 5, 6, 6), (1, 1, 1, 1), (0, 3, 4, 2)]
+"""Tokens, outputs, inputs and k."""
+NUMBERS = [("float32", "strided"), ("bfloat16", "contiguous"), ("float16", "transposed"), ("float64", "contiguous")]
+CASES = [(way, *shape, *numbers) for way in WAYS for shape in SHAPES for numbers in NUMBERS]
+QUICK = [case for number, case in enumerate(CASES) if number % len(NUMBERS) == number // len(NUMBERS) % len(NUMBERS)]
+"""Every shape in one kind of numbers: the interpreter is slow."""
 
 INTERPRETED = """
 import json, sys, torch
@@ -69,10 +57,12 @@ print(json.dumps(errors))
 
 
 @pytest.fixture(scope="module")
-def interpreted() -> dict[str, float]:
-    """For each case the largest error."""
-    printed = output_of(INTERPRETED, json.dumps(CASES), TRITON_INTERPRET="1")
-    return dict(zip(map(str, CASES), json.loads(printed.splitlines()[-1]), strict=True))
+def interpreted(request: pytest.FixtureRequest) -> dict[str, float]:
+    """For each case that was selected the largest error."""
+    selected = {item.callspec.params["case"] for item in request.session.items if "interpreted" in item.fixturenames}
+    cases = [case for case in CASES if case in selected]
+    printed = output_of(INTERPRETED, json.dumps(cases), TRITON_INTERPRET="1")
+    return dict(zip(map(str, cases), json.loads(printed.splitlines()[-1]), strict=True))
 
 
 def output_of(program: str, given: str = "", **environment: str) -> str:
@@ -85,7 +75,9 @@ def output_of(program: str, given: str = "", **environment: str) -> str:
     return run.stdout
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES], ids=str
+)
 def test_every_kernel_equals_the_dense_product_gathered(
     case: tuple[object, ...], interpreted: Mapping[str, float]
 ) -> None:
