@@ -112,21 +112,20 @@ class TestFoldersOfARun:
 
 class TestJobsThatWriteOneFile:
     @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge", "inspect"])
-    @pytest.mark.parametrize(
-        "name", ["generations.jsonl", "contamination.json", "benchmark.json", "benchmark.md", "notes.txt", "a/b.txt"]
-    )
     def test_nothing_of_the_user_changes(
-        self, checked: Checked, store_adapter: Callable[..., Path], tmp_path: Path, job: str, name: str
+        self, checked: Checked, store_adapter: Callable[..., Path], tmp_path: Path, job: str
     ) -> None:
         adapter = [f"adapter={store_adapter()}"]
         needed = {"generate": ["generate.prompt=Why?"], "merge": adapter, "inspect": adapter}
-        folder = tmp_path / "mine"
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_text("mine")
         run = checked(f"job={job}", *needed.get(job, []))
-        with pytest.raises(UserError, match=f"mine holds files that no run wrote, such as {name};"):
-            get_method(run.job.function)(run, folder)
-        assert files(folder) == {name: "mine"}
+        written = ("generations.jsonl", "contamination.json", "benchmark.json", "benchmark.md")
+        for name in (*written, "notes.txt", "a/b.txt"):
+            folder = tmp_path / name.replace("/", "-")
+            (folder / name).parent.mkdir(parents=True)
+            (folder / name).write_text("mine")
+            with pytest.raises(UserError, match=f"holds files that no run wrote, such as {name};"):
+                get_method(run.job.function)(run, folder)
+            assert files(folder) == {name: "mine"}
 
     def test_their_own_file_is_replaced(self, tmp_path: Path) -> None:
         write_whole(tmp_path / "generations.jsonl", '{"index": 0, "instruction": "Why?"}\n')
