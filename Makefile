@@ -6,8 +6,14 @@ READY := $(VENV)/.installed
 # The versions of dependencies; .github/oldest.txt has the oldest supported ones, /dev/null leaves it to pip.
 CONSTRAINTS ?= constraints.txt
 
+# For `make wheels`: what the other machine's image lacks, its Python, and where pip finds wheels for it.
+WHEELS ?= hydra-core omegaconf datasets dill multiprocess gguf \
+    pydantic pydantic_core annotated-types typing-inspection typing_extensions
+WHEELS_PYTHON ?= 3.12
+WHEELS_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck pytest format test-slow stress docs docs-serve bundled clean
+.PHONY: help demo test lint typecheck pytest format test-slow stress docs docs-serve bundled wheels clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +53,15 @@ docs-serve: $(READY)  ## The same on a local port, rebuilt as you edit
 bundled: $(READY)  ## Rebuild the bundled data and retrain the bundled model (tens of minutes)
 	$(BIN)/python -m neuroada.bundled.make_data
 	$(BIN)/python -m neuroada.bundled.pretrain
+
+# omegaconf's antlr4 has no wheel in the index, so it is made here; all others are fetched for the other machine.
+wheels:  ## Into build/wheels: what a machine without a network lacks (docs/devices.md, "First run on a GPU")
+	rm -rf build/wheels
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/wheels --constraint $(CONSTRAINTS) antlr4-python3-runtime
+	$(PYTHON) -m pip download --quiet --no-deps --dest build/wheels --constraint $(CONSTRAINTS) \
+	    --only-binary=:all: --python-version $(WHEELS_PYTHON) --implementation cp \
+	    $(WHEELS_PLATFORMS:%=--platform %) $(WHEELS)
+	@du -sh build/wheels
 
 clean:  ## Remove the environment, caches and what builds left; outputs/ and data/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,4 +1,4 @@
-"""Imports point one way: jobs -> costs -> training -> decoding -> data -> tasks; report -> runs; sparse -> nothing."""
+"""Imports point one way: jobs -> gpu_check -> costs -> training -> decoding -> data -> tasks; sparse -> nothing."""
 
 import ast
 import subprocess
@@ -16,8 +16,12 @@ ALLOWED = {
     "run": {"command_line"},
     "command_line": {"report", "training", "sweeping", "runs", "data", "backbones", "config", "sparse"},
     "jobs": {
-        *("report", "costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse"),
-        *("config", "storage"),
+        *("report", "gpu_check", "costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks"),
+        *("sparse", "config", "storage"),
+    },
+    "gpu_check": {
+        *("costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"),
+        "storage",
     },
     "integrations": {"decoding", "methods", "backbones", "runs", "sparse", "config"},
     "sweeping": {"runs", "config", "storage"},
@@ -38,7 +42,7 @@ ALLOWED = {
 }
 # Who may import libraries that bring a world of their own; the Python API needs none of them.
 LIBRARIES = {
-    "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "jobs", "bundled"},
+    "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "gpu_check", "jobs", "bundled"},
     "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
     "omegaconf": {"command_line", "config", "runs", "training", "sweeping"},
     "hydra": {"command_line", "config", "runs", "training", "costs", "jobs", "sweeping"},
@@ -125,6 +129,8 @@ def test_imports_point_down(path: Path) -> None:
         ("training", "from neuroada.jobs.finetune import finetune"),
         ("costs", "from neuroada.report.summary import show"),
         ("costs", "from neuroada.jobs.budget import budget"),
+        ("costs", "from neuroada.gpu_check.setting import row"),
+        ("gpu_check", "from neuroada.jobs.gpu_check import gpu_check"),
         ("report", "from transformers import AutoModel"),
         ("report", "from neuroada.training.module import NeuroAdaModule"),
         ("report", "from neuroada.costs.memory import plan"),

@@ -86,7 +86,7 @@ def leave_out_cudnn() -> None:
 @functools.cache
 def _working_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
     """The first kernel that runs on a device; one that is there may be built for other GPUs."""
-    for name, kernel in _installed():
+    for name, kernel in installed_kernels():
         try:
             states = torch.zeros(2, 1, 64, device=device, dtype=dtype)
             kernel(states, states, states, [1, 1], 1.0)
@@ -98,7 +98,8 @@ def _working_kernel(device: torch.device, dtype: torch.dtype) -> Kernel | None:
     return None
 
 
-def _installed() -> list[tuple[str, Kernel]]:
+def installed_kernels() -> list[tuple[str, Kernel]]:
+    """The kernels of torch and flash-attn by name, whether or not they run here."""
     found: list[tuple[str, Kernel]] = []
     if importlib.util.find_spec("torch.nn.attention.varlen") is not None:
         from torch.nn.attention.varlen import varlen_attn

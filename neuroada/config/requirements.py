@@ -38,3 +38,16 @@ def require_inside(key: str, path: str) -> None:
     """The relative path must not lead out of the folder that it is joined to."""
     leads_out = path.startswith(("/", "~")) or ".." in path.split("/")
     require(not leads_out, f"{key}={path}: leads out of its folder; give a path below it, without '..'")
+
+
+def require_counts(key: str, values: Sequence[int]) -> None:
+    """A list of numbers of at least 1, not empty."""
+    is_counts = bool(values) and all(value >= 1 for value in values)
+    require(is_counts, f"{key}={list(values)}: give a list of numbers of at least 1")
+
+
+def require_layers(key: str, layers: Sequence[Sequence[int]]) -> None:
+    """A list of [out_features, in_features], not empty."""
+    is_layers = bool(layers) and all(len(layer) == 2 and min(layer) >= 1 for layer in layers)
+    shown = [list(layer) for layer in layers]
+    require(is_layers, f"{key}={shown}: give layers as [out_features, in_features], such as [[4096,4096]]")

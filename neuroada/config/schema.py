@@ -11,7 +11,15 @@ from omegaconf import MISSING
 
 from neuroada.config.errors import shown
 from neuroada.config.gpus import MEMORY_GIB
-from neuroada.config.requirements import require, require_at_least, require_choice, require_distinct, require_name
+from neuroada.config.requirements import (
+    require,
+    require_at_least,
+    require_choice,
+    require_counts,
+    require_distinct,
+    require_layers,
+    require_name,
+)
 
 DTYPES = ("auto", "float32", "bfloat16")
 LOSS_ON = ("completion", "all")
@@ -20,6 +28,7 @@ ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
 """Values of ``evaluation.decoding`` whose engines form their own batches, and the engines' names."""
 DECODINGS = ("auto", "verified", "plain", *ENGINES)
 BATCHINGS = ("packed", "grouped", "padded")
+BENCHMARK_SCOPES = ("layer", "model", "packed", "epoch", "evaluation", "gradient")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
 MATCHES = ("neuroada", "masked")
 """Methods that ``budget.match`` accepts: their parameters can be counted at ``budget.top_k``."""
@@ -320,34 +329,78 @@ class BenchmarkConfig:
     """What ``job=benchmark`` measures."""
 
     scope: str = "model"
-    """layer: training steps of single linear layers; model: of one backbone on random tokens; epoch: on real examples
-    of the task; evaluation: answers to the task's benchmarks."""
+    """layer: training steps of single linear layers; model: of one backbone on random tokens; packed: on one packed row
+    of random examples; epoch: on real examples of the task; evaluation: answers to the task's benchmarks; gradient: the
+    ways of ``method.gradient``."""
     methods: list[Any] = field(default_factory=list)
     """Names of files in ``conf/method``, or ``{lora: {settings.r: 8}}`` to change settings. The frozen floor and a
     dense ``W + delta`` always run."""
     top_k: list[int] = field(default_factory=lambda: [1, 20])
     """Budgets of the methods whose size depends on ``top_k``; the others run once."""
+    layers: list[list[int]] = field(default_factory=lambda: [[4096, 4096], [4096, 11008]])
+    """Linear layers of scopes layer and gradient, as [out_features, in_features]."""
     batch_size: int = 8
     """Rows of a step (scope model), or examples (scope epoch)."""
     length: int = 128
-    """Tokens per row (scope model); in scope layer, a step has ``batch_size`` times this many tokens."""
+    """Tokens per row (scope model); in scopes layer and gradient, a step has ``batch_size`` times this many tokens."""
+    lengths: list[int] = field(default_factory=lambda: [87, 141, 65, 118, 203, 94, 72, 156])
+    """Tokens of each example of the row (scope packed)."""
     num_steps: int = 8
     """Optimizer steps to measure (scope epoch)."""
     repeats: int = 5
-    """Rounds; in each round every method has one timed step (scope evaluation: answers all items)."""
+    """Rounds; in each round every method is timed once (scope evaluation: answers all items)."""
     random_weights: bool = True
-    """All scopes except layer: use random weights instead of the real checkpoint."""
+    """All scopes except layer and gradient: use random weights instead of the real checkpoint."""
     out: str = "benchmark.json"
     """Result file, relative to the run folder."""
 
     def __post_init__(self) -> None:
-        require_choice("benchmark.scope", self.scope, ("layer", "model", "epoch", "evaluation"))
+        require_choice("benchmark.scope", self.scope, BENCHMARK_SCOPES)
         for key in ("batch_size", "length", "num_steps", "repeats"):
             require_at_least(f"benchmark.{key}", getattr(self, key), 1)
-        require(
-            bool(self.top_k) and all(top_k >= 1 for top_k in self.top_k),
-            f"benchmark.top_k={self.top_k}: give a list of numbers of at least 1",
-        )
+        require_layers("benchmark.layers", self.layers)
+        require_counts("benchmark.top_k", self.top_k)
+        require_counts("benchmark.lengths", self.lengths)
+
+
+@dataclass
+class GpuCheckConfig:
+    """What ``job=gpu_check`` looks at."""
+
+    parts: list[str] | None = None
+    """Names of parts to run; null runs all. A part that is done is run again only with resume=never."""
+    minutes: float = 25.0
+    """A part that is not expected to end within these minutes is left for another start of the same command."""
+    model: Any = "llama_7b"
+    """The backbone that is timed, with random weights: a file of ``conf/model``."""
+    model_methods: list[Any] = field(default_factory=list)
+    """What is timed on it, given like ``benchmark.methods``."""
+    layer_methods: list[Any] = field(default_factory=list)
+    """What is timed on single layers."""
+    layers: list[list[int]] = field(default_factory=lambda: [[4096, 4096]])
+    """Single layers, as [out_features, in_features]."""
+    tokens: list[int] = field(default_factory=lambda: [512, 4096])
+    """Tokens of a packed row of the backbone; single layers get the most of them."""
+    top_k: list[int] = field(default_factory=lambda: [1, 5, 20])
+    """Budgets that are checked and timed."""
+    random_shapes: int = 6
+    """Random layers on which every way of the gradient is compared with fp64."""
+    questions: int = 32
+    """Questions per benchmark that are answered, as on a CPU and against time."""
+    answering: str | None = None
+    """Folder of a model whose answers are timed; null leaves this part out."""
+    repeats: int = 3
+    """Rounds of each timing."""
+    out: str = "gpu_check.json"
+    """Result file, relative to the run folder."""
+
+    def __post_init__(self) -> None:
+        require(self.minutes > 0, f"gpu_check.minutes={self.minutes:g}: must be above 0")
+        for key in ("random_shapes", "questions", "repeats"):
+            require_at_least(f"gpu_check.{key}", getattr(self, key), 1)
+        for key in ("tokens", "top_k"):
+            require_counts(f"gpu_check.{key}", getattr(self, key))
+        require_layers("gpu_check.layers", self.layers)
 
 
 @dataclass
@@ -396,6 +449,7 @@ class RunConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)
+    gpu_check: GpuCheckConfig = field(default_factory=GpuCheckConfig)
     callbacks: dict[str, Any] | None = None
     """Lightning callbacks by name, each a class and its arguments; a name set to null is off."""
     logger: dict[str, Any] | None = None

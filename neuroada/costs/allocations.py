@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from neuroada.sparse import gradient
+from neuroada.sparse.measured_ways import kind_of_gpu
 
 
 class AllocationCounter(TorchDispatchMode):
@@ -78,13 +79,18 @@ def _is_fake(tensor: Tensor) -> bool:
     return isinstance(tensor, torch._subclasses.FakeTensor)
 
 
+def _gpu_here(device_type: str) -> str | None:
+    """The kind of this machine's GPU; a plan for another kind uses the rule, where the workspaces differ little."""
+    return kind_of_gpu(torch.device("cuda", 0)) if device_type == "cuda" and torch.cuda.is_available() else None
+
+
 def _gradient_workspace(
     device_type: str, grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype, way: str
 ) -> int:
     """Workspace of ``sampled_weight_gradient`` in bytes, without its result; measured on the CPU, else counted."""
     (num_tokens, num_outputs), num_inputs = grad_TO.shape, input_TI.shape[1]
     if way == gradient.AUTO:
-        way = gradient.best_way(num_inputs, columns_OK.shape[1], grad_TO.dtype, device_type)
+        way = gradient.best_way(num_inputs, columns_OK.shape[1], grad_TO.dtype, device_type, _gpu_here(device_type))
     if way == "gemm":
         entries = min(gradient.BLOCK_ENTRIES, num_outputs * num_inputs)
         return entries * grad_TO.element_size() + math.prod(columns_OK.shape) * 8
@@ -98,5 +104,6 @@ def _gradient_workspace(
         chunk = min(num_tokens, gradient.GATHERED_TOKENS)
         casts = 0 if grad_TO.dtype == dtype else num_outputs + num_inputs
         return (chunk * (num_outputs + casts) + math.prod(columns_OK.shape)) * dtype.itemsize
-    # Triton: from the second column on, a packed copy of the input; the sums of few shares are left out.
-    return 0 if columns_OK.shape[1] == 1 else num_tokens * num_inputs * input_TI.element_size()
+    # Triton: all kernels but ``rows`` read a packed copy of the input; the sums of few shares are left out.
+    by_rows = way == "triton_rows" or (way == "triton" and columns_OK.shape[1] == 1)
+    return 0 if by_rows else num_tokens * num_inputs * input_TI.element_size()

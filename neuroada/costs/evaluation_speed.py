@@ -14,18 +14,18 @@ less. On a GPU the CPU time does not include the GPU's work.
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import track
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
 from neuroada.config.schema import RunConfig
-from neuroada.costs.measurement import device_name, synchronize
+from neuroada.costs.measurement import device_name
+from neuroada.costs.timing import synchronize
 from neuroada.costs.workloads import backbone
 from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.module import InstructionDataModule
@@ -51,7 +51,7 @@ Written = Mapping[tuple[int, int], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class _Questions:
+class Questions:
     """A model and the items that it answers."""
 
     model: PreTrainedModel
@@ -104,19 +104,25 @@ class _Round:
     written: Written
 
 
-def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
+def evaluation_rows(
+    run: RunConfig, device: torch.device, dtype: torch.dtype, shown: Callable[[range, str], Iterable[int]] | None = None
+) -> list[dict[str, Any]]:
     """The result rows of both methods.
+
+    Args:
+        shown: Wraps the rounds, given with what is timed, to show progress.
 
     Raises:
         UserError, AdapterError: A file is missing or wrong, or the adapter belongs to another base.
     """
-    questions = _questions(run, device, dtype)
+    questions = questions_of(run, device, dtype)
     methods = {PLAIN: questions.plain, ENGINE: questions.engine}
     shape = _shape(run, questions)
     for answers in methods.values():
         next(answers())  # warm-up, so that no method is charged for one-time set-up
     rounds: dict[str, list[_Round]] = {name: [] for name in methods}
-    for _ in track(range(run.benchmark.repeats), description=shape):
+    rounds_to_do = range(run.benchmark.repeats)
+    for _ in rounds_to_do if shown is None else shown(rounds_to_do, shape):
         for name, answers in methods.items():
             rounds[name].append(_timed(answers, device))
     shared = {
@@ -136,7 +142,12 @@ def evaluation_rows(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
     ]
 
 
-def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Questions:
+def questions_of(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Questions:
+    """The run's model, with its adapter if it has one, and its benchmarks' items.
+
+    Raises:
+        UserError, AdapterError: A file is missing or wrong, or the adapter belongs to another base.
+    """
     default_tokens = default_tokens_per_batch(run.evaluation.decoding, device.type)
     most_tokens = run.evaluation.max_tokens_per_batch or default_tokens
     evaluation = replace(run.evaluation, max_tokens_per_batch=most_tokens)
@@ -149,10 +160,10 @@ def _questions(run: RunConfig, device: torch.device, dtype: torch.dtype) -> _Que
     model = backbone(run, device, dtype).eval()
     if run.adapter is not None:
         open_saved(adapter_directory(Path(run.adapter))).attach(model)
-    return _Questions(model, data, decoding)
+    return Questions(model, data, decoding)
 
 
-def _shape(run: RunConfig, questions: _Questions) -> str:
+def _shape(run: RunConfig, questions: Questions) -> str:
     adapted = "" if run.adapter is None else f" with {run.method['name']}"
     benchmarks = ", ".join(f"{items.name} {len(items.examples)}" for items in questions.data.benchmarks)
     return f"{run.model.name}{adapted}, items: {benchmarks}"
@@ -165,11 +176,16 @@ def _timed(answers: Callable[[], Answers], device: torch.device) -> _Round:
     synchronize(device)
     step_ms = (time.perf_counter() - started) * 1000
     cpu_ms = (time.process_time() - cpu_started) * 1000
-    written = {}
-    for place, batch, new in batches:
-        for index, ids in zip(batch["index"], new, strict=True):
-            written[place, index] = tuple(ids)
-    return _Round(step_ms, cpu_ms, written)
+    return _Round(step_ms, cpu_ms, written_by(batches))
+
+
+def written_by(answers: Iterable[tuple[int, PromptBatch, list[list[int]]]]) -> Written:
+    """The new tokens of each item."""
+    return {
+        (place, index): tuple(ids)
+        for place, batch, new in answers
+        for index, ids in zip(batch["index"], new, strict=True)
+    }
 
 
 def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, int]]:
@@ -178,7 +194,7 @@ def _differing(rounds: list[_Round], expected: Written) -> frozenset[tuple[int, 
 
 
 def _disputed(
-    questions: _Questions, rounds: list[_Round], differing: frozenset[tuple[int, int]], alone: Written
+    questions: Questions, rounds: list[_Round], differing: frozenset[tuple[int, int]], alone: Written
 ) -> dict[str, Any]:
     """How many items differ from the plain loop, and how many of those differ from the answer given alone.
 

@@ -1,6 +1,6 @@
 """Time and memory of one training step of one method on a workload."""
 
-import time
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from neuroada.costs.timing import Timing, synchronize
 from neuroada.costs.workloads import Workload
 
 
@@ -20,33 +21,32 @@ class Attached(Protocol):
     def detach(self) -> None: ...
 
 
+_SILENT = "99"
+"""Above every level of the profiler's library, which else reports its own start and stop on the terminal."""
+
 Attach = Callable[[nn.Module], Attached]
 """Attaches a method to a workload's module, in place."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One timed step.
+    """A timed step.
 
     Attributes:
-        step_ms: Forward, backward and optimizer step.
+        timing: Of forward, backward and optimizer step.
         trainable: Parameters that train.
     """
 
-    step_ms: float
+    timing: Timing
     trainable: int
 
 
 def measure_step(workload: Workload, attach: Attach | None, device: torch.device) -> Measured:
-    """Attach, warm up, time one step, detach; without a method it measures the frozen floor."""
+    """Attach, warm up, time, detach; without a method it measures the frozen floor."""
     with _stepping(workload, attach) as (step, optimizer):
         step()
-        synchronize(device)
-        started = time.perf_counter()
-        step()
-        synchronize(device)
-        step_ms = (time.perf_counter() - started) * 1000
-        return Measured(step_ms, sum(parameter.numel() for parameter in _parameters(optimizer)))
+        timing = workload.timer(step, device)
+        return Measured(timing, sum(parameter.numel() for parameter in _parameters(optimizer)))
 
 
 def measure_peak(workload: Workload, attach: Attach | None, device: torch.device) -> float:
@@ -96,12 +96,6 @@ def _held_bytes(module: torch.nn.Module, optimizer: torch.optim.Optimizer | None
     return sum(storages.values())
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished all queued work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def device_name(device: torch.device) -> str:
     """The name of a device in the result rows."""
     if device.type == "cuda":
@@ -122,6 +116,7 @@ def peak_memory(device: torch.device) -> Iterator[list[int]]:
         yield peak
         peak[0] = torch.cuda.max_memory_allocated(device)
         return
+    os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         yield peak

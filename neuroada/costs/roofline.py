@@ -64,6 +64,11 @@ def step_seconds(compute: float, exchange: float, layout: Layout) -> float:
     return max(compute, exchange) if layout.is_sharded else compute + exchange
 
 
+def _is_measured(row: Mapping[str, Any]) -> bool:
+    """Whether it is NeuroAda on a GPU, and did not fail."""
+    return row["method"] == NeuroAda.name and "NVIDIA" in row["device"] and row["step_ms"] is not None
+
+
 def measured_share(path: Path, peak: float, known: Mapping[str, ModelConfig]) -> float:
     """The share of the peak that a measured step reached, from the first NeuroAda row in a file of ``job=benchmark``.
 
@@ -72,7 +77,7 @@ def measured_share(path: Path, peak: float, known: Mapping[str, ModelConfig]) ->
     """
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        of_method = [row for row in rows if row["method"] == NeuroAda.name and "NVIDIA" in row["device"]]
+        of_method = [row for row in rows if _is_measured(row)]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: not a result of job=benchmark ({type(error).__name__}); give benchmark.json"

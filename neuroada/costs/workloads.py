@@ -1,4 +1,4 @@
-"""The workloads of ``job=benchmark``: a module to adapt and training steps on it, at three scopes.
+"""The workloads of ``job=benchmark``: a module to adapt and training steps on it, at four scopes.
 
 Shapes: T tokens, I inputs, O neurons, B rows.
 """
@@ -15,16 +15,14 @@ from transformers import PreTrainedModel
 from neuroada.backbones import loading
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
+from neuroada.costs.timing import Step, Timer, time_in_use, time_of_device
 from neuroada.data.chat_templates import with_chat_template
+from neuroada.data.encoding import Encoded
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.packing import TrainingBatch, with_places
+from neuroada.data.packing import TrainingBatch, collate_packed, with_places
 from neuroada.methods.contract import Targets
 from neuroada.training.data_sources import sources_of
 from neuroada.training.loss import SummedLoss
-
-Step = Callable[[], None]
-LAYER_SHAPES = ((4096, 4096), (11008, 4096))
-"""(in_features, out_features) for scope ``layer``: LLaMA-7B's o_proj and down_proj."""
 
 
 @dataclass
@@ -38,6 +36,7 @@ class Workload:
         reference_step: The same examples as the reference trains them (padded, all logits), if examples are real.
         num_tokens: Tokens of the unit, without padding.
         floor: Makes input gradients flow while nothing trains.
+        timer: How its steps are timed.
     """
 
     shape: str
@@ -47,12 +46,13 @@ class Workload:
     reference_step: Step | None
     num_tokens: int
     floor: Callable[[], AbstractContextManager[None]]
+    timer: Timer = time_in_use
 
 
 def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Iterator[Workload]:
     """Single linear layers on ``batch_size * length`` random tokens."""
     num_tokens = run.benchmark.batch_size * run.benchmark.length
-    for in_features, out_features in LAYER_SHAPES:
+    for out_features, in_features in run.benchmark.layers:
         torch.manual_seed(run.seed)
         layer = nn.Linear(in_features, out_features, bias=False, device=device, dtype=dtype)
         input_TI = torch.randn(num_tokens, in_features, device=device, dtype=dtype, requires_grad=True)
@@ -64,15 +64,14 @@ def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
             input_TI.grad = None
 
         shape = f"{out_features}x{in_features}, {num_tokens} tokens"
-        yield Workload(shape, module, ["layer"], step, None, num_tokens, _nothing)
+        yield Workload(shape, module, ["layer"], step, None, num_tokens, _nothing, time_of_device)
 
 
 def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
     """One backbone on rows of random tokens that all carry loss."""
     model = backbone(run, device, dtype)
     shape = (run.benchmark.batch_size, run.benchmark.length)
-    generator = torch.Generator().manual_seed(run.seed)
-    ids_BT = torch.randint(model.config.vocab_size, shape, generator=generator).to(device)
+    ids_BT = _random_ids(run, model, shape).to(device)
     batch = TrainingBatch(
         input_ids=ids_BT,
         attention_mask=None,
@@ -81,20 +80,46 @@ def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
         **with_places(ids_BT),
         num_step_tokens=ids_BT.numel(),
     )
+    return _on_one_batch(run, model, batch, f"{shape[0]}x{shape[1]} tokens")
+
+
+def packed_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
+    """One backbone on a packed row of examples of given lengths: random tokens that all carry loss."""
+    model = backbone(run, device, dtype)
+    attend_by_example(model)
+    lengths = run.benchmark.lengths
+    parts = _random_ids(run, model, (sum(lengths),)).split(lengths)
+    examples = [Encoded.after(part.tolist(), 0) for part in parts]
+    batch = moved(collate_packed(examples, num_step_tokens=sum(lengths)), device)
+    return _on_one_batch(run, model, batch, f"{sum(lengths)} tokens of {len(lengths)} packed examples")
+
+
+def _on_one_batch(run: RunConfig, model: PreTrainedModel, batch: TrainingBatch, shape: str) -> Workload:
     summed_loss = SummedLoss(model)
 
     def step() -> None:
-        (summed_loss(batch)[0] / ids_BT.numel()).backward()
+        (summed_loss(batch)[0] / batch["num_step_tokens"]).backward()
 
-    name = f"{run.model.name}, {shape[0]}x{shape[1]} tokens"
-    return Workload(name, model, run.model.target_modules, step, None, ids_BT.numel(), _floor_of(model))
+    name, targets = f"{run.model.name}, {shape}", run.model.target_modules
+    return Workload(name, model, targets, step, None, batch["input_ids"].numel(), _floor_of(model))
+
+
+def _random_ids(run: RunConfig, model: PreTrainedModel, shape: tuple[int, ...]) -> Tensor:
+    generator = torch.Generator().manual_seed(run.seed)
+    return torch.randint(model.config.get_text_config().vocab_size, shape, generator=generator)
+
+
+def moved(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """A batch whose tensors are on a device."""
+    on_device = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
+    return cast(TrainingBatch, on_device)
 
 
 def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
     """A fixed slice of an epoch of the task: the same examples in our batches, and padded with all logits."""
     model = backbone(run, device, dtype)
-    ours = _slice(run, run.data.batching, device)
-    padded = _slice(run, "padded", device)
+    ours = first_batches(run, run.data.batching, device)
+    padded = first_batches(run, "padded", device)
     summed_loss = SummedLoss(model)
     if run.data.batching == "packed":
         attend_by_example(model)
@@ -121,18 +146,15 @@ def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTra
     return loading.random_model(run.model, device, dtype).train()
 
 
-def _slice(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
+def first_batches(run: RunConfig, batching: str, device: torch.device) -> list[TrainingBatch]:
+    """The micro-batches of the first ``benchmark.num_steps`` optimizer steps of the task."""
     tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
     batched = replace(run.data, batching=batching)
     data = InstructionDataModule(run.task, batched, run.evaluation, tokenizer, run.seed, sources=sources_of(run))
     data.prepare_data()
     data.setup()
     count = run.benchmark.num_steps * data.accumulate_grad_batches(1)
-    batches = []
-    for _, batch in zip(range(count), data.train_dataloader(), strict=False):
-        moved = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-        batches.append(cast(TrainingBatch, moved))
-    return batches
+    return [moved(batch, device) for _, batch in zip(range(count), data.train_dataloader(), strict=False)]
 
 
 @contextmanager

@@ -5,23 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from neuroada.backbones import loading
 from neuroada.backbones.block_layers import linear_layers_of_blocks
 from neuroada.backbones.limits import Limits
-from neuroada.config.errors import UserError
-from neuroada.config.partial_functions import called_later
-from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
-from neuroada.methods.untrained import Untrained
-from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.targets import ALL_LINEAR
+from neuroada.training.method_section import method_of
 
 logger = logging.getLogger(__name__)
 
@@ -110,24 +104,6 @@ def size(run: RunConfig) -> SizedRun:
 def _without_targets(run: RunConfig) -> RunConfig:
     """For a method that chooses what it trains by itself; the name stands for any layers."""
     return replace(run, model=replace(run.model, target_modules=run.model.target_modules or ALL_LINEAR))
-
-
-def method_of(section: dict[str, Any]) -> Method:
-    """The method of a configuration's ``method`` section; a section without a class trains nothing.
-
-    Raises:
-        UserError: The method's class rejects a setting.
-    """
-    if "_target_" not in section:
-        return Untrained(name=section["name"], label=section["label"])
-    try:
-        method: Method = instantiate(called_later(section), _convert_="all")
-    except HydraException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError | AdapterError):
-            raise cause from None
-        raise UserError(f"method={section.get('name')}: {first_line(error)}") from error
-    return method
 
 
 def with_targets(run: RunConfig, skeleton: nn.Module) -> RunConfig:

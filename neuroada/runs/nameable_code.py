@@ -16,13 +16,13 @@ from neuroada.config.errors import UserError
 from neuroada.config.location import conf_folder
 from neuroada.runs.files import CONFIG_FILE
 
-_BUILT = ("method", "optimizer", "trainer", "callbacks", "logger", "benchmark")
-"""Groups of classes and their arguments; ``benchmark`` also names the file that it writes."""
+_BUILT = ("method", "optimizer", "trainer", "callbacks", "logger", "benchmark", "gpu_check")
+"""Groups of classes and their arguments; the last two also name the files that they write."""
 # Keys that say what Hydra builds, and how.
 _STEERING = re.compile(r"_[a-z]+_")
 # Definitions of one kind: what is named at one of their places is the user's at all of them.
 _SAME_PLACES = (
-    (re.compile(r"^benchmark\.methods\[\]\."), "method."),
+    (re.compile(r"^(benchmark\.methods|gpu_check\.(model|layer)_methods)\[\]\."), "method."),
     (
         re.compile(r"^(data\.protocols\.[^.]+|(task|evaluation)\.\w+\[\]\.protocol|generate\.file\.protocol)\."),
         "protocol.",

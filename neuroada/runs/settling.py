@@ -16,10 +16,10 @@ from neuroada.config.errors import UserError
 from neuroada.config.resolution import resolved, with_home
 from neuroada.config.schema import BudgetConfig, RunConfig
 from neuroada.runs.adapter_origin import AdapterOrigin, short_name
-from neuroada.runs.benchmark_methods import method_sections
 from neuroada.runs.folder_names import run_folder
 from neuroada.runs.identity import changed_keys
 from neuroada.runs.named_protocols import own_definitions
+from neuroada.runs.named_sections import method_sections, with_sections
 from neuroada.runs.resuming import RESUME_MODES, is_absent, refuse_needless_trust, resumed, value_at
 
 _BASE = {"name": "none", "label": "none"}
@@ -54,7 +54,10 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     settled.data.chat_template = _template_text(settled.data.chat_template)
     settled.data.protocols = {**settled.data.protocols, **own_definitions(resolved(settled))}
     if settled.job.name == "benchmark":
-        settled.benchmark.methods = method_sections(resolved(settled)["benchmark"]["methods"])
+        entries, gradient = resolved(settled)["benchmark"]["methods"], settled.method.get("gradient")
+        settled.benchmark.methods = method_sections("benchmark.methods", entries, gradient)
+    if settled.job.name == "gpu_check":
+        settled.gpu_check = with_sections(resolved(settled)["gpu_check"], settled.method.get("gradient"))
     return settled
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.measured_ways import kind_of_gpu, measured_way
 
 # Rows of the dense gradient are computed in blocks of about this many entries (16 MiB in fp32), gathered, and freed:
 # a dense gradient of the whole layer never exists.
@@ -34,8 +35,8 @@ INPUTS_PER_COLUMN = {"cpu": {"half": 32, "full": 6}, "cuda": {"half": 400, "full
 """Device type -> precision -> from how many inputs for each trained one sampling is the fastest way; k = 1 always is on
 CUDA.
 
-CPU: measured, see ``best_way``. CUDA: not measured, from the bandwidth of an H100's caches (about 5 TB/s) and its dense
-product (about 600 TFLOP/s in half precision, 50 in fp32).
+CPU: measured, see ``best_way``. CUDA: for GPUs that ``measured_ways`` does not have, from the bandwidth of an H100's
+caches (about 5 TB/s) and its dense product (about 600 TFLOP/s in half precision, 50 in fp32).
 """
 
 logger = logging.getLogger(__name__)
@@ -154,8 +155,11 @@ def check_way(name: str, device: torch.device | None = None) -> None:
             raise AdapterError(f"gradient={name!r} needs a working triton ({reason}); use gradient='auto'")
 
 
-def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str) -> str:
+def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str, gpu: str | None = None) -> str:
     """The fastest way for a layer: selected products while k is a small part of the inputs, else the dense product.
+
+    Args:
+        gpu: Its kind, as ``measured_ways.kind_of_gpu`` names it: what was measured on it counts before the rule below.
 
     CPU, measured on one core of an EPYC with AVX-512 BF16, CPU time of ``gemm`` / ``sampled`` in ms, 1024 tokens::
 
@@ -175,8 +179,12 @@ def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str)
         2048 x 2048        fp32    20.2 / 5.5  14.8 /10.2  13.9 /10.6  13.2 /14.6
         2048 x 2048        bf16    13.1 / 3.7  21.0 / 6.1  23.9 /11.3  30.1 /16.3
 
-    CUDA, not measured: see ``INPUTS_PER_COLUMN``. There it is assumed that Triton works.
+    CUDA: see ``measured_ways``, else ``INPUTS_PER_COLUMN``. It is assumed that Triton works.
     """
+    precision = "half" if dtype in (torch.bfloat16, torch.float16) else "full"
+    measured = None if gpu is None else measured_way(gpu, precision, in_features, top_k)
+    if measured is not None:
+        return measured
     sampling = {"cpu": "sampled", "cuda": "triton"}.get(device_type)
     if sampling is None:
         return "gemm"
@@ -184,7 +192,6 @@ def best_way(in_features: int, top_k: int, dtype: torch.dtype, device_type: str)
         return sampling
     if device_type == "cpu" and top_k <= _MOST_GATHERED and top_k < in_features:
         return "gathered"
-    precision = "half" if dtype in (torch.bfloat16, torch.float16) else "full"
     return sampling if INPUTS_PER_COLUMN[device_type][precision] * top_k <= in_features else "gemm"
 
 
@@ -220,8 +227,9 @@ def _compute(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch
     if grad_TO.shape[0] == 0:
         return torch.zeros(columns_OK.shape, dtype=dtype, device=columns_OK.device)
     if way == AUTO:
-        way = best_way(input_TI.shape[1], columns_OK.shape[1], grad_TO.dtype, grad_TO.device.type)
-        if way == "triton" and not _works(grad_TO.device):
+        device, gpu = grad_TO.device, kind_of_gpu(grad_TO.device) if grad_TO.is_cuda else None
+        way = best_way(input_TI.shape[1], columns_OK.shape[1], grad_TO.dtype, device.type, gpu)
+        if way.startswith("triton") and not _works(device):
             way = "gemm"
     return WAYS[way](grad_TO, input_TI, columns_OK, dtype)
 

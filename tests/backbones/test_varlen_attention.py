@@ -132,7 +132,7 @@ def test_a_version_that_cannot_mask_later_tokens_is_not_used() -> None:
 
 
 def test_the_version_installed_here_can_be_used() -> None:
-    assert "torch" in dict(varlen_attention._installed())
+    assert "torch" in dict(varlen_attention.installed_kernels())
 
 
 def test_on_a_cpu_and_in_full_precision_there_is_no_kernel() -> None:

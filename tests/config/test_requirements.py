@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.config.requirements import require_at_least, require_choice, require_distinct, require_name
+from neuroada.config.requirements import (
+    require_at_least,
+    require_choice,
+    require_counts,
+    require_distinct,
+    require_layers,
+    require_name,
+)
 
 
 def refusal(check: Callable[..., None], *arguments: Any) -> str | None:
@@ -53,3 +60,22 @@ def test_what_can_be_a_folder_is_a_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "math.", "../x"])
 def test_what_leaves_its_folder_is_no_name(name: str) -> None:
     assert refusal(require_name, "task.name", name) == f"task.name={name}: use letters, digits, '_', '-', '+' and '.'"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1, 20], None),
+        ([], "benchmark.top_k=[]: give a list of numbers of at least 1"),
+        ([1, 0], "benchmark.top_k=[1, 0]: give a list of numbers of at least 1"),
+    ],
+)
+def test_counts_are_at_least_one_number(values: list[int], said: str | None) -> None:
+    assert refusal(require_counts, "benchmark.top_k", values) == said
+
+
+@pytest.mark.parametrize("layers", [[], [[4096]], [[4096, 0]], [[1, 2, 3]]])
+def test_layers_have_two_sizes(layers: list[list[int]]) -> None:
+    way_out = "give layers as [out_features, in_features], such as [[4096,4096]]"
+    assert refusal(require_layers, "benchmark.layers", layers) == f"benchmark.layers={layers}: {way_out}"
+    assert refusal(require_layers, "benchmark.layers", [[4, 8], [1, 1]]) is None

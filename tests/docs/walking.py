@@ -34,6 +34,7 @@ SHORT_BY_JOB = {
         *("benchmark.repeats=1", "benchmark.batch_size=1", "benchmark.length=8", "benchmark.num_steps=1"),
         *("benchmark.top_k=[1]", "evaluation.limit=2"),
     ),
+    "gpu_check": ("gpu_check.parts=[machine,layer_timing]", "gpu_check.layer_methods=[]"),
 }
 _OWN_LENGTH = ("resume=", "job=compare", "job=contamination", "job=rescore")
 """A command with one of these takes no short settings: it repeats or reads what an earlier run has set."""
@@ -49,6 +50,8 @@ def composed(arguments: Sequence[str], folder: Path) -> list[RunConfig]:
     overrides = _overrides(arguments)
     if "job=benchmark" in overrides and not any(word.startswith("benchmark.methods=") for word in overrides):
         overrides.append("benchmark.methods=[neuroada]")  # composing all of them takes seconds
+    if "job=gpu_check" in overrides:
+        overrides += ["gpu_check.model_methods=[]", "gpu_check.layer_methods=[]"]
     register()
     with chdir(folder), initialize_config_dir(str(CONF), version_base="1.3"):
         runs = []

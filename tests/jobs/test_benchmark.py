@@ -19,6 +19,7 @@ from neuroada.decoding import decoders
 from neuroada.decoding.drafts import Drafts
 from neuroada.decoding.generator import Generator
 from neuroada.jobs.benchmark import benchmark
+from neuroada.sparse import gradient
 
 MakeRun = Callable[..., RunConfig]
 SMALL = (
@@ -27,10 +28,11 @@ SMALL = (
     "benchmark.batch_size=2",
     "benchmark.length=8",
     "benchmark.num_steps=2",
+    "benchmark.lengths=[5,9,3]",
 )
 
 
-@pytest.mark.parametrize("scope", ["model", "epoch"])
+@pytest.mark.parametrize("scope", ["model", "packed", "epoch"])
 def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, scope: str) -> None:
     methods = "benchmark.methods=[neuroada,full]"
     benchmark(make_run(*SMALL, f"benchmark.scope={scope}", methods, "benchmark.top_k=[1,3]"), tmp_path / "run")
@@ -45,8 +47,12 @@ def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, sc
         ("dense_delta", 3),
         *reference,
     ]
-    documented = "scope shape method top_k dtype device step_ms step_ms_min step_ms_max tokens_per_s peak_gib vs_floor"
+    documented = (
+        "scope shape method top_k dtype device step_ms step_ms_min step_ms_max host_ms waited_for_host tokens_per_s "
+        "peak_gib vs_floor failed"
+    )
     assert set(documented.split()) <= set(rows[0])
+    assert not any(row["failed"] for row in rows)
     assert rows[1]["trainable"] == rows[4]["trainable"] > 0
     assert rows[0]["vs_floor"] == 1.0
     assert (tmp_path / "run" / "benchmark.md").read_text().count("\n") == len(rows) + 2
@@ -164,7 +170,7 @@ def test_methods_of_all_kinds_run_in_turn_and_leave_the_backbone_as_it_was(
         turns.append(measured.trainable)
         return measured
 
-    monkeypatch.setattr("neuroada.jobs.benchmark.measure_step", watched)
+    monkeypatch.setattr("neuroada.costs.step_rows.measure_step", watched)
     methods = "benchmark.methods=[neuroada,lora,{lora: {settings.r: 16}},masked]"
     rows = rows_of(make_run(*SMALL, "benchmark.repeats=2", methods, "benchmark.top_k=[1,3]"), tmp_path / "run")
     assert [(row["method"], row["top_k"]) for row in rows] == [
@@ -209,3 +215,97 @@ def test_what_is_left_open_is_chosen(make_run: MakeRun, tmp_path: Path) -> None:
         "dense_delta",
         "reference",
     ]
+
+
+class TestFailures:
+    """What fails is a row; what was measured before is in the file."""
+
+    METHODS = ("benchmark.methods=[neuroada,lora]", "benchmark.top_k=[1]", "benchmark.repeats=2")
+
+    def test_a_contender_without_memory_is_a_row_with_its_reason(
+        self, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def attach(self: Any, model: torch.nn.Module) -> Any:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        monkeypatch.setattr("neuroada.methods.neuroada.SizedNeuroAda.attach", attach)
+        floor, failed, *others = rows_of(make_run(*SMALL, *self.METHODS), tmp_path / "run")
+        assert failed["failed"] == "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB"
+        assert (failed["method"], failed["step_ms"], failed["vs_floor"], failed["peak_gib"]) == (
+            "neuroada",
+            None,
+            None,
+            None,
+        )
+        assert all(row["step_ms"] > 0 and row["failed"] is None for row in (floor, *others))
+        assert "| neuroada | 1 | - | - | failed |" in (tmp_path / "run" / "benchmark.md").read_text()
+
+    def test_a_contender_that_fails_later_keeps_what_it_had(
+        self, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measure, calls = measurement.measure_step, []
+
+        def later(workload: Workload, attach: Any, device: torch.device) -> measurement.Measured:
+            calls.append(attach)
+            if len(calls) == 6:  # of four contenders, the second one's second step
+                raise RuntimeError("an illegal memory access\nand more")
+            return measure(workload, attach, device)
+
+        monkeypatch.setattr("neuroada.costs.step_rows.measure_step", later)
+        rows = rows_of(make_run(*SMALL, *self.METHODS), tmp_path / "run")
+        assert [row["failed"] for row in rows] == [None, "RuntimeError: an illegal memory access", None, None]
+        assert all(row["step_ms"] > 0 for row in rows)
+
+    def test_the_file_has_the_rounds_before_an_interruption(
+        self, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measure, calls = measurement.measure_step, []
+
+        def interrupted(workload: Workload, attach: Any, device: torch.device) -> measurement.Measured:
+            calls.append(attach)
+            if len(calls) == 6:
+                raise KeyboardInterrupt
+            return measure(workload, attach, device)
+
+        monkeypatch.setattr("neuroada.costs.step_rows.measure_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(make_run(*SMALL, *self.METHODS), tmp_path / "run")
+        rows = json.loads((tmp_path / "run" / "benchmark.json").read_text())
+        assert [row["method"] for row in rows] == ["floor", "neuroada", "lora-r8", "dense_delta"]
+
+
+def test_the_way_of_the_gradient_is_that_of_the_command(make_run: MakeRun, tmp_path: Path) -> None:
+    methods = "benchmark.methods=[neuroada,{neuroada: {gradient: sampled}},lora]"
+    rows = rows_of(make_run(*SMALL, methods, "benchmark.top_k=[1]", "method.gradient=gemm"), tmp_path / "run")
+    assert [row["method"] for row in rows] == ["floor", "neuroada-gemm", "neuroada-sampled", "lora-r8", "dense_delta"]
+
+
+GRADIENT = (
+    "job=benchmark",
+    "benchmark.scope=gradient",
+    "benchmark.layers=[[8,12]]",
+    "benchmark.repeats=2",
+    "benchmark.methods=[]",
+)
+
+
+def test_every_way_of_a_cpu_is_timed_and_compared_with_fp64(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(*GRADIENT, "benchmark.top_k=[1,3]", "benchmark.batch_size=2", "benchmark.length=8")
+    rows = rows_of(run, tmp_path / "run")
+    assert [row["method"] for row in rows] == ["floor", "gemm", "sampled", "gathered"] * 4
+    assert [row["num_tokens"] for row in rows[::8]] == [16, 11]  # the second divides by nothing
+    assert all(row["error"] < 1e-4 and row["vs_floor"] > 1 for row in rows if row["method"] != "floor")
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == ["benchmark.json", "benchmark.md"]
+
+
+def test_a_chosen_way_is_timed_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    rows = rows_of(make_run(*GRADIENT, "benchmark.top_k=[1]", "method.gradient=gemm"), tmp_path / "run")
+    assert [row["method"] for row in rows] == ["floor", "gemm"] * 2
+
+
+def test_a_way_to_a_wrong_result_has_failed(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gradient.WAYS, "gathered", lambda *given: gradient.by_gemm(*given) + 1)
+    rows = rows_of(make_run(*GRADIENT, "benchmark.top_k=[1]"), tmp_path / "run")
+    wrong = [row["failed"] for row in rows if row["method"] == "gathered"]
+    assert [reason.partition(":")[0] for reason in wrong] == ["wrong", "wrong"]
+    assert all(row["failed"] is None for row in rows if row["method"] != "gathered")

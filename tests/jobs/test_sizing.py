@@ -13,8 +13,9 @@ from neuroada.backbones import loading
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
-from neuroada.jobs.sizing import method_of, size
+from neuroada.jobs.sizing import size
 from neuroada.methods.contract import Wanted
+from neuroada.training.method_section import method_of
 
 MakeRun = Callable[..., RunConfig]
 BLOCK = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

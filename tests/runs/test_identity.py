@@ -29,13 +29,14 @@ Checked = Callable[..., RunConfig]
 # NOTHING is for keys that decide no outcome.
 NOTHING = ""
 FINETUNE = "finetune"
-EVERY_JOB = "finetune evaluate generate inspect merge budget benchmark contamination compare rescore"
+EVERY_JOB = "finetune evaluate generate inspect merge budget benchmark gpu_check contamination compare rescore"
 SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
-LOADING = "finetune evaluate generate inspect merge budget benchmark"  # the weights and their precision
+LOADING = "finetune evaluate generate inspect merge budget benchmark gpu_check"  # the weights and their precision
 BATCHING = "finetune budget benchmark"
 ATTACHING = "finetune budget"  # what trains
 READING_TESTS = "finetune evaluate benchmark contamination"
 PROMPTING = f"{READING_TESTS} generate inspect"  # what prompts are made of
+GPU_CHECK = "model model_methods layer_methods layers tokens top_k random_shapes questions repeats out"
 
 DECISIONS = {
     "job.name": EVERY_JOB,
@@ -48,12 +49,12 @@ DECISIONS = {
     "model.name_or_path": LOADING,
     "model.revision": LOADING,
     "model.dtype": LOADING,
-    "model.target_modules": BATCHING,
+    "model.target_modules": f"{BATCHING} gpu_check",
     "model.gradient_checkpointing": BATCHING,
     "model.liger_kernel": "budget benchmark",
     "task.name": "finetune evaluate merge benchmark contamination",
-    "task.train": PROMPTING,
-    "task.benchmarks": PROMPTING,
+    "task.train": f"{PROMPTING} gpu_check",
+    "task.benchmarks": f"{PROMPTING} gpu_check",
     "task.clean_of": READING_TESTS,
     "task.loss_on": "finetune benchmark",
     "task.loss_reduction": FINETUNE,
@@ -81,7 +82,7 @@ DECISIONS = {
     "method.calibration_batches": ATTACHING,
     "method.calibration_batch_size": ATTACHING,
     "method.scores_gib": "budget",
-    "method.gradient": "budget",
+    "method.gradient": "budget benchmark",
     "method.learning_rate": NOTHING,  # what is used of it is optimizer.lr
     "method.config": ATTACHING,
     "method.settings": ATTACHING,
@@ -98,7 +99,7 @@ DECISIONS = {
     "scheduler.name": FINETUNE,
     "scheduler.warmup_ratio": FINETUNE,
     "trainer._target_": FINETUNE,
-    "trainer.accelerator": "finetune evaluate budget benchmark",
+    "trainer.accelerator": "finetune evaluate budget benchmark gpu_check",
     "trainer.devices": "budget",
     "trainer.num_nodes": NOTHING,
     "trainer.strategy._target_": NOTHING,
@@ -139,12 +140,18 @@ DECISIONS = {
     "benchmark.scope": "benchmark",
     "benchmark.methods": "benchmark",
     "benchmark.top_k": "benchmark",
+    "benchmark.layers": "benchmark",
+    "benchmark.lengths": "benchmark",
     "benchmark.batch_size": "benchmark",
     "benchmark.length": "benchmark",
     "benchmark.num_steps": "benchmark",
     "benchmark.repeats": "benchmark",
     "benchmark.random_weights": "benchmark",
     "benchmark.out": "benchmark",
+    **{f"gpu_check.{key}": "gpu_check" for key in GPU_CHECK.split()},
+    "gpu_check.parts": NOTHING,  # each is found again in the file
+    "gpu_check.minutes": NOTHING,
+    "gpu_check.answering": NOTHING,
     "validation.every_n_steps": FINETUNE,
     "validation.num_rows": FINETUNE,
     "validation.accuracy_rows": FINETUNE,
@@ -179,7 +186,7 @@ DECISIONS = {
     "logger.wandb.project": NOTHING,
     "logger.wandb.entity": NOTHING,
     "adapter": "evaluate generate inspect merge benchmark",
-    "seed": "finetune evaluate benchmark",
+    "seed": "finetune evaluate benchmark gpu_check",
     "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,
     "trust": NOTHING,
