@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.liger import apply_liger_kernel
-from transformers.utils import cached_file
+from transformers.utils import cached_file, is_accelerate_available
 from transformers.utils.hub import extract_commit_hash
 
 from neuroada.backbones.places import cannot_be_loaded, known_architecture, source_of
@@ -41,8 +41,13 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
+def load_model(config: ModelConfig, device: torch.device, computes_on: torch.device | None = None) -> PreTrainedModel:
     """The backbone with its weights, in the run's precision, on a device.
+
+    Args:
+        config: The backbone.
+        device: Where its weights are put.
+        computes_on: The device that it computes on, if it goes there later, as a sharded one does.
 
     Raises:
         UserError: It cannot be found or read, lacks a tensor, or has NaN or infinite weights.
@@ -50,7 +55,7 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     leave_out_cudnn()
-    model = _read(config, place, dtype=dtype, **options)
+    model = _read(config, place, dtype=dtype, **options, **_streamed(device, options))
     if "gguf_file" in options:
         _forget_quantization(model)
     # Adapters record the requested name of their base, not its path on this machine.
@@ -58,11 +63,23 @@ def load_model(config: ModelConfig, device: torch.device) -> PreTrainedModel:
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
     if config.liger_kernel:
-        use_liger_kernels(model, device)
+        use_liger_kernels(model, computes_on or device)
     logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
     model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
     refuse_not_finite(config, model)
     return model
+
+
+def _streamed(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords that let transformers put each tensor on the device as it is read, cast there or on the way.
+
+    Else a rank that casts the weights holds all of them in host memory first, and there are as many copies as ranks.
+    transformers needs accelerate for it; a GGUF file is unpacked on the host in any case. How much host memory a GPU's
+    rank then takes, only a GPU can show.
+    """
+    if device.type != "cuda" or "gguf_file" in options or not is_accelerate_available():
+        return {}
+    return {"device_map": {"": device}}
 
 
 def enable_gradient_checkpointing(model: PreTrainedModel) -> None:

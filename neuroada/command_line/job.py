@@ -1,5 +1,6 @@
 """The function that Hydra calls with a composed configuration."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 from neuroada.config.check import check_optimizer, check_values
 from neuroada.config.errors import removed_if_empty, reported_in_one_line
 from neuroada.config.location import conf_folder
+from neuroada.runs.cuda_memory import let_segments_grow
 from neuroada.runs.registration import register
 from neuroada.runs.resuming import refuse_another_folder
 from neuroada.runs.settling import runs_of, settle
@@ -18,6 +20,7 @@ from neuroada.sweeping.objective import as_exception_of_a_job, objective
 from neuroada.sweeping.plugins import make_findable
 
 # At import: a launcher that runs a job elsewhere imports this module there.
+let_segments_grow(os.environ)
 register()
 make_findable()
 

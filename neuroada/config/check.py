@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.monitors import mistaken_monitors
+from neuroada.config.optimizers import with_fused
 from neuroada.config.partial_functions import called_later
 from neuroada.config.ranks import shares_backbone
 from neuroada.config.requirements import require_inside, require_name
@@ -50,7 +51,7 @@ def check_optimizer(run: RunConfig) -> None:
     Raises:
         UserError: The optimizer's class rejects its arguments.
     """
-    refusals = list(refused_by_class(run.optimizer))
+    refusals = list(refused_by_class(with_fused(run.optimizer, "cpu")))
     if refusals:
         raise rejected(refusals)
 
@@ -67,7 +68,11 @@ def check_values(config: DictConfig) -> RunConfig:
         raise rejected(useless)
     mistakes = list(_unknown_keys(values, RunConfig))
     for group in _OPEN_GROUPS:
-        node = called_later(_section(values, group)) if group == "method" else values.get(group)
+        node = _section(values, group)
+        if group == "method":
+            node = called_later(node)
+        elif group == "optimizer":
+            node = with_fused(node, "cpu")
         mistakes += wrong_arguments(node, group)
     mistakes += _rules(values)
     return _built(values, mistakes)

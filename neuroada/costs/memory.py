@@ -6,8 +6,8 @@ counted. So the prediction holds for any architecture and follows whatever atten
 Shapes: O neurons, I inputs, K trained inputs per neuron.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from neuroada.backbones import loading
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.errors import UserError
+from neuroada.config.optimizers import with_fused
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.costs.allocations import AllocationCounter
 from neuroada.data.encoding import Encoded
@@ -102,7 +103,8 @@ def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
 
 def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:
     dtype = loading.resolve_dtype(run.model.dtype, device_type)
-    return loading.random_model(run.model, torch.device("meta"), dtype).train()
+    # liger's kernels run on a GPU alone. They take less memory than what they replace.
+    return loading.random_model(replace(run.model, liger_kernel=False), torch.device("meta"), dtype).train()
 
 
 def _peaks(run: RunConfig, sized: Sized, device_type: str) -> _Peaks:
@@ -142,7 +144,7 @@ def _peaks_of(model: PreTrainedModel, run: RunConfig, sized: Sized, device_type:
     trained = sized.rehearse(model)
     if run.model.gradient_checkpointing:
         loading.enable_gradient_checkpointing(model)
-    optimizer = _started_optimizer(run, trained)
+    optimizer = _started_optimizer(with_fused(run.optimizer, device_type), trained)
     if run.data.batch_size > run.data.chosen_micro_batch_size or run.trainer.get("devices", 1) != 1:
         _fill_gradients(trained)
     known = _tensors(model, optimizer)
@@ -163,10 +165,10 @@ def _examples(lengths: Sequence[int]) -> list[Encoded]:
     return [Encoded.after([0] * length, 0) for length in lengths]
 
 
-def _started_optimizer(run: RunConfig, trained: Trained) -> Optimizer:
+def _started_optimizer(settings: Mapping[str, Any], trained: Trained) -> Optimizer:
     """The run's optimizer after its first step, which creates its state."""
     _fill_gradients(trained)
-    optimizer: Optimizer = instantiate(run.optimizer, _convert_="all")(list(trained.parameters()))
+    optimizer: Optimizer = instantiate(settings, _convert_="all")(list(trained.parameters()))
     optimizer.step()
     optimizer.zero_grad()
     return optimizer

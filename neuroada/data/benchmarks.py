@@ -80,7 +80,7 @@ class BenchmarkItems:
     @property
     def longest_prompt(self) -> int:
         """In tokens."""
-        return max(map(len, self.prompts))
+        return max(map(len, self.prompts), default=0)
 
 
 class Benchmarks:

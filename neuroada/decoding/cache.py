@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from neuroada.decoding.growing_cache import GrowingLayer, growing_cache, keeps_all_tokens
+
 
 def can_verify(model: PreTrainedModel) -> bool:
     """Whether a model can continue from a cache with masked slots, and skip logits that are not needed.
@@ -19,9 +21,7 @@ def can_verify(model: PreTrainedModel) -> bool:
     A sliding window would count masked slots, and a recurrent state cannot undo a wrong draft.
     """
     keywords = inspect.signature(model.forward).parameters
-    layers = DynamicCache(config=model.config).layers
-    has_keywords = "position_ids" in keywords and "logits_to_keep" in keywords
-    return has_keywords and all(type(layer) is DynamicLayer for layer in layers)
+    return "position_ids" in keywords and "logits_to_keep" in keywords and keeps_all_tokens(model)
 
 
 class SharedStart:
@@ -30,7 +30,7 @@ class SharedStart:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._tokens: Sequence[int] | None = None
-        self._cache = DynamicCache(config=model.config)
+        self._cache = growing_cache(model)
 
     def shared_with(self, prompts: Sequence[Sequence[int]]) -> int:
         """Length of the common prefix of these prompts and all earlier ones; leaves at least one token per prompt."""
@@ -40,7 +40,7 @@ class SharedStart:
         shared = _common_start([*known, *(prompt[:-1] for prompt in prompts)])
         if self._tokens is None and shared:
             ids = torch.tensor([shared], device=self._model.device)
-            cache = DynamicCache(config=self._model.config)  # a pass that runs out of memory leaves a partial cache
+            cache = growing_cache(self._model)  # a pass that runs out of memory leaves a partial cache
             self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             self._cache = cache
         self._tokens = shared
@@ -48,7 +48,7 @@ class SharedStart:
 
     def cache_of(self, num_rows: int) -> DynamicCache:
         """A cache that holds the common prefix for each row."""
-        cache = DynamicCache(config=self._model.config)
+        cache = growing_cache(self._model)
         length = len(self._tokens or ())
         for index in range(len(self._cache.layers) if length else 0):
             parts = _keys_and_values(self._cache, index)
@@ -59,13 +59,13 @@ class SharedStart:
 
 def joined(parts: Sequence[DynamicCache], model: PreTrainedModel) -> DynamicCache:
     """One cache of all rows, the shorter ones padded on the left; the parts are empty afterwards."""
-    cache = DynamicCache(config=model.config)
+    cache = growing_cache(model)
     width = max(part.get_seq_length() for part in parts)
     for index in range(len(parts[0].layers)):
         keys, values = zip(*(_keys_and_values(part, index) for part in parts), strict=True)
         cache.update(_padded(keys, width), _padded(values, width), index)
         for part in parts:  # layer by layer, because memory may not hold everything twice
-            part.layers[index] = DynamicLayer()
+            part.layers[index] = GrowingLayer()
     return cache
 
 

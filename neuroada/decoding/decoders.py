@@ -32,7 +32,7 @@ def decoders(model: PreTrainedModel, decoding: Decoding) -> list[Decoder]:
         case "continuous":
             return [ContinuousDecoder(model, config) for config in decoding.configs]
         case "vllm":
-            engine = start_engine(model)
+            engine = start_engine(model, decoding.longest)
             return [VllmDecoder(engine, config) for config in decoding.configs]
         case "verified" if can_verify(model):
             parts = zip(decoding.configs, decoding.openings, strict=True)

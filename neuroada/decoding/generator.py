@@ -9,6 +9,7 @@ from neuroada.backbones.limits import context_length
 from neuroada.config.errors import UserError
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.decoding.decoders import decoders
+from neuroada.decoding.memory import within_memory
 from neuroada.decoding.settings import Decoding
 
 logger = logging.getLogger(__name__)
@@ -56,15 +57,15 @@ class Generator:
         written: list[list[int]] = []
         while len(written) < len(prompts):
             part = slice(len(written), len(written) + most)
-            try:
-                written += self._decoders[benchmark].decode(prompts[part], limits[part])
-            except torch.OutOfMemoryError:
-                if most == 1:
-                    raise UserError(
-                        f"a prompt of {len(prompts[part][0])} tokens does not fit into the memory of "
-                        f"{self._model.device} by itself; lower evaluation.max_new_tokens, or use model.dtype=bfloat16"
-                    ) from None
-                self._most_rows = most = -(-min(most, len(prompts)) // 2)
-                torch.cuda.empty_cache()  # does nothing without a GPU
-                logger.warning("out of memory: generating at most %d prompts at a time from now on", most)
+            new = within_memory(self._decoders[benchmark].decode, prompts[part], limits[part])
+            if new is not None:
+                written += new
+                continue
+            if most == 1:
+                raise UserError(
+                    f"a prompt of {len(prompts[part][0])} tokens does not fit into the memory of "
+                    f"{self._model.device} by itself; lower evaluation.max_new_tokens, or use model.dtype=bfloat16"
+                )
+            self._most_rows = most = -(-min(most, len(prompts)) // 2)
+            logger.warning("out of memory: generating at most %d prompts at a time from now on", most)
         return written

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from neuroada.backbones.limits import context_length
 from neuroada.config.errors import UserError
 from neuroada.data.prompt_batches import PromptBatch
+from neuroada.decoding.memory import within_memory
 
 logger = logging.getLogger(__name__)
 
@@ -49,9 +50,8 @@ class ChoiceScorer:
         while start < len(order):
             width = sum(map(len, rows[order[start]]))
             part = order[start : start + max(1, self._tokens_per_pass // width)]
-            try:
-                found = self._totals([rows[row] for row in part])
-            except torch.OutOfMemoryError:
+            found = within_memory(self._totals, [rows[row] for row in part])
+            if found is None:
                 self._halve(len(part), width)
                 continue
             for row, total in zip(part, found, strict=True):
@@ -66,8 +66,7 @@ class ChoiceScorer:
             raise UserError(
                 f"a prompt and choice of {width} tokens do not fit into the memory of {self._model.device} by "
                 "themselves; use model.dtype=bfloat16"
-            ) from None
-        torch.cuda.empty_cache()  # does nothing without a GPU
+            )
         self._tokens_per_pass = num_rows // 2 * width
         logger.warning("out of memory: scoring at most %d tokens at a time from now on", self._tokens_per_pass)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.decoding.answers import end_tokens
+from neuroada.decoding.growing_cache import growing_cache, keeps_all_tokens
 
 
 class PlainDecoder:
@@ -55,6 +56,7 @@ def generate(
             attention_mask=mask_BT.to(model.device),
             generation_config=config,
             **({"tokenizer": tokenizer} if config.stop_strings else {}),
+            **({"past_key_values": growing_cache(model)} if _can_grow(model, config) else {}),
         )
     finally:
         model.generation_config = shipped
@@ -62,6 +64,12 @@ def generate(
     new_BN = sequences[:, ids_BT.shape[1] :]
     ends = end_tokens(config)
     return [_up_to(ids, ends, pad, bool(config.stop_strings)) for ids in new_BN.tolist()]
+
+
+def _can_grow(model: PreTrainedModel, config: GenerationConfig) -> bool:
+    """Whether transformers would make a plain cache; beams are reordered with a copy of it in any case."""
+    has_own = config.cache_implementation is not None or config.use_cache is False or (config.num_beams or 1) > 1
+    return not has_own and keeps_all_tokens(model)
 
 
 def padded_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

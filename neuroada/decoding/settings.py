@@ -39,6 +39,8 @@ class Decoding:
     """verified (where the model allows it, else plain), plain, continuous or vllm."""
     tokenizer: PreTrainedTokenizerBase
     """Reads stop texts."""
+    longest: int
+    """Tokens of the longest prompt with the longest answer to it."""
 
     @classmethod
     def make(
@@ -58,6 +60,7 @@ class Decoding:
             raise UserError(f"evaluation.generation.{key}: cannot be set here; {_SET_ELSEWHERE[key]}")
         for key in sorted(keywords.keys() - _KEYWORDS):
             raise UserError(f"evaluation.generation.{key}: generate has no such keyword; {suggest(key, _KEYWORDS)}")
+        benchmarks = list(benchmarks)
         protocols = [items.protocol for items in benchmarks]
         lengths = [evaluation.max_new_tokens or protocol.max_new_tokens for protocol in protocols]
         try:
@@ -70,7 +73,8 @@ class Decoding:
         if keywords and configs:
             _rehearse(configs[0], keywords, tokenizer)
         openings = [_opening(tokenizer, protocol.opening) for protocol in protocols]
-        return cls(configs, openings, _engine(evaluation), tokenizer)
+        whole = (items.longest_prompt + length for items, length in zip(benchmarks, lengths, strict=True))
+        return cls(configs, openings, _engine(evaluation), tokenizer, max(whole, default=0))
 
 
 def _engine(evaluation: EvaluationConfig) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from neuroada.backbones.limits import context_length
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
 from neuroada.decoding.answers import end_tokens
@@ -33,8 +34,13 @@ def library() -> Any:
     return vllm
 
 
-def start_engine(model: PreTrainedModel) -> Any:
+def start_engine(model: PreTrainedModel, longest: int) -> Any:
     """A ``vllm.LLM`` of the model's checkpoint, in the model's precision.
+
+    Args:
+        model: The backbone.
+        longest: Tokens of the longest prompt with its answer. By itself, vLLM would plan its cache for the whole
+            context of the model, and refuse to start where 128k tokens do not fit.
 
     Raises:
         UserError: vLLM is not installed, or cannot serve this checkpoint.
@@ -44,6 +50,7 @@ def start_engine(model: PreTrainedModel) -> Any:
             model=model.name_or_path,
             revision=getattr(model.config, "_commit_hash", None),
             dtype=str(model.dtype).removeprefix("torch."),
+            max_model_len=min(longest, context_length(model) or longest),
             **_memory(model.device),
         )
     except (ValueError, RuntimeError) as error:

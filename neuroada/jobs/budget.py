@@ -133,6 +133,8 @@ def memory_table(planned: MemoryPlan, run: RunConfig, device_type: str) -> Table
     ):
         table.add_row(name, _gib(num_bytes))
     table.caption = "the last two are never held together"
+    if run.model.liger_kernel:
+        table.caption += "; without liger's kernels, which take less"
     if shares_backbone(run.trainer):
         table.caption += (
             f"; {ranks_of(run.trainer)} GPUs share the blocks, and each holds three whole ones for a moment"

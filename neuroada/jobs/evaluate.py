@@ -83,9 +83,10 @@ def _build(preparation: Preparation, saved: Saved | None, loaded: FineTuningModu
         model = loaded.to(loading_device(preparation.trainer.strategy)).model
     if saved is None:
         return preparation.build_module(model, FrozenBase(model))
-    if not isinstance(preparation.trainer.strategy, ShardedStrategy):
+    is_sharded_later = isinstance(preparation.trainer.strategy, ShardedStrategy)
+    if not is_sharded_later:
         preparation.forgetting.measure_base(model)
-    return preparation.build_module(model, saved.attach(model))
+    return preparation.build_module(model, saved.attach(model, to_shard=is_sharded_later))
 
 
 def _described(run: RunConfig, saved: Saved | None) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def _complete(preparation: Preparation, sized: SizedRun, record: RunRecord, resu
     saved = open_saved(record.folder / ADAPTER_FOLDER) if trains else None
     record.begin()
     model = preparation.load_model()
-    trained = sized.sized.attach(model) if saved is None else saved.attach(model)
+    to_shard = isinstance(preparation.trainer.strategy, ShardedStrategy)
+    trained = sized.sized.attach(model) if saved is None else saved.attach(model, to_shard=to_shard)
     module = preparation.build_module(model, trained)
     preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
     # When, how and with which versions it was trained stays true.

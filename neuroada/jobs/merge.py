@@ -3,6 +3,7 @@
 import logging
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -51,7 +52,7 @@ def merge(run: RunConfig, folder: Path) -> None:
     directory = adapter_directory(Path(run.adapter))
     refuse_changed_adapter(directory)
     saved = open_saved(directory)
-    model = loading.load_model(run.model, torch.device("cpu"))
+    model = loading.load_model(replace(run.model, liger_kernel=False), torch.device("cpu"))
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from neuroada.backbones import loading
 from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
+from neuroada.config.optimizers import FUSED, with_fused
 from neuroada.config.schema import RunConfig, TaskConfig
 from neuroada.data.chat_templates import with_chat_template
 from neuroada.data.entries import Sources
@@ -64,7 +65,8 @@ class Preparation:
     def load_model(self) -> PreTrainedModel:
         """The backbone, on the run's device, or on the CPU if it will be sharded."""
         precision = replace(self.run.model, dtype=self.content["dtype"])
-        return loading.load_model(precision, loading_device(self.trainer.strategy))
+        strategy = self.trainer.strategy
+        return loading.load_model(precision, loading_device(strategy), strategy.root_device)
 
     def build_module(self, model: PreTrainedModel, trained: Trained) -> FineTuningModule:
         """The Lightning module for a backbone and the method attached to it."""
@@ -72,7 +74,7 @@ class Preparation:
             model=model,
             trained=trained,
             objective=CausalLanguageModelling(model, self.decoding),
-            optimizer=instantiate(self.run.optimizer, _convert_="all"),
+            optimizer=instantiate(self._optimizer, _convert_="all"),
             scheduler=self.run.scheduler,
             loss_reduction=self.run.task.loss_reduction,
             content=self.content,
@@ -97,8 +99,14 @@ class Preparation:
         return {
             "micro_batch_size": self.run.data.micro_batch_size,
             "target_modules": self.run.model.target_modules,
+            **({"fused_optimizer": True} if self._optimizer.get(FUSED) and not self.run.optimizer.get(FUSED) else {}),
             **({} if halved is None else {HALVED: halved}),
         }
+
+    @property
+    def _optimizer(self) -> dict[str, Any]:
+        """Settled for the run's device."""
+        return with_fused(self.run.optimizer, self.trainer.strategy.root_device.type)
 
 
 def prepare(sized: SizedRun, folder: Path) -> Preparation:

@@ -52,8 +52,12 @@ class Saved(Protocol):
         """What was trained."""
         ...
 
-    def attach(self, model: nn.Module) -> Trained:
+    def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:
         """Put it on the backbone it was trained on, in place.
+
+        Args:
+            model: The backbone.
+            to_shard: ``Trained.shard`` comes next; until then the backbone's weights are not written to.
 
         Raises:
             UserError, AdapterError: It belongs to another backbone.
@@ -95,8 +99,8 @@ class SavedNeuroAda:
         layers.update(whole_sizes(match_whole(skeleton, self.stored.config.modules_to_save)))
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
-    def attach(self, model: nn.Module) -> Trained:
-        return AttachedNeuroAda(neuroada.load(model, self.directory))
+    def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:
+        return AttachedNeuroAda(neuroada.load(model, self.directory, to_shard=to_shard))
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class SavedWeights:
         layers = {name: part.numel() for name, part in (columns or self.stored.tensors).items()}
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
-    def attach(self, model: nn.Module) -> Trained:
+    def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:
         columns = stored_columns(self.stored.tensors)
         trained = self._masked(model, columns) if columns else self._whole(model)
         trained.load_state(self.stored.tensors)
@@ -190,7 +194,7 @@ class SavedPeft:
             layers = trained_counts(skeleton, self.directory)
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
-    def attach(self, model: nn.Module) -> Trained:
+    def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:
         with self._refusing():
             return AttachedPeft.loaded(model, self.directory)
 

@@ -133,6 +133,7 @@ class Chosen(TypedDict, total=False):
 
     micro_batch_size: _Examples | None
     halved_micro_batch_size: _Examples | None
+    fused_optimizer: bool | None
 
 
 class File(TypedDict, total=False):

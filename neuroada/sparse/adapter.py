@@ -163,6 +163,7 @@ class Adapter:
             raise AdapterError("shard(): modules_to_save cannot be sharded; train on whole models, such as with DDP")
         shard_model(self.model, list(self._attached().values()), mesh)
         self.is_sharded = True
+        self._rewrite()  # of an adapter that was loaded for this, the values are not in the weights yet
 
     def prepare(self, directory: str | Path) -> PreparedAdapter:
         """Read another adapter of the same base model and layers, check it and move it to the model's device.

@@ -131,13 +131,15 @@ def _per_layer(
         yield next(found)
 
 
-def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Adapter:
+def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO, to_shard: bool = False) -> Adapter:
     """Attach a saved adapter to the base model it was trained on, with its stored columns and values.
 
     Args:
         model: The base model.
         directory: What ``Adapter.save`` wrote, or the folder of a run, which holds it as ``adapter/``.
         gradient: As in ``attach``.
+        to_shard: The weights stay those of the base until ``Adapter.shard``. Written to before, weights that the ranks
+            of a machine map from one file would become a copy in each of them.
 
     Raises:
         AdapterError: The files are missing, damaged or of a newer format, or the model is another base or has an
@@ -167,7 +169,8 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO) -> Ad
     with torch.no_grad():
         for name, layer in adapter.layers.items():
             layer.values.copy_(stored.values[name])
-    adapter.sync()
+    if not to_shard:
+        adapter.sync()
     return adapter
 
 

@@ -86,6 +86,34 @@ def test_liger_kernels_are_refused_off_the_gpu(backbone: Path) -> None:
         loading.load_model(config(backbone, liger_kernel=True), CPU)
 
 
+def test_liger_kernels_are_for_the_device_that_computes(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sharded backbone is read on the CPU. What the kernels compute, only a GPU can show."""
+    applied: list[str] = []
+    monkeypatch.setattr(loading, "apply_liger_kernel", lambda model, _: applied.append(type(model).__name__))
+    loading.load_model(config(backbone, liger_kernel=True), CPU, computes_on=torch.device("cuda"))
+    assert applied == ["LlamaForCausalLM"]
+
+
+def test_weights_go_to_a_gpu_tensor_by_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 3)
+    assert loading._streamed(gpu, {}) == {"device_map": {"": gpu}}
+    assert loading._streamed(CPU, {}) == loading._streamed(gpu, {"gguf_file": "m.gguf"}) == {}
+    monkeypatch.setattr(loading, "is_accelerate_available", lambda: False)
+    assert loading._streamed(gpu, {}) == {}
+
+
+def test_weights_that_are_streamed_are_the_same(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = loading.load_model(config(backbone, dtype="bfloat16"), CPU)
+    monkeypatch.setattr(loading, "_streamed", lambda *_: {"device_map": {"": CPU}})
+    streamed = loading.load_model(config(backbone, dtype="bfloat16"), CPU)
+    for (name, one), (same, other) in zip(whole.state_dict().items(), streamed.state_dict().items(), strict=True):
+        assert name == same
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype
+    ids = torch.arange(6)[None]
+    assert torch.equal(whole(ids).logits, streamed(ids).logits)  # of the buffers, too
+
+
 def test_liger_kernels_without_the_package_name_the_extra(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.integrations.liger.is_liger_kernel_available", lambda: False)
     model = loading.load_model(config(backbone), CPU)

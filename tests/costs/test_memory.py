@@ -140,3 +140,8 @@ def test_what_depends_on_values_is_said(planned_run: MakeRun) -> None:
     run = planned_run("Mixtral", "model.target_modules=[q_proj]")
     with pytest.raises(NotPredictable, match="MixtralForCausalLM cannot be run on tensors without content"):
         planned_bytes(run)
+
+
+def test_kernels_of_liger_are_no_reason_not_to_plan(planned_run: MakeRun) -> None:
+    """The plan is made without them, on a machine that may have no GPU."""
+    assert planned_bytes(planned_run("Llama", "model.liger_kernel=true")) == planned_bytes(planned_run("Llama"))

@@ -25,7 +25,7 @@ from neuroada.tasks.protocols import COMMONSENSE
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str, **generation: Any) -> Decoding:
-    benchmarks: Any = [SimpleNamespace(protocol=COMMONSENSE)]
+    benchmarks: Any = [SimpleNamespace(protocol=COMMONSENSE, longest_prompt=100)]
     evaluation = EvaluationConfig(max_new_tokens=8, decoding=decoding, generation=generation)
     return Decoding.make(tokenizer, benchmarks, evaluation, [tokenizer.eos_token_id])
 
@@ -125,6 +125,21 @@ def test_strategies_that_an_engine_lacks_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         make(small_tokenizer, engine, **generation)
+
+
+@pytest.mark.parametrize(("context", "expected"), [(512, 108), (50, 50)])
+def test_vllm_plans_its_cache_for_the_longest_prompt_and_answer(
+    model: PreTrainedModel,
+    small_tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+    context: int,
+    expected: int,
+) -> None:
+    engine = SimpleNamespace(LLM=lambda **keywords: SimpleNamespace(keywords=keywords))
+    monkeypatch.setitem(sys.modules, "vllm", engine)
+    monkeypatch.setattr(model.config, "max_position_embeddings", context)
+    decoder: Any = decoders(model, make(small_tokenizer, "vllm"))[0]
+    assert decoder._engine.keywords["max_model_len"] == expected
 
 
 def test_an_engine_that_is_not_installed_is_named_before_a_model_is_read(

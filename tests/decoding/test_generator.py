@@ -1,6 +1,7 @@
 """Generation for the test loop: verified decoding, batches that shrink, prompts at the end of the context."""
 
 import inspect
+import weakref
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.prompt_batches import PromptBatch, collate_prompts
 from neuroada.decoding.generator import Generator, context_length
+from neuroada.decoding.likelihoods import ChoiceScorer
 from neuroada.decoding.settings import Decoding
 from neuroada.decoding.verified import VerifiedDecoder
 from neuroada.tasks.protocols import COMMONSENSE, MATH
@@ -21,7 +23,10 @@ GREEDY = {"do_sample": False, "num_beams": 1}
 
 
 def make(tokenizer: PreTrainedTokenizerBase, decoding: str = "auto", **generation: Any) -> Decoding:
-    benchmarks: Any = [SimpleNamespace(protocol=COMMONSENSE), SimpleNamespace(protocol=MATH)]
+    benchmarks: Any = [
+        SimpleNamespace(protocol=COMMONSENSE, longest_prompt=100),
+        SimpleNamespace(protocol=MATH, longest_prompt=100),
+    ]
     evaluation = EvaluationConfig(max_new_tokens=6, decoding=decoding, generation=GREEDY | generation)
     return Decoding.make(tokenizer, benchmarks, evaluation, [tokenizer.eos_token_id])
 
@@ -119,3 +124,29 @@ def test_generation_ends_with_the_context(
     alone = Generator(model, make(small_tokenizer, decoding))(batch([context + 1, 100]), 0)
     assert list(map(len, new)) == [0, 0, 1, 4, 6]
     assert new[-1] == alone[-1]
+
+
+@pytest.mark.parametrize("part", ["generator", "likelihoods"])
+def test_a_pass_that_ran_out_of_memory_holds_nothing_when_the_cache_is_emptied(
+    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """While the error is handled, its trace holds the tensors of the pass, and nothing would become free."""
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+    forward = model.forward
+
+    def limited(*arguments: Any, **keywords: Any) -> Any:
+        if len(keywords["input_ids"]) > 1:
+            large = torch.zeros(8)
+            held.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(*arguments, **keywords)
+
+    limited.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    monkeypatch.setattr(model, "forward", limited)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+    if part == "generator":
+        Generator(model, make(small_tokenizer, "plain"))(batch([9, 7]), 0)
+    else:
+        ChoiceScorer(model, pad_id=0)({"indices": [0], "prompts": [[5, 6]], "choices": [[[7], [8]]]})
+    assert alive == [False]

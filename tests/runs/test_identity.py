@@ -96,6 +96,7 @@ DECISIONS = {
     "optimizer.weight_decay": ATTACHING,
     "optimizer.betas": ATTACHING,
     "optimizer.eps": ATTACHING,
+    "optimizer.fused": ATTACHING,
     "scheduler.name": FINETUNE,
     "scheduler.warmup_ratio": FINETUNE,
     "trainer._target_": FINETUNE,

@@ -135,7 +135,7 @@ def run_case(case: Case, folder: Path, name: str, mesh: Any) -> dict[str, Any]:
 
 def run_given(folder: Path, mesh: Any) -> dict[str, Any]:
     """An adapter that one process saved, loaded before sharding; then what a sharded adapter rejects."""
-    adapter = neuroada.load(load_backbone(folder).eval(), folder / "given")
+    adapter = neuroada.load(load_backbone(folder).eval(), folder / "given", to_shard=True)
     adapter.shard(mesh)
     ids = torch.arange(10)[None]
     with torch.no_grad():

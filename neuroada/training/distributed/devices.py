@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 
 from neuroada.config.errors import RankError, UserError
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.training.distributed.machine import refuse_missing_devices
+from neuroada.training.distributed.replicated import ReplicatedStrategy
 from neuroada.training.trainer import build_trainer
 
 
-def data_parallel(timeout_minutes: float, **settings: Any) -> DDPStrategy:
-    """Lightning's DDP strategy; a rank fails after waiting for the others longer than the timeout.
+def data_parallel(timeout_minutes: float, **settings: Any) -> ReplicatedStrategy:
+    """DDP; a rank fails after waiting for the others longer than the timeout.
 
     Raises:
         ValueError: The timeout is not above 0.
     """
     if not timeout_minutes > 0:
         raise ValueError(f"timeout_minutes={timeout_minutes} must be above 0")
-    return DDPStrategy(timeout=timedelta(minutes=timeout_minutes), **settings)
+    return ReplicatedStrategy(timeout=timedelta(minutes=timeout_minutes), **settings)
 
 
 def ranks_to_start(run: RunConfig, folder: Path) -> int:
@@ -52,7 +52,7 @@ def ranks_to_start(run: RunConfig, folder: Path) -> int:
     if existing is None:
         return trainer.num_devices
     if existing != wanted:
-        raise UserError(f"{existing} ranks were started, but {asked}; make the two numbers the same")
+        raise UserError(f"{existing} ranks were started, but {asked}; {_way_to_agree(existing, trainer.num_devices)}")
     return 1
 
 
@@ -68,6 +68,15 @@ def unreachable_ranks_in_one_line() -> Iterator[None]:
             f"rank {rank} cannot reach the others at {address} ({first_line(error)}); "
             "check that every node runs and can open that port; trainer.strategy.timeout_minutes sets how long to wait"
         ) from error
+
+
+def _way_to_agree(existing: int, num_devices: int) -> str:
+    if existing == 1 and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return (
+            "SLURM_NTASKS=1 says that SLURM started a single task: begin the command with srun and give sbatch "
+            f"--ntasks-per-node={num_devices}, or unset SLURM_NTASKS before it, so that run.py starts the ranks itself"
+        )
+    return "make the two numbers the same"
 
 
 def _existing_ranks() -> int | None:

@@ -64,6 +64,19 @@ def test_another_world_size_is_refused_with_both_numbers(
         ranks_to_start(make_run(*overrides), tmp_path)
 
 
+def test_a_job_of_sbatch_without_srun_is_told_so(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    for name in ("SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID"):
+        monkeypatch.setenv(name, "0")
+    with pytest.raises(UserError, match=r"^1 ranks were started, but .*; SLURM_NTASKS=1 .* srun .*--ntasks-per-node=2"):
+        ranks_to_start(make_run(*TWO_RANKS), tmp_path)
+    monkeypatch.delenv("SLURM_NTASKS")
+    assert ranks_to_start(make_run(*TWO_RANKS), tmp_path) == 2
+
+
 def test_several_nodes_need_someone_to_start_them(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"trainer.num_nodes=2: .* use torchrun or srun on every node"):
         ranks_to_start(make_run(*TWO_RANKS, "trainer.num_nodes=2"), tmp_path)
