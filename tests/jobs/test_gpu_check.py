@@ -48,6 +48,7 @@ def test_quick_parts_are_rehearsed(tiny_run: RunConfig, tmp_path: Path, capsys: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_whole_command_is_rehearsed(tmp_path: Path) -> None:
     gpu_check(compose_run([*TINY]), tmp_path / "run")
     found = content(tmp_path / "run")
