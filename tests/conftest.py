@@ -22,6 +22,7 @@ from .finished_runs import (  # noqa: F401
     store_sweep,
     without_matplotlib,
 )
+from .labelled_runs import encoder, labelled_run, reviews  # noqa: F401
 from .small_data import make_data  # noqa: F401
 from .tiny_runs import backbone, data_dir, make_run, overrides, start, tiny  # noqa: F401
 

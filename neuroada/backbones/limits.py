@@ -16,11 +16,13 @@ class Limits:
         num_embeddings: Rows of its table of input embeddings; None if it has none.
         context: Tokens of a sequence that it was made for; None if it sets no limit.
         has_learned_positions: Whether positions are rows of a table too, so that a longer sequence cannot be computed.
+        text_tokens: Tokens of a text to classify, see ``positions_of_texts``.
     """
 
     num_embeddings: int | None
     context: int | None
     has_learned_positions: bool
+    text_tokens: int | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Limits":
@@ -28,7 +30,8 @@ class Limits:
         table = model.get_input_embeddings()
         size = table.weight.shape[0] if isinstance(table, nn.Embedding) else None
         context = context_length(model)
-        return cls(size, context, context is not None and _has_table_of_positions(model, table))
+        has_table = context is not None and _has_table_of_positions(model, table)
+        return cls(size, context, has_table, positions_of_texts(model))
 
     @property
     def most_positions(self) -> int | None:
@@ -52,10 +55,27 @@ def context_length(model: PreTrainedModel) -> int | None:
     return length if isinstance(length, int) else None
 
 
+def positions_of_texts(model: PreTrainedModel) -> int | None:
+    """Maximum tokens of a text to classify; None if the model sets no limit.
+
+    RoBERTa and its like count positions from behind that of the padding, so that the first rows of their table of
+    positions stand for no token.
+    """
+    context, tables = context_length(model), _tables_of_positions(model, model.get_input_embeddings())
+    if context is None or not tables or tables[0].padding_idx is None:
+        return context
+    return min(context, tables[0].num_embeddings - tables[0].padding_idx - 1)
+
+
 def _has_table_of_positions(model: PreTrainedModel, table: nn.Module) -> bool:
+    return bool(_tables_of_positions(model, table))
+
+
+def _tables_of_positions(model: PreTrainedModel, table: nn.Module) -> list[nn.Embedding]:
     # wpe in GPT-2, embed_positions in OPT, position_embeddings in BERT.
-    return any(
-        isinstance(module, nn.Embedding) and module is not table and ("pos" in name or "wpe" in name)
+    return [
+        module
         for path, module in model.named_modules()
         for name in [path.rpartition(".")[2]]
-    )
+        if isinstance(module, nn.Embedding) and module is not table and ("pos" in name or "wpe" in name)
+    ]

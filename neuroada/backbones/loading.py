@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.liger import apply_liger_kernel
 from transformers.utils import cached_file, is_accelerate_available
 from transformers.utils.hub import extract_commit_hash
 
+from neuroada.backbones.heads import Head, auto_class
 from neuroada.backbones.places import cannot_be_loaded, known_architecture, source_of
 from neuroada.backbones.varlen_attention import leave_out_cudnn
 from neuroada.backbones.whole_weights import refuse_incomplete, refuse_not_finite, without_load_report
@@ -41,13 +42,16 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(config: ModelConfig, device: torch.device, computes_on: torch.device | None = None) -> PreTrainedModel:
+def load_model(
+    config: ModelConfig, device: torch.device, computes_on: torch.device | None = None, head: Head | None = None
+) -> PreTrainedModel:
     """The backbone with its weights, in the run's precision, on a device.
 
     Args:
         config: The backbone.
         device: Where its weights are put.
         computes_on: The device that it computes on, if it goes there later, as a sharded one does.
+        head: What it classifies with; None for a language model.
 
     Raises:
         UserError: It cannot be found or read, lacks a tensor, or has NaN or infinite weights.
@@ -55,7 +59,7 @@ def load_model(config: ModelConfig, device: torch.device, computes_on: torch.dev
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     leave_out_cudnn()
-    model = _read(config, place, dtype=dtype, **options, **_streamed(device, options))
+    model = _read(config, head, place, dtype=dtype, **options, **_streamed(device, options))
     if "gguf_file" in options:
         _forget_quantization(model)
     # Adapters record the requested name of their base, not its path on this machine.
@@ -105,27 +109,30 @@ def use_liger_kernels(model: PreTrainedModel, device: torch.device) -> None:
         raise UserError("model.liger_kernel=true: needs liger-kernel; pip install 'neuroada[liger]'") from error
 
 
-def load_skeleton(config: ModelConfig) -> PreTrainedModel:
+def load_skeleton(config: ModelConfig, head: Head | None = None) -> PreTrainedModel:
     """The backbone without weights, on the meta device. Known architectures need neither files nor a network.
 
     Raises:
         UserError: Its configuration cannot be found or read.
     """
     with reported_by_name(config):
-        architecture = _architecture(config)
+        architecture = _architecture(config, head)
         with torch.device("meta"):
-            skeleton: PreTrainedModel = AutoModelForCausalLM.from_config(architecture, **OWN_CODE_ONLY)
+            skeleton: PreTrainedModel = auto_class(head).from_config(architecture, **OWN_CODE_ONLY)
     return skeleton
 
 
-def random_model(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def random_model(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, head: Head | None = None
+) -> PreTrainedModel:
     """The backbone's architecture with random weights, created on the device.
 
     Raises:
         UserError: Its configuration cannot be found or read.
     """
     with reported_by_name(config), torch.device(device):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(_architecture(config), dtype=dtype, **OWN_CODE_ONLY)
+        architecture = _architecture(config, head)
+        model: PreTrainedModel = auto_class(head).from_config(architecture, dtype=dtype, **OWN_CODE_ONLY)
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
     if config.liger_kernel:
@@ -160,17 +167,27 @@ def content_hash(config: ModelConfig) -> str:
         return f"commit:{extract_commit_hash(located, None)}"
 
 
-def _read(config: ModelConfig, place: str, **options: Any) -> PreTrainedModel:
+def _read(config: ModelConfig, head: Head | None, place: str, **options: Any) -> PreTrainedModel:
     # Other shapes are only reported, so that the refusal can name them.
     reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    described = {} if head is None else {"config": _architecture(config, head)}
     with reported_by_name(config), without_load_report():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(place, **options, **reported, **OWN_CODE_ONLY)
+        loaded: Any = auto_class(head).from_pretrained(place, **options, **described, **reported, **OWN_CODE_ONLY)
     model: PreTrainedModel = loaded[0]
-    refuse_incomplete(config, model, loaded[1])
+    refuse_incomplete(config, model, loaded[1], head)
+    if head is not None and not loaded[1]["missing_keys"]:
+        head.refuse_other_labels(config, _architecture(config).id2label)
     return model
 
 
-def _architecture(config: ModelConfig) -> Any:
+def _architecture(config: ModelConfig, head: Head | None = None) -> Any:
+    architecture = _plain_architecture(config)
+    if head is not None:
+        head.describe(architecture)
+    return architecture
+
+
+def _plain_architecture(config: ModelConfig) -> Any:
     place, options = source_of(config)
     known = known_architecture(place)
     if known is not None:

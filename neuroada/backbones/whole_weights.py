@@ -3,17 +3,19 @@
 import json
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
+from neuroada.backbones.heads import Head
 from neuroada.backbones.places import source_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 from neuroada.sparse.finite import not_finite
+from neuroada.sparse.whole_modules import is_inside
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,9 @@ _PARTS = ("weight", "bias")
 _LOGGER = "transformers.modeling_utils"
 
 
-def refuse_incomplete(config: ModelConfig, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
+def refuse_incomplete(
+    config: ModelConfig, model: PreTrainedModel, report: Mapping[str, Any], head: Head | None = None
+) -> None:
     """Refuse a model of which transformers has made a part at random, or left a part of its checkpoint out.
 
     Tensors of other purposes, such as rotary frequencies or a second head, are only named in a warning.
@@ -33,18 +37,22 @@ def refuse_incomplete(config: ModelConfig, model: PreTrainedModel, report: Mappi
     Args:
         report: What ``from_pretrained(output_loading_info=True)`` gives: it lists no tensor that is tied to one that
             was read, or that its class computes.
+        head: A head whose new modules the checkpoint need not hold.
 
     Raises:
         UserError: A tensor is missing, of another shape, or of a layer that the model does not have.
     """
+    new = () if head is None else head.new
     for name, stored, expected in sorted(report["mismatched_keys"]):
+        if is_inside(name, new):  # trained for other classes: made anew
+            continue
         raise UserError(
             f"{_place(config, name)}: {name} is {tuple(stored)} there and {tuple(expected)} in the model; {_WAY_OUT}"
         )
-    if missing := sorted(report["missing_keys"]):
+    if missing := sorted(name for name in report["missing_keys"] if not is_inside(name, new)):
         raise UserError(
             f"{_place(config, missing[0])}: lacks {_shown(missing)} of {type(model).__name__}, which would be random; "
-            f"{_WAY_OUT}, or one of a causal language model"
+            f"{_WAY_OUT}, or {_instead(missing, model, head)}"
         )
     unexpected = sorted(report["unexpected_keys"])
     if further := [name for name in unexpected if _is_of_model(name, model)]:
@@ -81,6 +89,17 @@ def without_load_report() -> Iterator[None]:
 def _is_no_report(record: logging.LogRecord) -> bool:
     text = record.getMessage()
     return "LOAD REPORT" not in text and "checkpoint seem corrupted" not in text
+
+
+def _instead(missing: Sequence[str], model: PreTrainedModel, head: Head | None) -> str:
+    """What could be meant instead of the checkpoint that was given."""
+    if head is None:
+        return "one of a causal language model"
+    if not head.new:
+        return "an adapter that holds its head, with adapter=<run folder>"
+    # A new part below the head, such as the pooler of a checkpoint without one; without the name of the encoder.
+    owners = dict.fromkeys(name.rpartition(".")[0].removeprefix(f"{model.base_model_prefix}.") for name in missing)
+    return f"train them with method.modules_to_save=[{','.join(owners)}]"
 
 
 def _is_of_model(name: str, model: PreTrainedModel) -> bool:

@@ -24,6 +24,7 @@ from neuroada.config.values import unusable
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
 _ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect")
+_WRITING_JOBS = ("generate", "benchmark")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
     "callbacks": "use the callbacks group",
@@ -162,6 +163,30 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield from mistaken_monitors(values)
     yield from _job_rules(values)
     yield from _decoding_rules(values)
+    yield from _objective_rules(values)
+
+
+def _objective_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """A head on a backbone reads whole texts and writes none."""
+    objective = _section(values, "task").get("objective")
+    if objective is None:
+        return
+    job, data, evaluation = (_section(values, key) for key in ("job", "data", "evaluation"))
+    if job.get("name") in _WRITING_JOBS:
+        yield f"job={job['name']}: task.objective={objective} writes no text; use job=evaluate to score it"
+    if _section(values, "inspect").get("prompts"):
+        yield f"inspect.prompts: task.objective={objective} writes no text; leave it out"
+    if data.get("batching") == "packed" and job.get("name") == "finetune":
+        yield f"data.batching=packed: task.objective={objective} reads one text a row; use data.batching=grouped"
+    if evaluation.get("forgetting") is not None:
+        yield f"evaluation.forgetting={evaluation['forgetting']}: task.objective={objective} has no loss on text"
+    if evaluation.get("decoding") not in (None, "auto"):
+        yield f"evaluation.decoding={evaluation['decoding']}: task.objective={objective} decodes nothing; leave it out"
+    for name, value in _section(values, "protocol").items():
+        if value is not None:
+            yield f"protocol.{name}={shown(value)}: task.objective={objective} has its own; leave it out"
+    if data.get("sets"):
+        yield f"data.sets: names protocols, and task.objective={objective} has its own; give paths in task.train"
 
 
 def _batch_rules(values: Mapping[str, Any]) -> Iterator[str]:

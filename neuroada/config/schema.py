@@ -30,6 +30,10 @@ DECODINGS = ("auto", "verified", "plain", *ENGINES)
 BATCHINGS = ("packed", "grouped", "padded")
 BENCHMARK_SCOPES = ("layer", "model", "packed", "epoch", "evaluation", "gradient")
 SCHEDULES = ("linear", "cosine", "constant_with_warmup")
+CLASSIFICATION, REGRESSION = "classification", "regression"
+METRICS = {CLASSIFICATION: ("accuracy", "f1", "matthews"), REGRESSION: ("pearson", "spearman")}
+"""Objectives other than language modelling, and the metrics of each; the first is the default."""
+BEST_BY = ("loss", "score")
 MATCHES = ("neuroada", "masked")
 """Methods that ``budget.match`` accepts: their parameters can be counted at ``budget.top_k``."""
 
@@ -125,6 +129,14 @@ class TaskConfig:
     """Mean over the labelled tokens of the whole step (step), or of each micro-batch (micro_batch, as published)."""
     clean_of: list[Any] = field(default_factory=list)
     """Benchmarks whose test questions are dropped from the training sets."""
+    objective: str | None = None
+    """What a model does with a row: null (writes the next tokens), classification (picks one of ``labels`` for a text
+    or two) or regression (gives it a number). The last two put a new head on the backbone."""
+    labels: list[str] | None = None
+    """The classes, in the order of the head's outputs; a row's label is a name, or its number from 0."""
+    metrics: list[str] | None = None
+    """What a benchmark reports; the first is its score. accuracy, f1 (of the second of two labels, else the mean over
+    the labels) and matthews for a classification, pearson and spearman for a regression; null means the first."""
     learning_rates: dict[str, float] = field(default_factory=dict)
     """Learning rates tuned for this task, by method; other methods use their own ``method.learning_rate``."""
 
@@ -134,6 +146,27 @@ class TaskConfig:
         require_distinct("task.benchmarks", self.benchmarks)
         require_choice("task.loss_on", self.loss_on, LOSS_ON)
         require_choice("task.loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
+        self._check_objective()
+
+    def _check_objective(self) -> None:
+        if self.objective is None:
+            for key in ("labels", "metrics"):
+                given = getattr(self, key)
+                require(given is None, f"task.{key}={shown(given)}: belongs to task.objective=classification; set that")
+            return
+        require_choice("task.objective", self.objective, tuple(METRICS))
+        if self.objective == CLASSIFICATION:
+            require(
+                self.labels is not None and len(self.labels) >= 2 and all(label.strip() for label in self.labels),
+                f"task.labels={shown(self.labels)}: give the names of two or more classes, such as [negative,positive]",
+            )
+            require_distinct("task.labels", self.labels)
+        else:
+            require(self.labels is None, f"task.labels={shown(self.labels)}: a regression has none; leave it out")
+        require(self.metrics != [], "task.metrics=[]: give at least one, or null")
+        for metric in self.metrics or ():
+            require_choice("task.metrics", metric, METRICS[self.objective])
+        require_distinct("task.metrics", self.metrics)
 
 
 @dataclass
@@ -308,7 +341,9 @@ class ValidationConfig:
     """Maximum number of held-out rows per training set to answer, greedily, and judge before training, after each
     epoch and at the end; null generates nothing."""
     keep_best: bool = False
-    """Whether the adapter with the lowest loss is saved and scored instead of the last one."""
+    """Whether the best adapter by ``best_by`` is saved and scored instead of the last one."""
+    best_by: str | None = None
+    """What the best adapter is chosen by: loss (null means this), or score, the task's on ``accuracy_rows``."""
 
     def __post_init__(self) -> None:
         require_at_least("validation.every_n_steps", self.every_n_steps, 1)
@@ -321,6 +356,12 @@ class ValidationConfig:
         require(
             not self.keep_best or self.every_n_steps is not None,
             "validation.keep_best=true: needs a held-out loss; set validation.every_n_steps too",
+        )
+        if self.best_by is not None:
+            require_choice("validation.best_by", self.best_by, BEST_BY)
+        require(
+            self.best_by != "score" or (self.keep_best and self.accuracy_rows is not None),
+            "validation.best_by=score: needs validation.keep_best=true and validation.accuracy_rows",
         )
 
 

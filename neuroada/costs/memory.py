@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.errors import UserError
 from neuroada.config.optimizers import with_fused
@@ -92,6 +93,8 @@ def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
     weights = _bytes_of([*model.parameters(), *model.buffers()])
     if sized.budget.trainable == 0:
         return MemoryPlan(weights)
+    if run.task.objective is not None:
+        raise NotPredictable(f"a step of task.objective={run.task.objective} is not planned")
     try:
         peaks = _peaks(run, sized, device_type)
     except RuntimeError as error:
@@ -104,7 +107,8 @@ def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
 def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:
     dtype = loading.resolve_dtype(run.model.dtype, device_type)
     # liger's kernels run on a GPU alone. They take less memory than what they replace.
-    return loading.random_model(replace(run.model, liger_kernel=False), torch.device("meta"), dtype).train()
+    plain = replace(run.model, liger_kernel=False)
+    return loading.random_model(plain, torch.device("meta"), dtype, head_of(run.task)).train()
 
 
 def _peaks(run: RunConfig, sized: Sized, device_type: str) -> _Peaks:

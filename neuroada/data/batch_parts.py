@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 
+from neuroada.data import labelled_rows
+from neuroada.data.labelled_rows import LabelledBatch
 from neuroada.data.packing import TrainingBatch, with_places
 
+AnyBatch = TrainingBatch | LabelledBatch
 
-def num_examples(batch: TrainingBatch) -> int:
+
+def num_examples(batch: AnyBatch) -> int:
     """Examples of a micro-batch."""
-    lengths = batch["example_lengths"]
+    lengths = None if "targets" in batch else batch["example_lengths"]
     return len(batch["input_ids"]) if lengths is None else len(lengths)
 
 
-def parts_of(batch: TrainingBatch, most: int | None) -> Iterator[TrainingBatch]:
+def parts_of(batch: AnyBatch, most: int | None) -> Iterator[AnyBatch]:
     """Parts of at most so many examples, which together have the batch's loss; None leaves it whole."""
     count = num_examples(batch)
     if most is None or count <= most:
@@ -21,7 +25,9 @@ def parts_of(batch: TrainingBatch, most: int | None) -> Iterator[TrainingBatch]:
         yield _part(batch, start, min(start + most, count))
 
 
-def _part(batch: TrainingBatch, start: int, stop: int) -> TrainingBatch:
+def _part(batch: AnyBatch, start: int, stop: int) -> AnyBatch:
+    if "targets" in batch:
+        return labelled_rows.part_of(batch, start, stop)
     lengths, mask, positions = batch["example_lengths"], batch["attention_mask"], batch["position_ids"]
     if lengths is not None:  # one row, examples end to end
         rows, tokens = slice(None), slice(sum(lengths[:start]), sum(lengths[:stop]))

@@ -1,7 +1,7 @@
 """Benchmarks: which items are scored, how their prompts are batched, and which items remain."""
 
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from neuroada.data.prompt_batches import (
     PromptBatch,
     collate_choices,
     collate_prompts,
+    collate_texts,
     default_tokens_per_batch,
 )
 from neuroada.tasks.protocol import Example, Protocol
@@ -41,6 +42,8 @@ class BenchmarkItems:
     """Token ids of each example's prompt, bos included."""
     choices: list[list[list[int]]] | None = None
     """Token ids of each example's choices, whose likelihoods are compared; None if an answer is generated."""
+    type_ids: list[list[int]] | None = None
+    """Which of two texts each token of a prompt belongs to, where a label is asked; None if an answer is generated."""
 
     @classmethod
     def encoded(cls, file: DataSplit, examples: list[Example], tokenizer: PreTrainedTokenizerBase) -> "BenchmarkItems":
@@ -89,18 +92,18 @@ class Benchmarks:
     Args:
         files: One per benchmark.
         evaluation: Which items are scored, and the limits of a batch.
-        tokenizer: Tokenises the prompts.
+        encoded: Makes items of a file's rows.
     """
 
     def __init__(
         self,
         files: Sequence[DataSplit],
         evaluation: EvaluationConfig,
-        tokenizer: PreTrainedTokenizerBase,
+        encoded: Callable[[DataSplit, list[Example]], BenchmarkItems],
     ) -> None:
         self.files = files
         self._evaluation = evaluation
-        self._tokenizer = tokenizer
+        self._encoded = encoded
         self._all_items: list[BenchmarkItems] = []
         self._done: dict[str, frozenset[int]] = {}
 
@@ -149,8 +152,9 @@ class Benchmarks:
     ) -> PromptLoader:
         """This rank's share of the given items (positions, in this order), in batches within the limits."""
         new_tokens = self.new_tokens(items)
+        read, together = _reading(items)
         loader: DataLoader[Any] = DataLoader(
-            _Prompts(items) if items.choices is None else _Choices(items),
+            read,
             batch_sampler=BudgetBatches(
                 order,
                 lengths=[
@@ -162,7 +166,7 @@ class Benchmarks:
                 rank=rank,
                 world_size=world_size,
             ),
-            collate_fn=collate_prompts if items.choices is None else collate_choices,
+            collate_fn=together,
         )
         return loader
 
@@ -171,7 +175,7 @@ class Benchmarks:
         if limit is not None and limit < len(examples):
             drawn = torch.randperm(len(examples), generator=torch.Generator().manual_seed(LIMIT_SEED))[:limit]
             examples = [examples[index] for index in sorted(drawn.tolist())]
-        return BenchmarkItems.encoded(file, examples, self._tokenizer)
+        return self._encoded(file, examples)
 
     def _left(self, num_ranks: int) -> list[list[int]]:
         """Positions in each benchmark that are not generated yet, longest prompts first.
@@ -188,6 +192,27 @@ class Benchmarks:
             shortest = self[0].longest_first[-1]
             left[0] += [shortest] * (num_ranks - len(left[0]))
         return left
+
+
+def _reading(items: BenchmarkItems) -> tuple[TorchDataset[Any], Callable[[Any], PromptBatch]]:
+    """The items by position, and what makes a batch of them."""
+    if items.type_ids is not None:
+        return _Texts(items), collate_texts
+    return (_Prompts(items), collate_prompts) if items.choices is None else (_Choices(items), collate_choices)
+
+
+class _Texts(TorchDataset[tuple[int, list[int], list[int]]]):
+    """Position -> (``Example.index``, ids, type ids)."""
+
+    def __init__(self, items: BenchmarkItems) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items.examples)
+
+    def __getitem__(self, position: int) -> tuple[int, list[int], list[int]]:
+        assert self._items.type_ids is not None
+        return self._items.examples[position].index, self._items.prompts[position], self._items.type_ids[position]
 
 
 class _Prompts(TorchDataset[tuple[int, list[int]]]):

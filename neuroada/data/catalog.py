@@ -11,6 +11,7 @@ from typing import Any
 
 import neuroada.bundled
 from neuroada.config.errors import UserError
+from neuroada.data.glue import GLUE, Glue
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Protocol
 from neuroada.tasks.protocols import COMMONSENSE, MATH
@@ -68,6 +69,8 @@ class Dataset:
     origin: Origin | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keys of a protocol that replace those of the one for its kind of rows."""
+    glue: Glue | None = None
+    """What a data set of GLUE is read from; its files are looked for in ``data.dir``, then on the hub."""
     own_judge: Judge | None = None
     """The judge among these settings, where it is a function of the user."""
 
@@ -113,6 +116,7 @@ _ROWS = (
     _test_set("SingleEq", MATH, 508),
     _test_set("SVAMP", MATH, 1000, "ffed015784f738f317c5603177861d044c4fc94e09211d78b25e96d46c656e2c"),
     _test_set("mawps", MATH, 238, "c1a708979cbf2b3df9ac4020baacf3e8e73fcf089e1de7dd1b305b810bfaa15f"),
+    *(Dataset(name, glue=glue) for name, glue in GLUE.items()),
     Dataset("bundled_choice", COMMONSENSE, home=_BUNDLED),
     Dataset("bundled_arithmetic", MATH, home=_BUNDLED),
 )

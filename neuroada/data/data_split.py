@@ -10,6 +10,7 @@ from typing import Any
 from neuroada.config.errors import UserError
 from neuroada.data import tables
 from neuroada.data.catalog import Dataset
+from neuroada.data.glue import HUB
 from neuroada.data.row_kinds import kind_of
 from neuroada.data.rows import described_kinds, examples_of, renamed_rows
 from neuroada.tasks.protocol import Example, Protocol, ProtocolError
@@ -41,6 +42,9 @@ class DataSplit:
         own = self._own_path
         if own is not None:
             return (tables.find_file(own, self.split) or own) if own.is_dir() else own
+        if self.dataset.glue is not None:
+            found = self.dataset.glue.file(self.dataset.name, self.data_dir, self.split)
+            return found or self.data_dir / self.dataset.glue.folder / f"{self.split}.tsv"
         folder = (self.dataset.home or self.data_dir) / self.dataset.name
         return tables.find_file(folder, self.split) or folder / f"{self.split}.json"
 
@@ -48,6 +52,8 @@ class DataSplit:
     def is_on_hub(self) -> bool:
         """Whether ``path`` names a data set of the hub: nothing of that name is on disk."""
         origin = self.dataset.origin
+        if self.dataset.glue is not None:
+            return not self.path.is_file()
         return origin is not None and not self.path.exists() and Path(origin.path).suffix not in tables.SUFFIXES
 
     @property
@@ -63,6 +69,8 @@ class DataSplit:
             UserError: It is missing or malformed.
         """
         origin = self.dataset.origin
+        if self.dataset.glue is not None:
+            return self.dataset.glue.rows(self.path if self.path.is_file() else None, self.split)
         found: list[Any] = tables.read_file(self.path) if self.path.is_file() else self._rows_of_library()
         if not found:
             raise UserError(f"{self.place}: contains no rows; add at least one")
@@ -96,6 +104,8 @@ class DataSplit:
     @property
     def place(self) -> str:
         """What messages call it."""
+        if self.dataset.glue is not None and self.is_on_hub:
+            return f"{HUB}/{self.dataset.glue.config}"
         if self.dataset.origin is None:
             return str(self.path)
         return self.dataset.origin.path if self.is_on_hub else str(self.path)
@@ -107,7 +117,8 @@ class DataSplit:
         Raises:
             UserError: There is no such file.
         """
-        if self.is_on_hub or self.path.is_dir():
+        # Of a part of a file, the rows count: the other part comes from the same file.
+        if self.is_on_hub or self.path.is_dir() or self.dataset.glue is not None:
             return tables.content_hash(self.rows)
         try:
             with self.path.open("rb") as content:

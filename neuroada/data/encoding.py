@@ -31,6 +31,10 @@ class Encoded:
         """An example whose loss begins at a position and goes on to its end."""
         return cls(input_ids, [(start, len(input_ids))] if start < len(input_ids) else [], is_cut)
 
+    def without_loss(self) -> "Encoded":
+        """The same tokens as filler."""
+        return Encoded(self.input_ids, labelled=())
+
     @property
     def labels_from(self) -> int:
         """First position that carries loss; the length if none does."""

@@ -14,6 +14,7 @@ from neuroada.data.catalog import DATASETS, Dataset, Origin, lookup
 from neuroada.data.data_split import DataSplit
 from neuroada.data.tables import SUFFIXES
 from neuroada.tasks.judges import Judge
+from neuroada.tasks.label_protocol import LabelProtocol
 from neuroada.tasks.protocol import Protocol, ProtocolError
 from neuroada.tasks.protocols import PROTOCOLS, made, merged
 from neuroada.tasks.template_protocol import TemplateProtocol
@@ -38,6 +39,7 @@ class Sources:
         protocols: Every protocol that may be named.
         settings: ``protocol.*``: keys that replace those of data sets that name no protocol; null replaces nothing.
         make_judge: Creates judges that are functions of the user.
+        labelled: The protocol of every data set, where the task is to label texts; None where each has its own.
     """
 
     data_dir: Path
@@ -45,6 +47,7 @@ class Sources:
     protocols: Mapping[str, Protocol]
     settings: Mapping[str, Any]
     make_judge: MakeJudge
+    labelled: LabelProtocol | None = None
 
     @classmethod
     def of(
@@ -54,9 +57,10 @@ class Sources:
         protocols: Mapping[str, Protocol] = PROTOCOLS,
         settings: Mapping[str, Any] | None = None,
         make_judge: MakeJudge = _no_own_judge,
+        labelled: LabelProtocol | None = None,
     ) -> "Sources":
         """By default, only what comes with the package."""
-        return cls(Path(data_dir).expanduser(), sets or {}, protocols, settings or {}, make_judge)
+        return cls(Path(data_dir).expanduser(), sets or {}, protocols, settings or {}, make_judge, labelled)
 
     def splits(self, entries: Sequence[Any], split: str, key: str) -> list[DataSplit]:
         """One split of each entry.
@@ -85,6 +89,8 @@ class Sources:
             UserError: It is unknown, or its protocol is.
         """
         dataset = self._known(name)
+        if self.labelled is not None:
+            return replace(dataset, protocol=self.labelled)
         return dataset if name in self.sets else self._applied(dataset, self.settings, "protocol")
 
     def _split(self, entry: Any, split: str, key: str) -> DataSplit:
@@ -105,6 +111,10 @@ class Sources:
         else:
             origin = Origin(entry["path"], entry.get("config"), entry.get("revision"), entry.get("columns") or {})
             dataset = Dataset(name_of(entry), origin=origin)
+        if self.labelled is not None:
+            if protocol is not None:
+                raise UserError(f"{key}.protocol: task.objective={self.labelled.name} has its own; leave it out")
+            return replace(dataset, protocol=self.labelled)
         if isinstance(protocol, str):
             return replace(dataset, protocol=self._named(protocol, f"{key}.protocol"))
         if protocol is None:

@@ -12,6 +12,7 @@ from neuroada.config.errors import UserError, shown
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.data_split import DataSplit
+from neuroada.data.labelled_rows import LabelledRows
 from neuroada.data.token_cache import TokenisedRows
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ HELD_OUT_SEED = 42
 class HeldOut:
     """The held-out rows of all training sets of a run."""
 
-    rows: TokenisedRows
+    rows: TokenisedRows | LabelledRows
     """The rows whose loss is measured."""
     questions: Sequence[BenchmarkItems]
     """The questions whose answers are judged: a sample of the rows of each training set; may be empty."""
@@ -123,6 +124,8 @@ class HeldOutSets:
 def _is_there(file: DataSplit) -> bool:
     """Whether a validation split exists or can be fetched; a training file that is named by itself has none."""
     held_out, origin = file.dataset.held_out, file.dataset.origin
+    if file.dataset.glue is not None:
+        return True
     if origin is not None:
         return file.path.name.startswith("validation") if file.path.is_file() else file.is_there
     is_known = file.split in file.dataset.remote or (held_out is not None and file.split in held_out.sha256)

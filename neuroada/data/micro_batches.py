@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import lightning
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from neuroada.config.errors import UserError
-from neuroada.data.encoding import Encoded
+from neuroada.data.labelled_rows import LabelledRows
 from neuroada.data.packing import TrainingBatch
 from neuroada.data.token_cache import TokenisedRows
 
@@ -121,7 +122,7 @@ class StepBatchSampler(Sampler[MicroBatch]):
 class TrainingSet(TorchDataset[TrainingBatch]):
     """Micro-batch -> batch; ``collate`` gets its examples and the number of labelled tokens of their step."""
 
-    def __init__(self, rows: TokenisedRows, collate: Callable[[Sequence[Encoded], int], TrainingBatch]) -> None:
+    def __init__(self, rows: TokenisedRows | LabelledRows, collate: Callable[[Sequence[Any], int], Any]) -> None:
         self._rows = rows
         self._collate = collate
 
@@ -129,10 +130,12 @@ class TrainingSet(TorchDataset[TrainingBatch]):
         return len(self._rows)
 
     def __getitem__(self, micro_batch: MicroBatch) -> TrainingBatch:
-        examples = self._rows.take(micro_batch.examples)
+        examples: Sequence[Any] = self._rows.take(micro_batch.examples)
         if micro_batch.is_filler:
-            examples = [Encoded(example.input_ids, labelled=()) for example in examples]
-        return self._collate(examples, int(self._rows.num_labels[list(micro_batch.step_examples)].sum()))
+            examples = [example.without_loss() for example in examples]
+        num_labels = int(self._rows.num_labels[list(micro_batch.step_examples)].sum())
+        batch: TrainingBatch = self._collate(examples, num_labels)
+        return batch
 
     def batch_of(self, examples: Sequence[int]) -> TrainingBatch:
         """A batch of any examples, for a look at them outside training."""

@@ -14,6 +14,7 @@ from neuroada.data.benchmarks import Benchmarks, PromptLoader
 from neuroada.data.data_split import DataSplit, content_hashes
 from neuroada.data.download import ensure
 from neuroada.data.entries import Sources
+from neuroada.data.forms import form_of
 from neuroada.data.held_out import HeldOut, HeldOutSets
 from neuroada.data.micro_batches import EpochBoundaryResume, ResumableLoader
 from neuroada.data.packing import TrainingBatch
@@ -36,6 +37,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         trained_on: The task that the scored model was trained on, if it is a different one.
         validation: What is held out of the training sets; None holds nothing out.
         sources: What data sets are looked up in; None knows those of the package, in ``data.dir``.
+        most_tokens: Positions that the model has, at which texts with labels are cut; None for no limit.
 
     Attributes:
         training_rows: What is trained and validated on.
@@ -52,6 +54,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         trained_on: TaskConfig | None = None,
         validation: ValidationConfig | None = None,
         sources: Sources | None = None,
+        most_tokens: int | None = None,
     ) -> None:
         super().__init__()
         self._dir, self._url = Path(data.dir), data.url
@@ -62,8 +65,9 @@ class InstructionDataModule(lightning.LightningDataModule):
         files = benchmark_splits(task, evaluation, data.split, sources)
         held_out = HeldOutSets(validation or ValidationConfig(), self._sets.files)
         held_out.refuse_as_benchmarks(files)
-        self.training_rows = TrainingRows(self._sets, held_out, data, task.loss_on, tokenizer, seed)
-        self.benchmarks = Benchmarks(files, evaluation, tokenizer)
+        form = form_of(task, data, tokenizer, most_tokens)
+        self.training_rows = TrainingRows(self._sets, held_out, data, form, seed)
+        self.benchmarks = Benchmarks(files, evaluation, form.items)
         self._is_read = False
         # A benchmark may have fewer remaining items than there are ranks.
         self.allow_zero_length_dataloader_with_multiple_devices = True

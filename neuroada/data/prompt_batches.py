@@ -24,6 +24,8 @@ class PromptBatch(TypedDict):
     """Token ids of each prompt, bos included."""
     choices: NotRequired[list[list[list[int]]]]
     """For each prompt the ids of its choices, where their likelihoods are asked instead of a generation."""
+    type_ids: NotRequired[list[list[int]]]
+    """For each text which of two a token belongs to, where a label is asked; empty lists if the model is not told."""
 
 
 def collate_prompts(prompts: Sequence[tuple[int, list[int]]]) -> PromptBatch:
@@ -35,6 +37,12 @@ def collate_choices(items: Sequence[tuple[int, list[int], list[list[int]]]]) -> 
     """One batch of (index, ids, ids of the choices)."""
     indices, prompts, choices = (list(column) for column in zip(*items, strict=True))
     return PromptBatch(index=indices, prompts=prompts, choices=choices)
+
+
+def collate_texts(items: Sequence[tuple[int, list[int], list[int]]]) -> PromptBatch:
+    """One batch of (index, ids, type ids)."""
+    indices, prompts, types = (list(column) for column in zip(*items, strict=True))
+    return PromptBatch(index=indices, prompts=prompts, type_ids=types)
 
 
 def default_tokens_per_batch(decoding: str, device_type: str) -> int:

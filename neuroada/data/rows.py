@@ -17,6 +17,7 @@ from neuroada.data.row_kinds import (
     renamed,
     require_characters,
 )
+from neuroada.tasks.label_protocol import LABEL, LabelProtocol
 from neuroada.tasks.protocol import Example, Protocol, ProtocolError
 from neuroada.tasks.template_protocol import MESSAGES, TemplateProtocol
 
@@ -51,8 +52,12 @@ def examples_of(
     Raises:
         UserError: It names the place, the row (from 1) and the field.
     """
-    kind = kind_of(rows[0])
-    named = protocol.columns if isinstance(protocol, TemplateProtocol) else frozenset({"instruction", "output"})
+    if isinstance(protocol, LabelProtocol):
+        kind: RowKind | None = _labelled(protocol)
+        named = frozenset({"answer"})
+    else:
+        kind = kind_of(rows[0])
+        named = protocol.columns if isinstance(protocol, TemplateProtocol) else frozenset({"instruction", "output"})
     return [_example(place, index, row, kind, protocol, named, scored) for index, row in enumerate(rows)]
 
 
@@ -118,6 +123,15 @@ def _check_answer(example: Example, protocol: Protocol) -> None:
         raise RowError("answer", problem)
     if protocol.choices(example) is not None:
         protocol.completion(example)  # raises unless the answer is one of the choices
+
+
+def _labelled(protocol: LabelProtocol) -> RowKind:
+    """Rows whose columns the protocol reads itself; each needs its label."""
+
+    def question(row: Mapping[str, Any]) -> str:
+        return "\n".join(text for text in protocol.texts(row) if text is not None)
+
+    return RowKind(protocol.name, (LABEL,), question, protocol.label_of, protocol.label_of)
 
 
 def _refuse(place: object, index: int, field: str, problem: str) -> NoReturn:

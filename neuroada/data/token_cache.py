@@ -9,9 +9,11 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from typing import Protocol as TypingProtocol
 
 import datasets
 import numpy as np
@@ -123,22 +125,67 @@ class Recipe:
     cleaned_of: tuple[str, ...] = ()
     """SHA-256 of the files whose questions are dropped first; order and repeats do not matter."""
 
+    @property
+    def features(self) -> datasets.Features:
+        """Columns of the stored rows."""
+        return _FEATURES
+
     def fingerprint(self, file_sha256: str) -> str:
         """Identifies the result for one file; equal fingerprints mean equal tokens."""
-        decisive = {
-            "format": _FORMAT,
-            "file": file_sha256,
-            "tokenizer": content_hash(self.tokenizer),
-            "protocol": json.dumps(self.protocol.definition(), default=lambda value: type(value).__name__),
-            "protocol_code": _code_hash(self.protocol),
-            "max_length": self.max_length,
-            "loss_on": self.loss_on,
-            "cleaned_of": sorted(set(self.cleaned_of)),
+        settings = {"format": _FORMAT, "max_length": self.max_length, "loss_on": self.loss_on}
+        return fingerprint_of(file_sha256, self.protocol, self.tokenizer, self.cleaned_of, settings)
+
+    def columns(self, examples: Sequence[Example]) -> dict[str, list[Any]]:
+        """What ``encode`` is given."""
+        parts = [segments(example, self.protocol, self.tokenizer) for example in examples]
+        return {name: [getattr(part, name) for part in parts] for name in ("texts", "trained", "is_chat")}
+
+    def encode(self, texts: list[list[str]], trained: list[list[bool]], is_chat: list[bool]) -> dict[str, list[Any]]:
+        """Rows of ``features``."""
+        parts = [Segments(*example) for example in zip(texts, trained, is_chat, strict=True)]
+        encoded = encode_segments(parts, self.tokenizer, self.max_length, self.loss_on)
+        return {
+            "input_ids": [row.input_ids for row in encoded],
+            "starts": [[start for start, _ in row.labelled] for row in encoded],
+            "stops": [[stop for _, stop in row.labelled] for row in encoded],
+            "is_cut": [row.is_cut for row in encoded],
         }
-        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], list[Example]]) -> datasets.Dataset:
+class StoredBy(TypingProtocol):
+    """How the examples of a file become stored rows: ``Recipe``, or another one with the same members."""
+
+    @property
+    def features(self) -> datasets.Features: ...
+
+    def fingerprint(self, file_sha256: str) -> str: ...
+
+    def columns(self, examples: Sequence[Example]) -> dict[str, list[Any]]: ...
+
+    @property
+    def encode(self) -> Callable[..., dict[str, list[Any]]]: ...
+
+
+def fingerprint_of(
+    file_sha256: str,
+    protocol: Protocol,
+    tokenizer: PreTrainedTokenizerBase,
+    cleaned_of: Sequence[str],
+    settings: Mapping[str, Any],
+) -> str:
+    """A hash of everything that the rows stored for a file depend on."""
+    decisive = {
+        "file": file_sha256,
+        "tokenizer": content_hash(tokenizer),
+        "protocol": json.dumps(protocol.definition(), default=lambda value: type(value).__name__),
+        "protocol_code": _code_hash(protocol),
+        "cleaned_of": sorted(set(cleaned_of)),
+        **settings,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def tokenised(name: str, file_sha256: str, recipe: StoredBy, read: Callable[[], list[Example]]) -> datasets.Dataset:
     """The tokens of one training file, from the cache or created now.
 
     Args:
@@ -151,13 +198,13 @@ def tokenised(name: str, file_sha256: str, recipe: Recipe, read: Callable[[], li
         UserError: The cache cannot be written, or ``read`` raised it.
     """
     path = _cache_folder() / f"{name}-{recipe.fingerprint(file_sha256)}.arrow"
-    rows = _opened(path)
+    rows = _opened(path, recipe)
     if rows is not None:
         return rows
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            rows = _opened(path)  # another process may have created it
+            rows = _opened(path, recipe)  # another process may have created it
             return rows if rows is not None else _made(path, name, recipe, read())
     except OSError as error:
         raise UserError(
@@ -187,7 +234,7 @@ def _cache_folder() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "neuroada"
 
 
-def _opened(path: Path) -> datasets.Dataset | None:
+def _opened(path: Path, recipe: StoredBy) -> datasets.Dataset | None:
     """The rows of a cache file; None if it is missing, incomplete or has other bytes."""
     try:
         if not path.exists() or not is_intact(path):
@@ -195,10 +242,10 @@ def _opened(path: Path) -> datasets.Dataset | None:
         rows = datasets.Dataset.from_file(str(path))
     except (OSError, pa.ArrowException, ValueError):
         return None
-    return rows if rows.features == _FEATURES and len(rows) else None
+    return rows if rows.features == recipe.features and len(rows) else None
 
 
-def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
+def _made(path: Path, name: str, recipe: StoredBy, examples: list[Example]) -> datasets.Dataset:
     """Tokenise into a folder next to ``path``, and move the file there with its checksum when it is complete."""
     if path.exists():
         logger.warning("%s: is damaged; creating it again", path)
@@ -211,33 +258,21 @@ def _made(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> dat
         replace(making / path.name, path)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    stored = _opened(path)
+    stored = _opened(path, recipe)
     return rows if stored is None else stored
 
 
-def _tokenised(path: Path, name: str, recipe: Recipe, examples: list[Example]) -> datasets.Dataset:
-
-    def encode(texts: list[list[str]], trained: list[list[bool]], is_chat: list[bool]) -> dict[str, list[object]]:
-        parts = [Segments(*example) for example in zip(texts, trained, is_chat, strict=True)]
-        encoded = encode_segments(parts, recipe.tokenizer, recipe.max_length, recipe.loss_on)
-        return {
-            "input_ids": [row.input_ids for row in encoded],
-            "starts": [[start for start, _ in row.labelled] for row in encoded],
-            "stops": [[stop for _, stop in row.labelled] for row in encoded],
-            "is_cut": [row.is_cut for row in encoded],
-        }
-
-    parts = [segments(example, recipe.protocol, recipe.tokenizer) for example in examples]
-    columns = {name: [getattr(part, name) for part in parts] for name in ("texts", "trained", "is_chat")}
+def _tokenised(path: Path, name: str, recipe: StoredBy, examples: list[Example]) -> datasets.Dataset:
+    columns = recipe.columns(examples)
     rows = datasets.Dataset.from_dict(columns)
     with shown_from(len(examples)):
         return rows.map(
-            encode,
+            recipe.encode,
             batched=True,
             batch_size=ROWS_PER_CALL,
             input_columns=list(columns),
             remove_columns=list(columns),
-            features=_FEATURES,
+            features=recipe.features,
             cache_file_name=str(path),
             load_from_cache_file=False,
             new_fingerprint=path.stem,

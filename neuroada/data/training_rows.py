@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 
 import datasets
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import DataConfig
-from neuroada.data import packing
 from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.data_split import DataSplit
-from neuroada.data.encoding import Encoded
+from neuroada.data.forms import Collate, Form, StoredRows
 from neuroada.data.held_out import HELD_OUT_SEED, HeldOut, HeldOutPart, HeldOutSets
 from neuroada.data.micro_batches import ResumableLoader, StepBatchSampler, TrainingSet, accumulation
 from neuroada.data.packing import TrainingBatch
-from neuroada.data.token_cache import Recipe, TokenisedRows, report_lost_completions, tokenised
+from neuroada.data.token_cache import tokenised
 from neuroada.data.training_sets import TrainingSets
 
 
@@ -28,8 +26,7 @@ class TrainingRows:
         sets: The training files.
         held_out_sets: Chooses the rows held out of them.
         config: Size and kind of a batch.
-        loss_on: See ``TaskConfig``.
-        tokenizer: Tokenises the rows.
+        form: What is made of the rows.
         seed: Determines the order of the rows.
     """
 
@@ -38,17 +35,15 @@ class TrainingRows:
         sets: TrainingSets,
         held_out_sets: HeldOutSets,
         config: DataConfig,
-        loss_on: str,
-        tokenizer: PreTrainedTokenizerBase,
+        form: Form,
         seed: int,
     ) -> None:
         self._sets = sets
         self._held_out_sets = held_out_sets
         self._config = config
-        self._loss_on = loss_on
-        self._tokenizer = tokenizer
+        self._form = form
         self._seed = seed
-        self._rows: TokenisedRows | None = None
+        self._rows: StoredRows | None = None
         self._rows_per_set: list[int] = []
         self._held_out: HeldOut | None = None
         self._drawn: list[HeldOutPart] = []
@@ -59,7 +54,7 @@ class TrainingRows:
         return [*self._sets.files_needed, *self._held_out_sets.files]
 
     @property
-    def rows(self) -> TokenisedRows:
+    def rows(self) -> StoredRows:
         """The rows to train on; available after ``read``."""
         if self._rows is None:
             raise RuntimeError("no training rows: call setup() first, with a task that has training sets")
@@ -90,14 +85,14 @@ class TrainingRows:
         return {"rows": len(self._rows), "without_loss": without_loss, "without_end": cut}
 
     @property
-    def _all(self) -> list[TokenisedRows]:
+    def _all(self) -> list[StoredRows]:
         held_out = [] if self._held_out is None else [self._held_out.rows]
         return held_out if self._rows is None else [self._rows, *held_out]
 
     @property
     def packs_examples(self) -> bool:
         """Whether a row of a batch holds several examples, which the model must then separate."""
-        return self._config.batching == "packed" and self._config.chosen_micro_batch_size > 1
+        return self._form.packs
 
     @property
     def num_steps_per_epoch(self) -> int:
@@ -122,12 +117,12 @@ class TrainingRows:
             parts, drawn = self._held_out_sets.apart(parts, own)
             questions = [self._questions(part) for part in drawn] if self._held_out_sets.asks else []
             self._drawn = drawn
-            self._held_out = HeldOut(TokenisedRows([part.rows for part in drawn]), questions)
+            self._held_out = HeldOut(self._form.rows([part.rows for part in drawn]), questions)
             if self._held_out.num_tokens == 0:
                 raise UserError(f"data.max_length={self._config.max_length}: no held-out row keeps a label; raise it")
-        self._rows = TokenisedRows(parts)
+        self._rows = self._form.rows(parts)
         self._rows_per_set = [len(part) for part in parts]
-        report_lost_completions(self._rows, self._config.max_length)
+        self._form.report(self._rows)
 
     def places(self, indices: Sequence[int]) -> dict[str, list[int]]:
         """Files of training rows, each with the row numbers in it, from 1; reads the files again."""
@@ -169,7 +164,7 @@ class TrainingRows:
 
     def _sampler(
         self,
-        rows: TokenisedRows,
+        rows: StoredRows,
         seed: int,
         rank: int,
         world_size: int,
@@ -178,10 +173,8 @@ class TrainingRows:
         sizes = (self._config.batch_size, self._config.chosen_micro_batch_size)
         return StepBatchSampler(len(rows), *sizes, seed, rank, world_size, arrange)
 
-    def _collate(self) -> Callable[[Sequence[Encoded], int], TrainingBatch]:
-        if self._config.batching == "packed":
-            return packing.collate_packed
-        return functools.partial(packing.collate_padded, pad_id=packing.pad_token_id(self._tokenizer))
+    def _collate(self) -> Collate:
+        return self._form.collate(self._sets.files[0])
 
     def _longest_first(self, examples: Sequence[int]) -> list[int]:
         """The examples of a step, longest first, so that a micro-batch has examples of similar length."""
@@ -190,10 +183,10 @@ class TrainingRows:
     def _questions(self, part: HeldOutPart) -> BenchmarkItems:
         examples = self._sets.examples(part.file)
         asked = [examples[row] for row in self._held_out_sets.asked(part)]
-        return BenchmarkItems.encoded(part.file, asked, self._tokenizer)
+        return self._form.items(part.file, asked)
 
     def _tokenised(self, file: DataSplit) -> datasets.Dataset:
         cleaned_of = tuple(test.sha256 for test in self._sets.clean_of)
-        recipe = Recipe(file.protocol, self._tokenizer, self._config.max_length, self._loss_on, cleaned_of)
+        recipe = self._form.recipe(file.protocol, cleaned_of)
         read = functools.partial(self._sets.examples, file)
         return tokenised(file.dataset.name, file.sha256, recipe, read)

@@ -7,6 +7,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from neuroada.backbones import loading
+from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
@@ -39,6 +40,8 @@ class NeuroAdaLM(HFLM):
         **settings: Any,
     ) -> None:
         origin = AdapterOrigin.read(Path(adapter).expanduser())
+        if objective := origin.sections.get("task", {}).get("objective"):
+            raise UserError(f"adapter={adapter}: task.objective={objective} writes no text; score it with job=evaluate")
         refuse_changed_adapter(origin.directory)
         saved = open_saved(origin.directory)
         config = ModelConfig(

@@ -8,6 +8,7 @@ from lightning import seed_everything
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import scored
@@ -91,7 +92,7 @@ def _build(preparation: Preparation, saved: Saved | None, loaded: FineTuningModu
 
 def _described(run: RunConfig, saved: Saved | None) -> dict[str, Any]:
     """The ``budget`` of ``result.json``."""
-    skeleton = loading.load_skeleton(run.model)
+    skeleton = loading.load_skeleton(run.model, head_of(run.task))
     if saved is None:
         return {"trainable": 0, "total": count_parameters(skeleton), "percent": 0.0, "top_k": None, "wanted": None}
     budget = saved.budget(skeleton)

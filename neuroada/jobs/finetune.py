@@ -115,7 +115,7 @@ def _fit(
         return {}
     trainer, run = preparation.trainer, preparation.run
     cost, held_out = FitCost(), HeldOutLoss(run.validation)
-    answers = SampledAccuracy(run.validation, run.evaluation, preparation.tokenizer, preparation.answers)
+    answers = SampledAccuracy(run.validation, preparation.answers)
     shown = HeldOutMetrics(held_out, answers)
     trainer.callbacks[:0] = [cost, held_out, answers, shown]  # type: ignore[attr-defined]  # set dynamically
     log_settings(trainer.loggers, recorded(run), checkpoint)
@@ -131,11 +131,13 @@ def _fit(
             # If scoring is interrupted, the next start finds the training finished.
             trainer.save_checkpoint(last, weights_only=False)
     held_out.restore_best(module)
+    answers.restore_best(module)
     adapter = _saved(preparation, module, folder)
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
     return {
         **adapter,
         **held_out.outcome(answers.measurements),
+        **answers.outcome(),
         **module.finite_steps.outcome(),
         **costs,
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.side_by_side import BASE, Writers, answers_table, protocol_of_questions, question
@@ -95,7 +96,8 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 def _looked_into(run: RunConfig, adapters: Mapping[str, Saved]) -> tuple[Inspection, list[dict[str, Any]]]:
     writers = Writers.of(run, protocol_of_questions(run, sources_of(run)), adapters) if run.inspect.prompts else None
-    model = loading.load_model(run.model, torch.device("cpu")) if writers is None else writers.model
+    head = head_of(run.task, run.method.get("modules_to_save"))
+    model = loading.load_model(run.model, torch.device("cpu"), head=head) if writers is None else writers.model
     look = _Look()
     for name, saved in adapters.items():
         look.into(name, model, saved)

@@ -12,6 +12,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading, shipped_files
+from neuroada.backbones.heads import head_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.chat_templates import with_chat_template
@@ -52,7 +53,8 @@ def merge(run: RunConfig, folder: Path) -> None:
     directory = adapter_directory(Path(run.adapter))
     refuse_changed_adapter(directory)
     saved = open_saved(directory)
-    model = loading.load_model(replace(run.model, liger_kernel=False), torch.device("cpu"))
+    head = head_of(run.task, run.method.get("modules_to_save"))
+    model = loading.load_model(replace(run.model, liger_kernel=False), torch.device("cpu"), head=head)
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()

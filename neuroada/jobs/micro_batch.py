@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.costs.device_memory import USABLE, bytes_of_device
@@ -63,7 +64,7 @@ def largest_unplanned(sizes: Sequence[int]) -> int:
 
 def _bound(run: RunConfig, share: int, device: torch.device) -> int:
     """Upper bound in bytes on a step of this many examples: if it fits, nothing has to be planned."""
-    skeleton = loading.load_skeleton(run.model)
+    skeleton = loading.load_skeleton(run.model, head_of(run.task))
     weights = sum(parameter.numel() for parameter in skeleton.parameters()) * 4
     layers = [module for module in skeleton.modules() if isinstance(module, nn.Linear)]
     features = sum(layer.in_features + layer.out_features for layer in layers)

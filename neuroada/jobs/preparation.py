@@ -1,7 +1,9 @@
 """Read and check everything a job needs before weights are read, so that no run fails hours later on a bad file."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hydra.utils import instantiate
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of
 from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
 from neuroada.config.optimizers import FUSED, with_fused
@@ -34,7 +37,9 @@ from neuroada.training.callbacks.forgetting import Forgetting
 from neuroada.training.causal_lm import CausalLanguageModelling
 from neuroada.training.data_sources import sources_of
 from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
+from neuroada.training.labelling import Labelling
 from neuroada.training.module import FineTuningModule
+from neuroada.training.objective import Objective
 from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
@@ -59,21 +64,22 @@ class Preparation:
     trainer: lightning.Trainer
     scoring: BenchmarkScoring
     forgetting: Forgetting
-    decoding: Decoding
+    make_objective: Callable[[PreTrainedModel], Objective]
     content: dict[str, Any]
 
     def load_model(self) -> PreTrainedModel:
         """The backbone, on the run's device, or on the CPU if it will be sharded."""
         precision = replace(self.run.model, dtype=self.content["dtype"])
         strategy = self.trainer.strategy
-        return loading.load_model(precision, loading_device(strategy), strategy.root_device)
+        head = head_of(self.run.task, self.run.method.get("modules_to_save"))
+        return loading.load_model(precision, loading_device(strategy), strategy.root_device, head)
 
     def build_module(self, model: PreTrainedModel, trained: Trained) -> FineTuningModule:
         """The Lightning module for a backbone and the method attached to it."""
         return FineTuningModule(
             model=model,
             trained=trained,
-            objective=CausalLanguageModelling(model, self.decoding),
+            objective=self.make_objective(model),
             optimizer=instantiate(self._optimizer, _convert_="all"),
             scheduler=self.run.scheduler,
             loss_reduction=self.run.task.loss_reduction,
@@ -83,12 +89,8 @@ class Preparation:
 
     def calibration(self) -> TrainingCalibration:
         """The training examples that a selection from data is measured on."""
-        return TrainingCalibration(
-            self.data.training_rows,
-            lambda model: CausalLanguageModelling(model, self.decoding),
-            self.trainer.strategy,
-            self.run.model.gradient_checkpointing,
-        )
+        rows, recomputes = self.data.training_rows, self.run.model.gradient_checkpointing
+        return TrainingCalibration(rows, self.make_objective, self.trainer.strategy, recomputes)
 
     def chosen(self, halved: int | None = None) -> dict[str, Any]:
         """The values chosen for settings that were left open, for ``chosen.json`` and ``result.json``.
@@ -137,7 +139,7 @@ def prepare_evaluation(run: RunConfig, folder: Path) -> Preparation:
     """The same for benchmarks alone: no training file is needed, and no batch has to be divided."""
     data = replace(run.data, micro_batch_size=run.data.micro_batch_size or 1)
     scored = replace(run, task=replace(run.task, train=[]), data=data)
-    limits = Limits.of(loading.load_skeleton(run.model))
+    limits = Limits.of(loading.load_skeleton(run.model, head_of(run.task)))
     return _Frame.of(scored, folder, limits).filled(scored, _trained_on(run))
 
 
@@ -171,11 +173,11 @@ class _Frame:
             trained_on,
             run.validation,
             sources_of(run),
+            self.limits.text_tokens,
         )
         data.prepare_data()
         data.setup()
         self._require_within_limits(data, run.data.max_length)
-        decoding = Decoding.make(self.tokenizer, data.benchmarks, run.evaluation, sorted(self.answers.ends))
         dtype = loading.resolve_dtype(run.model.dtype, self.trainer.strategy.root_device.type)
         content: dict[str, Any] = {
             "data": data.content_hashes(),
@@ -185,8 +187,24 @@ class _Frame:
         if data.dropped_rows:
             content["dropped_rows"] = data.dropped_rows
         return Preparation(
-            run, self.tokenizer, self.answers, data, self.trainer, self.scoring, self.forgetting, decoding, content
+            run,
+            self.tokenizer,
+            self.answers,
+            data,
+            self.trainer,
+            self.scoring,
+            self.forgetting,
+            self._objective_of(run, data),
+            content,
         )
+
+    def _objective_of(self, run: RunConfig, data: InstructionDataModule) -> Callable[[PreTrainedModel], Objective]:
+        """What makes the objective of a backbone, with all settings checked."""
+        if run.task.objective is not None:
+            return partial(Labelling, pad_id=pad_token_id(self.tokenizer), num_benchmarks=len(data.benchmarks))
+        ends = sorted(self.answers.ends)
+        decoding = Decoding.make(self.tokenizer, data.benchmarks, run.evaluation, ends)
+        return partial(CausalLanguageModelling, decoding=decoding, evaluation=run.evaluation, ends=ends)
 
     def _require_within_limits(self, data: InstructionDataModule, max_length: int) -> None:
         """Every token has an embedding, and every training row enough positions.

@@ -28,8 +28,9 @@ from neuroada.runs.recorded_files import FILES, FILES_TO_COME, changed_files, de
 from neuroada.runs.stored_files import read_result
 from neuroada.storage.whole_files import write_together, write_whole
 from neuroada.tasks.judges import Judge
+from neuroada.tasks.label_protocol import label_protocol
 from neuroada.tasks.protocol import Example, Protocol
-from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
+from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge_again, summarise
 
 NUM_LISTED = 10
 """Disagreements shown for each benchmark."""
@@ -50,6 +51,8 @@ class Rescored:
     before: dict[str, list[Prediction]]
     """Stored rows of each benchmark."""
     after: dict[str, list[Prediction]]
+    protocols: Mapping[str, Protocol]
+    """Of each benchmark."""
 
     @functools.cached_property
     def metrics(self) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class Rescored:
 
     def _score(self, name: str) -> dict[str, Any]:
         rows = self.after[name]
-        score = _renewed(self.result["metrics"]["benchmarks"][name], benchmark_score(rows))
+        score = _renewed(self.result["metrics"]["benchmarks"][name], benchmark_score(rows, self.protocols[name]))
         if name in self.without_clean_part:
             del score["contamination"]
         elif "contamination" in score and all("leaked" in row for row in rows):
@@ -136,7 +139,7 @@ def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
     if not scores:
         raise UserError(f"{folder / RESULT_FILE} holds no scores; score the run again")
     _refuse_changed(folder, result)
-    before, after = {}, {}
+    before, after, used = {}, {}, {}
     for name, score in scores.items():
         path = predictions_path(folder, name)
         rows = read_predictions(path)
@@ -144,10 +147,10 @@ def judged_again(folder: Path, protocols: Mapping[str, Protocol]) -> Rescored:
             raise UserError(
                 f"{path}: has {len(rows)} rows where {RESULT_FILE} counts {score.get('n')}; score the run again"
             )
-        protocol = _protocol(folder, result, name, protocols)
+        protocol = used[name] = _protocol(folder, result, name, protocols)
         before[name] = rows
         after[name] = [_judged(path, number, row, protocol) for number, row in enumerate(rows, start=1)]
-    return Rescored(folder, result, before, after)
+    return Rescored(folder, result, before, after, used)
 
 
 def changes(again: Rescored) -> Iterator[str]:
@@ -212,7 +215,10 @@ def _judged(path: Path, number: int, row: Prediction, protocol: Protocol) -> Pre
     if problem:
         refuse_row(path, number, f"its answer {problem}")
     example = Example(index=row["index"], instruction=row["instruction"], output="", answer=row["answer"])
-    return cast(Prediction, _renewed(row, judge(example, row["generation"], protocol, row["too_long"])))
+    try:
+        return cast(Prediction, _renewed(row, judge_again(example, row, protocol)))
+    except LookupError:
+        refuse_row(path, number, "lacks what its answer was chosen by")
 
 
 def _renewed(stored: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +234,9 @@ def _protocol(folder: Path, result: dict[str, Any], benchmark: str, protocols: M
     entry = next((entry for entry in scored if name_of(entry) == benchmark), benchmark)
     folder_of_data = data.get("dir") or "data"
     try:
-        sources = Sources.of(folder_of_data, data.get("sets"), protocols, config.get("protocol"), _refuse_code)
+        labelled = label_protocol(*(task.get(key) for key in ("objective", "labels", "metrics")))
+        settings = config.get("protocol")
+        sources = Sources.of(folder_of_data, data.get("sets"), protocols, settings, _refuse_code, labelled)
         (split,) = sources.splits([entry], data.get("split") or "test", "benchmarks")
         return split.protocol
     except UserError as error:

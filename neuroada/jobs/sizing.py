@@ -7,14 +7,17 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
+from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
 from neuroada.backbones.block_layers import linear_layers_of_blocks
+from neuroada.backbones.heads import head_modules, head_of
 from neuroada.backbones.limits import Limits
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
 from neuroada.sparse.targets import ALL_LINEAR
+from neuroada.sparse.whole_modules import match_whole
 from neuroada.training.method_section import method_of
 
 logger = logging.getLogger(__name__)
@@ -91,14 +94,27 @@ def size(run: RunConfig) -> SizedRun:
     Raises:
         UserError, AdapterError: A setting is wrong, or the targets do not match the architecture.
     """
+    skeleton = loading.load_skeleton(run.model, head_of(run.task))
+    run = with_saved_head(run, skeleton)
     method = method_of(run.method)
     method.check_optimizer(run.optimizer)
-    skeleton = loading.load_skeleton(run.model)
     with_layers = with_targets(run, skeleton) if method.uses_targets else _without_targets(run)
     targets = with_layers.model.target_modules
     chosen = targets if method.uses_targets and run.model.target_modules is None else ()
     asked = wanted(run.budget, skeleton, targets, run.method.get("modules_to_save"))
     return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), Limits.of(skeleton), chosen)
+
+
+def with_saved_head(run: RunConfig, skeleton: PreTrainedModel) -> RunConfig:
+    """The run with the head of a classification or regression among ``method.modules_to_save``, as peft has it too.
+
+    Raises:
+        AdapterError: ``method.modules_to_save`` names no module.
+    """
+    if run.task.objective is None or "_target_" not in run.method:
+        return run
+    named = [*(run.method.get("modules_to_save") or []), *head_modules(skeleton)]
+    return replace(run, method={**run.method, "modules_to_save": list(match_whole(skeleton, named))})
 
 
 def _without_targets(run: RunConfig) -> RunConfig:

@@ -4,7 +4,7 @@ but the selected entries are zeroed.
 Shapes: O neurons, I inputs, K selected inputs per neuron.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,22 +24,33 @@ from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.targets import match_targets
+from neuroada.sparse.whole_modules import WholeModules, is_named, match_whole, whole_sizes
 
 
 @dataclass(kw_only=True)
 class Masked(Choosing):
-    """Training of the ``top_k`` selected entries of each row, by a mask on the gradient of the whole weight."""
+    """Training of the ``top_k`` selected entries of each row, by a mask on the gradient of the whole weight.
+
+    Args:
+        modules_to_save: Modules that train whole beside the entries, such as a new classification head.
+    """
 
     name: str = "masked"
+    modules_to_save: list[str] | None = None
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedMasked":
-        layers = match_targets(skeleton, targets)
+        whole = match_whole(skeleton, self.modules_to_save)
+        layers = match_targets(skeleton, targets, whole)
         widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
-        top_k = top_k_for(widths, wanted)
+        beside = whole_sizes(whole)
+        top_k = top_k_for(widths, wanted.less(sum(beside.values())))
         counts = {name: layer.out_features * min(top_k, layer.in_features) for name, layer in layers.items()}
-        covered = coverage(skeleton, layers)
+        counts.update(beside)
+        covered = coverage(skeleton, layers, whole)
         budget = Budget(trainable=sum(counts.values()), total=covered.total, layers=counts, coverage=covered)
-        config = NeuroAdaConfig(top_k, targets, self.selection, self.selection_seed)
+        config = NeuroAdaConfig(
+            top_k, targets, self.selection, self.selection_seed, modules_to_save=self.modules_to_save
+        )
         return SizedMasked(self.name, config, budget, clamped(widths, top_k), self.looks)
 
     def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:
@@ -68,24 +79,39 @@ class SizedMasked:
 
     def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "MaskedWeights":
         found = chosen(model, self.config, self.looks, calibration)
-        return MaskedWeights(self.method, model, found.columns, found.facts)
+        whole = list(match_whole(model, self.config.modules_to_save))
+        return MaskedWeights(self.method, model, found.columns, found.facts, whole)
 
     def rehearse(self, model: nn.Module) -> "MaskedWeights":
         layers = named_layers(model, self.budget.layers)
         shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
         columns = {name: drawn_columns(*shape, self.config.top_k) for name, shape in shapes.items()}
-        return MaskedWeights(self.method, model, columns)
+        present = [entry for entry in self.config.modules_to_save or () if is_named(model, entry)]
+        return MaskedWeights(self.method, model, columns, whole=list(match_whole(model, present)))
 
 
 class MaskedWeights(Attached):
-    """Weights whose gradients pass a mask; of their originals only the selected entries are kept."""
+    """Weights whose gradients pass a mask; of their originals only the selected entries are kept.
+
+    Args:
+        columns: (out_features, k) selected columns of each layer.
+        facts: What is known of their choice.
+        whole: Modules that train whole.
+    """
 
     def __init__(
-        self, method: str, model: nn.Module, columns: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        model: nn.Module,
+        columns: Mapping[str, Tensor],
+        facts: Mapping[str, Any] | None = None,
+        whole: Sequence[str] = (),
     ) -> None:
         super().__init__(model, freeze(model), {})
         self._facts = dict(facts or {})
         self._method = method
+        self._whole = WholeModules(match_whole(model, whole))
+        self._whole_names = tuple(whole)
         modules = dict(model.named_modules())
         self._columns: dict[str, Tensor] = {}
         self.originals: dict[str, Tensor] = {}
@@ -99,14 +125,16 @@ class MaskedWeights(Attached):
             self.originals[name] = weight.detach().gather(1, selected_OK)
             mask_OI = torch.zeros_like(weight, dtype=torch.bool).scatter_(1, selected_OK, True)
             self._hooks.append(weight.register_hook(lambda grad_OI, mask_OI=mask_OI: grad_OI * mask_OI))
+        self._trained.update(self._whole.named_parameters())
 
     def facts(self) -> dict[str, Any]:
-        return dict(self._facts)
+        return {**self._facts, **({"modules_to_save": list(self._whole_names)} if self._whole_names else {})}
 
     def state(self) -> dict[str, Tensor]:
-        """Columns and current entries of each layer: the rest of a weight never changes."""
+        """Columns and current entries of each layer, as the rest of a weight never changes; and whole modules."""
         entries = {f"{name}{ENTRIES}": entries_OK for name, entries_OK in self._entries().items()}
-        return {**entries, **{f"{name}{COLUMNS}": columns_OK for name, columns_OK in self._columns.items()}}
+        columns = {f"{name}{COLUMNS}": columns_OK for name, columns_OK in self._columns.items()}
+        return {**entries, **columns, **{name: part.detach() for name, part in self._whole.tensors().items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         refuse_foreign_state(state, self.state())
@@ -115,15 +143,16 @@ class MaskedWeights(Attached):
                 raise UserError(f"the checkpoint selects other entries of {name}; use resume=never to start over")
         for name in self._columns:
             self._write(name, state[f"{name}{ENTRIES}"])
+        self._whole.write(state)
 
     def save(self, directory: Path) -> None:
         # int32 holds any column and halves the file.
         tensors = {key: value.int() if key.endswith(COLUMNS) else value for key, value in self.state().items()}
-        weight_files.write(directory, self._method, self._model, tensors, self.originals)
+        weight_files.write(directory, self._method, self._model, tensors, self.originals, self._whole_names)
 
     def changes(self) -> Iterator[Change]:
-        for name, weight in self._trained.items():
-            columns_OK = self._selected(name)
+        for name in self._columns:
+            weight, columns_OK = self._trained[name], self._selected(name)
             base_OI = weight.detach().scatter(1, columns_OK, self.originals[name].to(weight.device))
             delta_OI = Change.between("", base_OI, weight.detach()).delta
             yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
@@ -134,13 +163,14 @@ class MaskedWeights(Attached):
         self._restore_flags()
 
     def detach(self) -> None:
-        for name, weight in self._trained.items():
+        for name in self._columns:
             self._write(name, self.originals[name])
-            weight.grad = None
+            self._trained[name].grad = None
+        self._whole.restore()
         self.merge()
 
     def _entries(self) -> dict[str, Tensor]:
-        return {name: weight.detach().gather(1, self._selected(name)) for name, weight in self._trained.items()}
+        return {name: self._trained[name].detach().gather(1, self._selected(name)) for name in self._columns}
 
     def _selected(self, name: str) -> Tensor:
         """(out_features, k) columns, where the weight is now: Lightning moves a model to the CPU after a fit."""

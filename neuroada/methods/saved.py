@@ -24,6 +24,7 @@ from neuroada.methods.peft_attached import AttachedPeft
 from neuroada.methods.peft_rivals import REFUSALS, library
 from neuroada.methods.peft_shapes import trained_counts
 from neuroada.methods.trained_weights import TrainedWeights
+from neuroada.methods.weight_files import of_base
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
 from neuroada.sparse.budget import Budget
@@ -115,6 +116,8 @@ class SavedWeights:
     def budget(self, skeleton: nn.Module) -> Budget:
         columns = stored_columns(self.stored.tensors)
         layers = {name: part.numel() for name, part in (columns or self.stored.tensors).items()}
+        if columns:
+            layers.update(whole_sizes(match_whole(skeleton, self.stored.modules_to_save)))
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
     def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:
@@ -134,7 +137,7 @@ class SavedWeights:
             {name: weights[f"{name}.weight"].detach().cpu().gather(1, part.long()) for name, part in columns.items()},
             self.directory,
         )
-        return MaskedWeights(self.stored.method, model, columns)
+        return MaskedWeights(self.stored.method, model, columns, whole=self.stored.modules_to_save)
 
     def _whole(self, model: nn.Module) -> TrainedWeights:
         names = self.stored.tensors.keys()
@@ -146,14 +149,14 @@ class SavedWeights:
         self.stored.check_base({name: weights[name].detach().cpu() for name in names}, self.directory)
         # A head trained on its own copy; in a freshly loaded, tied backbone it shares the weight of the embeddings.
         is_untied = not names <= dict(model.named_parameters()).keys() and untie(model)
-        trained = TrainedWeights(self.stored.method, model, list(names))
+        trained = TrainedWeights(self.stored.method, model, list(names), self.stored.modules_to_save)
         if is_untied:
             trained.on_detach = lambda: tie_again(model)
         return trained
 
     def _refuse_part_of_all(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        """Without a fingerprint, the file replaces every weight, so that none of them may be missing."""
-        if self.stored.fingerprint is not None:
+        """Without a fingerprint, the file replaces every weight but for a head alone, so that none may be missing."""
+        if self.stored.fingerprint is not None or not of_base(self.stored.tensors, self.stored.modules_to_save):
             return
         replaced = {id(weights[name]) for name in self.stored.tensors}
         if lost := [name for name, part in model.named_parameters() if id(part) not in replaced]:

@@ -1,6 +1,6 @@
 """Methods that train weights of the backbone itself: full, bitfit, layernorm and head."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,47 @@ from neuroada.methods.changes import Change
 from neuroada.methods.contract import Calibration, Described, Targets, Wanted, count_parameters, unmet
 from neuroada.methods.output_head import is_tied, tie_again, untie
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
 
 @dataclass(kw_only=True)
-class Full(Described):
+class OfTheModel(Described):
+    """The part that these methods share.
+
+    Args:
+        modules_to_save: Modules that train whole beside what the method trains, such as a new classification head.
+    """
+
+    modules_to_save: list[str] | None = None
+
+    uses_targets = False
+
+    def _sized(self, skeleton: nn.Module, names: list[str], wanted: Wanted, remark: str = "") -> "SizedWeights":
+        """These parameters, and those of the modules that train whole."""
+        whole = match_whole(skeleton, self.modules_to_save)
+        names += [name for name in whole_sizes(whole) if name not in names]
+        parameters = dict(skeleton.named_parameters())
+        layers = {name: parameters[name].numel() for name in names}
+        budget = Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
+        remark = _join(remark, unmet(self.name, budget, wanted))
+        return SizedWeights(self.name, budget, remark, whole=tuple(whole))
+
+
+@dataclass(kw_only=True)
+class Full(OfTheModel):
     """Every parameter of the backbone trains."""
 
     name: str = "full"
 
-    uses_targets = False
-
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
-        return _sized(self.name, skeleton, [name for name, _ in skeleton.named_parameters()], wanted)
+        return self._sized(skeleton, [name for name, _ in skeleton.named_parameters()], wanted)
 
 
 @dataclass(kw_only=True)
-class LayerNorm(Described):
+class LayerNorm(OfTheModel):
     """Weights and biases of all norms train (Zhao et al., 2023, "Tuning LayerNorm in Attention")."""
 
     name: str = "layernorm"
-
-    uses_targets = False
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
         names = _of_norms(skeleton)
@@ -43,16 +63,14 @@ class LayerNorm(Described):
             raise UserError(
                 f"method={self.name}: {type(skeleton).__name__} has no norm with weights; use another method"
             )
-        return _sized(self.name, skeleton, names, wanted)
+        return self._sized(skeleton, names, wanted)
 
 
 @dataclass(kw_only=True)
-class BitFit(Described):
+class BitFit(OfTheModel):
     """All biases train (Ben Zaken et al., 2022, "BitFit"); the norms' weights in a backbone without biases."""
 
     name: str = "bitfit"
-
-    uses_targets = False
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
         biases = [name for name, _ in skeleton.named_parameters() if name.rpartition(".")[2] == "bias"]
@@ -63,18 +81,18 @@ class BitFit(Described):
                 "method"
             )
         which = "" if biases else f"{type(skeleton).__name__} has no biases: the weights of its norms train instead"
-        return _sized(self.name, skeleton, names, wanted, which)
+        return self._sized(skeleton, names, wanted, which)
 
 
 @dataclass(kw_only=True)
-class Head(Described):
-    """The output head trains; one tied to the input embeddings gets its own copy."""
+class Head(OfTheModel):
+    """The output head trains; one tied to the input embeddings gets its own copy. A classifier's is what it saves."""
 
     name: str = "head"
 
-    uses_targets = False
-
-    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedHead":
+    def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedWeights":
+        if self.modules_to_save:
+            return self._sized(skeleton, [], wanted)
         head, name = _head_of(skeleton, self.name)
         layers = {f"{name}.{key}": parameter.numel() for key, parameter in head.named_parameters()}
         budget = Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
@@ -94,10 +112,12 @@ class SizedWeights:
     budget: Budget
     remark: str = ""
     size: Mapping[str, Any] = field(default_factory=dict)
+    whole: Sequence[str] = ()
+    """Modules that train whole; what they hold before does not identify the backbone."""
 
     def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "TrainedWeights":
         names = [name for name, _ in model.named_parameters() if name in self.budget.layers]
-        return TrainedWeights(self.method, model, names)
+        return TrainedWeights(self.method, model, names, self.whole)
 
     rehearse = attach
 
@@ -117,12 +137,17 @@ class SizedHead(SizedWeights):
 
 
 class TrainedWeights(Attached):
-    """Parameters of the backbone that train; copies of the originals stay on the CPU, for ``detach``."""
+    """Parameters of the backbone that train; copies of the originals stay on the CPU, for ``detach``.
 
-    def __init__(self, method: str, model: nn.Module, names: list[str]) -> None:
+    Args:
+        whole: Modules among them that may be new in this model: only the other parameters tell one base from another.
+    """
+
+    def __init__(self, method: str, model: nn.Module, names: list[str], whole: Sequence[str] = ()) -> None:
         parameters = dict(model.named_parameters())
         super().__init__(model, freeze(model), {name: parameters[name] for name in names})
         self._method = method
+        self._whole = tuple(whole)
         for parameter in self._trained.values():
             parameter.requires_grad_(True)
         self.originals = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self._trained.items()}
@@ -132,7 +157,11 @@ class TrainedWeights(Attached):
         tensors = {name: parameter.detach() for name, parameter in self._trained.items()}
         # The base is checked on loading only if the file replaces part of it.
         is_whole = len(tensors) == len(list(self._model.parameters()))
-        weight_files.write(directory, self._method, self._model, tensors, {} if is_whole else self.originals)
+        originals = {} if is_whole else weight_files.of_base(self.originals, self._whole)
+        weight_files.write(directory, self._method, self._model, tensors, originals, self._whole)
+
+    def facts(self) -> dict[str, Any]:
+        return {"modules_to_save": list(self._whole)} if self._whole else {}
 
     def changes(self) -> Iterator[Change]:
         for name, parameter in self._trained.items():
@@ -152,13 +181,6 @@ class TrainedWeights(Attached):
 
 def _nothing() -> None:
     pass
-
-
-def _sized(method: str, skeleton: nn.Module, names: list[str], wanted: Wanted, remark: str = "") -> SizedWeights:
-    parameters = dict(skeleton.named_parameters())
-    layers = {name: parameters[name].numel() for name in names}
-    budget = Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
-    return SizedWeights(method, budget, _join(remark, unmet(method, budget, wanted)))
 
 
 def _join(*remarks: str) -> str:

@@ -3,7 +3,7 @@
 They contain what changed, under the names of the backbone's parameters, and a hash of the original tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired
@@ -28,6 +28,7 @@ from neuroada.sparse.adapter_files import (
     write_files,
 )
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.whole_modules import is_inside
 
 FORMAT_VERSION = 1
 KIND = "NEUROADA_WEIGHTS"
@@ -53,9 +54,12 @@ class StoredWeights:
     fingerprint: str | None
     fingerprint_float16: str | None
     tensors: dict[str, Tensor]
+    modules_to_save: tuple[str, ...] = ()
+    """Modules that trained whole, and may have been new."""
 
     def check_base(self, originals: Mapping[str, Tensor], directory: Path) -> None:
         """Raises UserError unless these are the tensors that training started from."""
+        originals = of_base(originals, self.modules_to_save)
         if self.fingerprint is not None and not is_base(originals, self.fingerprint, self.fingerprint_float16):
             raise UserError(
                 f"{directory}: the weights of this model are not those that {self.method} was trained on "
@@ -63,14 +67,25 @@ class StoredWeights:
             )
 
 
+def of_base(originals: Mapping[str, Tensor], whole: Collection[str]) -> dict[str, Tensor]:
+    """The tensors that tell one base from another: those outside modules that may be new."""
+    return {name: tensor for name, tensor in originals.items() if not is_inside(name, whole)}
+
+
 def write(
-    directory: Path, method: str, model: nn.Module, tensors: Mapping[str, Tensor], originals: Mapping[str, Tensor]
+    directory: Path,
+    method: str,
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    originals: Mapping[str, Tensor],
+    whole: Sequence[str] = (),
 ) -> None:
     """Write both files, each whole or not at all; the configuration last.
 
     Args:
         tensors: What training left.
         originals: The original tensors, to recognise the base; empty to accept any base of these shapes.
+        whole: Modules that trained whole.
     """
     header = {
         "format_version": FORMAT_VERSION,
@@ -80,6 +95,7 @@ def write(
         "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
         "fingerprint": fingerprint(originals) if originals else None,
         "fingerprint_float16": fingerprint(originals, torch.float16) if originals else None,
+        **({"modules_to_save": list(whole)} if whole else {}),
     }
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_files(directory, copies, header)
@@ -99,12 +115,13 @@ def read(directory: Path) -> StoredWeights:
         raise UserError(f"{path} is missing; save the adapter again") from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
-    _refuse_unusable(tensors, path)
+    whole = tuple(header.get("modules_to_save") or ())
+    _refuse_unusable(tensors, whole, path)
     prints = header["fingerprint"], header.get("fingerprint_float16")
-    return StoredWeights(header["method"], header["base_model_name_or_path"], *prints, tensors)
+    return StoredWeights(header["method"], header["base_model_name_or_path"], *prints, tensors, whole)
 
 
-def _refuse_unusable(tensors: dict[str, Tensor], path: Path) -> None:
+def _refuse_unusable(tensors: dict[str, Tensor], whole: Collection[str], path: Path) -> None:
     if not tensors:
         raise UserError(f"{path} holds no tensors; copy or save the adapter again")
     columns = {name.removesuffix(COLUMNS): part for name, part in tensors.items() if name.endswith(COLUMNS)}
@@ -113,7 +130,8 @@ def _refuse_unusable(tensors: dict[str, Tensor], path: Path) -> None:
         entries_OK = entries.get(f"{name}{ENTRIES}")
         if entries_OK is None or not are_columns(columns_OK, entries_OK):
             raise UserError(f"{path}: columns and entries of {name} do not belong together; save the adapter again")
-    if columns and (lone := sorted(entries.keys() - {f"{name}{ENTRIES}" for name in columns})):
+    alone = entries.keys() - {f"{name}{ENTRIES}" for name in columns}
+    if columns and (lone := sorted(name for name in alone if not is_inside(name, whole))):
         raise UserError(f"{path} holds {lone[0]} without its columns; copy or save the adapter again")
     try:
         refuse_unusable(entries, path)
@@ -127,6 +145,7 @@ class _Header(TypedDict):
     base_model_name_or_path: str | None
     fingerprint: str | None
     fingerprint_float16: NotRequired[str | None]
+    modules_to_save: NotRequired[list[str]]
 
 
 def _read_header(path: Path) -> dict[str, Any]:

@@ -103,7 +103,9 @@ def _is_counted(score: Mapping[str, Any]) -> bool:
 
 
 def _share(score: Mapping[str, Any]) -> float:
-    return float(score["correct"] / score["n"])
+    """What the interval of a benchmark is about: its score; the share of correct items where none was recorded."""
+    recorded = score.get("protocol")
+    return float(score["correct"] / score["n"] if recorded is None else recorded)
 
 
 def _bounds_of_mean(scores: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

@@ -72,6 +72,7 @@ def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None
         Item(name, row["index"], row["instruction"]): row["correct"]
         for name in (result.get("metrics") or {}).get("benchmarks", {})
         for row in read_predictions(predictions_path(folder, name))
+        if "value" not in row  # a number is neither right nor wrong
     }
 
 
@@ -79,6 +80,8 @@ def contest(run: Mapping[Item, bool] | None, baseline: Mapping[Item, bool]) -> C
     """Compare on the items that both scored."""
     if run is None:
         return Contest([], "has no predictions, not compared")
+    if not run:
+        return Contest([], "predicts numbers, which are neither right nor wrong; not compared")
     shared = [item for item in run if item in baseline]
     if not shared:
         return Contest([], "scored other items, not compared")

@@ -1,6 +1,6 @@
 """The summary that a run prints at its end, from its ``result.json``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,18 @@ def remarks(result: dict[str, Any]) -> Iterator[str]:
     found = _counts(leaked, "leaked")
     if found:
         yield f"clean: without the items whose question is in the training set ({found})"
+    yield from _metrics(scores)
     yield from _validation(result.get("validation", {}))
     yield from _forgetting(result.get("forgetting") or {})
+
+
+def _metrics(scores: dict[str, Any]) -> Iterator[str]:
+    """All metrics of benchmarks with several, or with one that is no share of items."""
+    for name, score in scores.items():
+        found = score.get("metrics", {})
+        if len(found) > 1 or "metric" in score:
+            shown = [f"{metric} {percent(value)}" for metric, value in found.items()]
+            yield f"{escape(name)}: {', '.join(shown)}; the first is the score"
 
 
 def _validation(found: dict[str, Any]) -> Iterator[str]:
@@ -145,7 +155,7 @@ def conditions(result: dict[str, Any]) -> str:
     limit = config["evaluation"].get("limit")
     sample = f" (a sample of {limit} per benchmark)" if limit else ""
     parts = [
-        f"loss on {config['task']['loss_on']}" if has_trained else "",
+        _trained_on(config["task"]) if has_trained else "",
         f"seed {config['seed']}",
         f"{result['content']['dtype']} on {result['device']}",
         f"fit {timings['fit_seconds']:.0f} s" if has_trained else "",
@@ -153,6 +163,11 @@ def conditions(result: dict[str, Any]) -> str:
         _batches(result),
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _trained_on(task: Mapping[str, Any]) -> str:
+    """What carried the loss: parts of a text, or its label."""
+    return f"loss on {task['loss_on']}" if task.get("objective") is None else f"loss of the {task['objective']}"
 
 
 def _batches(result: dict[str, Any]) -> str:

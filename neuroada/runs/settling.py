@@ -161,6 +161,8 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
     for key in typed:
         if "." in key and not is_absent(value_at(wanted, key)):
             OmegaConf.update(settled, key, value_at(wanted, key))
+    if settled.task.get("objective") is not None and "evaluation.forgetting" not in typed:
+        settled.evaluation.forgetting = None  # of the default task: a model with another head has no loss on text
     settled.method = origin.method
     for key, stored in origin.facts.items():
         OmegaConf.update(settled, key, stored)

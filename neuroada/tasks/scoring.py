@@ -9,6 +9,7 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from neuroada.tasks.label_protocol import Classes, LabelProtocol, Values
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 
 CONFIDENCE = 0.95
@@ -39,6 +40,10 @@ class Prediction(TypedDict):
     """Of each of them, in nats."""
     rules: NotRequired[dict[str, bool]]
     """Whether it is correct by each of several rules."""
+    probabilities: NotRequired[list[float]]
+    """Of each of the choices, where they are classes."""
+    value: NotRequired[float]
+    """The predicted number of a regression."""
 
 
 def judge(example: Example, generation: str, protocol: Protocol, too_long: bool = False) -> Prediction:
@@ -63,8 +68,25 @@ def judge_choices(
     return {**row, "choices": list(choices), "log_likelihoods": list(log_likelihoods)}
 
 
+def judge_label(example: Example, probabilities: Sequence[float], protocol: Classes) -> Prediction:
+    """The probabilities of one example's classes with the verdict on them; ``generation`` is the chosen class."""
+    verdict = protocol.choose(probabilities, protocol.labels, example.answer)
+    row = _prediction(example, verdict.extracted or "", verdict, too_long=False)
+    return {**row, "choices": list(protocol.labels), "probabilities": list(probabilities)}
+
+
+def judge_value(example: Example, value: float, protocol: Values) -> Prediction:
+    """The predicted number of one example; ``generation`` is the number as text."""
+    row = _prediction(example, f"{value:.4g}", protocol.judge(example, ""), too_long=False)
+    return {**row, "value": value}
+
+
 def judge_again(example: Example, row: Prediction, protocol: Protocol) -> Prediction:
     """A stored prediction with a new verdict."""
+    if isinstance(protocol, Classes):
+        return judge_label(example, row["probabilities"], protocol)
+    if isinstance(protocol, Values):
+        return judge_value(example, row["value"], protocol)
     if "log_likelihoods" in row:
         return judge_choices(example, row["log_likelihoods"], row["choices"], protocol, row["too_long"])
     return judge(example, row["generation"], protocol, row["too_long"])
@@ -100,12 +122,30 @@ def differs(prediction: Prediction) -> bool:
     return prediction["correct"] != prediction["strict_correct"]
 
 
-def benchmark_score(predictions: Sequence[Prediction]) -> dict[str, Any]:
+def benchmark_score(predictions: Sequence[Prediction], protocol: Protocol | None = None) -> dict[str, Any]:
     """One benchmark's entry in ``metrics.json``; shares and the interval of ``protocol`` are between 0 and 1.
 
     A graded benchmark's ``protocol`` is the mean of its scores; ``correct`` counts those with full marks. One of
-    choices also has ``acc`` and ``acc_norm``, as lm-evaluation-harness reports them.
+    choices also has ``acc`` and ``acc_norm``, as lm-evaluation-harness reports them. That of a classification or
+    regression is its first metric; ``metrics`` has all of them.
+
+    Args:
+        protocol: That of the benchmark; only one with metrics of its own is asked.
     """
+    score = _counted(predictions)
+    return {**score, **_measured(predictions, protocol)} if isinstance(protocol, LabelProtocol) else score
+
+
+def _measured(predictions: Sequence[Prediction], protocol: LabelProtocol) -> dict[str, Any]:
+    """What its metrics replace and add. Only accuracy is a count of items, which can be pooled with others."""
+    found = protocol.measured(predictions)
+    if found.ci95 is None:
+        return {"metrics": found.scores}
+    score = {"protocol": found.score, "strict": found.score, "ci95": found.ci95, "graded": True}
+    return {**score, "metric": found.name, "metrics": found.scores}
+
+
+def _counted(predictions: Sequence[Prediction]) -> dict[str, Any]:
     num_items = len(predictions)
     num_correct = sum(row["correct"] for row in predictions)
     graded = {"graded": True} if any("score" in row for row in predictions) else {}

@@ -1,7 +1,7 @@
 """Training examples as calibration batches: what scores from data are measured on."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
 
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.batch_parts import AnyBatch
 from neuroada.data.training_rows import TrainingRows
 from neuroada.methods.contract import CalibrationBatches
 from neuroada.training.objective import Objective
@@ -58,8 +58,9 @@ class TrainingCalibration:
         examples = self._examples(batches)
         digest = hashlib.sha256()
         for index in (index for batch in examples for index in batch):
-            row = self._rows.alone(index)
-            for part in (row["input_ids"], row["labels"]):
+            row: Mapping[str, Any] = self._rows.alone(index)
+            labels = row["targets"] if "targets" in row else row["labels"]
+            for part in (row["input_ids"], labels):
                 digest.update(f"{tuple(part.shape)}".encode())
                 digest.update(part.contiguous().numpy().tobytes())
         return {"batches": len(examples), "examples": sum(map(len, examples)), "sha256": digest.hexdigest()}
@@ -76,8 +77,8 @@ class TrainingCalibration:
         order = self._rows.order(batches.number * batches.size)
         return [order[start : start + batches.size] for start in range(0, len(order), batches.size)]
 
-    def _row(self, index: int) -> TrainingBatch:
-        row: TrainingBatch = move_data_to_device(self._rows.alone(index), self._strategy.root_device)
+    def _row(self, index: int) -> AnyBatch:
+        row: AnyBatch = move_data_to_device(self._rows.alone(index), self._strategy.root_device)
         return row
 
 

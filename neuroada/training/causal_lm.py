@@ -1,5 +1,7 @@
 """Causal language modelling: next-token loss on packed or padded rows, and generated answers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -7,6 +9,8 @@ from transformers import PreTrainedModel
 
 from neuroada.backbones.packed_attention import attend_by_example, attend_by_row
 from neuroada.backbones.probes import require_causal, require_separate_examples
+from neuroada.config.schema import EvaluationConfig
+from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.packing import TrainingBatch, pad_token_id
 from neuroada.data.prompt_batches import PromptBatch
@@ -22,13 +26,22 @@ class CausalLanguageModelling:
     Args:
         model: The backbone, with the method on it.
         decoding: How each benchmark is generated.
+        evaluation: Limits of a batch and of an answer. Held-out questions are always answered greedily: that is cheap,
+            the same after a resume, and does not advance the random state of training.
+        ends: Ids that end an answer.
     """
 
-    def __init__(self, model: PreTrainedModel, decoding: Decoding) -> None:
+    def __init__(
+        self, model: PreTrainedModel, decoding: Decoding, evaluation: EvaluationConfig, ends: Sequence[int]
+    ) -> None:
         self._model = model
         self._decoding = decoding
+        # Engines with their own cache or process are for scoring only; in training, memory is needed for other things.
+        plainly = "plain" if evaluation.decoding == "plain" else "auto"
+        self._greedy = replace(evaluation, generation={}, decoding=plainly)
+        self._ends = ends
         self._loss = SummedLoss(model)
-        self._generator: Generator | None = None
+        self._answers: _Answers | None = None
 
     def start_fit(self, data: InstructionDataModule) -> None:
         """Raises UserError where a token would see later ones, or those of another example of a packed row."""
@@ -44,15 +57,32 @@ class CausalLanguageModelling:
         return self._loss(batch)
 
     def start_test(self) -> None:
-        # A new one each time: it remembers what the model writes, and the weights may have changed since.
-        self._generator = Generator(self._model, self._decoding)
+        self._answers = self._answering(self._decoding)
 
-    def answers(self, batch: PromptBatch, benchmark: int) -> list[list[int]]:
-        assert self._generator is not None, "start_test comes first"
-        return self._generator(batch, benchmark)
+    def outputs(self, batch: PromptBatch, benchmark: int) -> dict[str, Any]:
+        assert self._answers is not None, "start_test comes first"
+        return self._answers.outputs(batch, benchmark)
 
-    def likelihoods(self, batch: PromptBatch) -> list[list[float]]:
-        return ChoiceScorer(self._model, pad_token_id(self._decoding.tokenizer))(batch)
+    def asked(self, questions: Sequence[BenchmarkItems]) -> "_Answers":
+        return self._answering(Decoding.make(self._decoding.tokenizer, questions, self._greedy, self._ends))
 
     def answered_by(self) -> list[Any]:
         return [config.to_diff_dict() for config in self._decoding.configs]
+
+    def _answering(self, decoding: Decoding) -> "_Answers":
+        # A new generator each time: it remembers what the model writes, and the weights may have changed since.
+        scorer = ChoiceScorer(self._model, pad_token_id(decoding.tokenizer))
+        return _Answers(Generator(self._model, decoding), scorer)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Generates answers, or scores choices where there are some."""
+
+    generator: Generator
+    scorer: ChoiceScorer
+
+    def outputs(self, batch: PromptBatch, benchmark: int) -> dict[str, Any]:
+        if "choices" in batch:
+            return {"log_likelihoods": self.scorer(batch)}
+        return {"new_tokens": self.generator(batch, benchmark)}

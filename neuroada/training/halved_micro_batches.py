@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from neuroada.data.batch_parts import parts_of
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.batch_parts import AnyBatch, parts_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class HalvedMicroBatches:
 
     def __init__(
         self,
-        backward: Callable[[TrainingBatch, Tensor], None],
+        backward: Callable[[AnyBatch, Tensor], None],
         restart: Callable[[], None],
         micro_batch_size: int,
         most: int | None,
@@ -43,10 +42,10 @@ class HalvedMicroBatches:
         self._restart = restart
         self._micro_batch_size = micro_batch_size
         self._halved = halved
-        self._step: list[TrainingBatch] = []
+        self._step: list[AnyBatch] = []
         self._stand_in = torch.zeros(())
 
-    def begin(self, batch: TrainingBatch, is_first: bool) -> Tensor:
+    def begin(self, batch: AnyBatch, is_first: bool) -> Tensor:
         """Take a micro-batch; returns a () stand-in for its loss, whose gradient is the scale of the real one."""
         self._step = [batch] if is_first else [*self._step, batch]
         self._stand_in = torch.zeros((), device=batch["input_ids"].device, requires_grad=True)
@@ -70,7 +69,7 @@ class HalvedMicroBatches:
             self._restart()
             batches = self._step
 
-    def _fits(self, batches: Sequence[TrainingBatch], scale: Tensor) -> bool:
+    def _fits(self, batches: Sequence[AnyBatch], scale: Tensor) -> bool:
         try:
             for batch in batches:
                 for part in parts_of(batch, self.most):

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from neuroada.config.errors import UserError
 from neuroada.config.monitors import TRAINING_LOSS
 from neuroada.config.schema import SchedulerConfig
-from neuroada.data.packing import TrainingBatch
+from neuroada.data.batch_parts import AnyBatch
 from neuroada.data.prompt_batches import PromptBatch
 from neuroada.methods.contract import Trained
 from neuroada.training.distributed.fsdp import ShardedStrategy
@@ -84,7 +84,7 @@ class FineTuningModule(lightning.LightningModule):
     def on_fit_end(self) -> None:
         self.objective.end_fit()
 
-    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch, scaled so that the step's gradient is that of the mean over the step's tokens."""
         if self.halved is not None:
             return self.halved.begin(batch, is_first=batch_idx % self.trainer.accumulate_grad_batches == 0)
@@ -99,7 +99,7 @@ class FineTuningModule(lightning.LightningModule):
         """Answer running out of memory with smaller micro-batches; see ``HalvedMicroBatches``."""
         self.halved = HalvedMicroBatches(self._backward_part, self._restart_step, micro_batch_size, most, halved)
 
-    def _backward_part(self, batch: TrainingBatch, scale: Tensor) -> None:
+    def _backward_part(self, batch: AnyBatch, scale: Tensor) -> None:
         with self.trainer.precision_plugin.forward_context():
             loss = self._loss(batch)
         loss.backward(scale.to(loss.dtype))
@@ -109,7 +109,7 @@ class FineTuningModule(lightning.LightningModule):
         for parameter in self.trained.parameters():
             parameter.grad = None
 
-    def _loss(self, batch: TrainingBatch) -> Tensor:
+    def _loss(self, batch: AnyBatch) -> Tensor:
         summed, num_tokens = self.objective.summed_loss(batch)
         summed = spreading(summed, self.trainer.world_size)
         share = summed / batch["num_step_tokens"]
@@ -141,7 +141,7 @@ class FineTuningModule(lightning.LightningModule):
                 f"step {self.global_step + 1}: the update does not fit its type ({error}); lower optimizer.lr"
             ) from None
 
-    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.finite_steps.settle_earlier(self.device)
 
@@ -153,10 +153,8 @@ class FineTuningModule(lightning.LightningModule):
         self.objective.start_test()
 
     def test_step(self, batch: PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        """``new_tokens`` of each prompt, or ``log_likelihoods`` of its choices; the evaluation callback scores them."""
-        if "choices" in batch:
-            return {"log_likelihoods": self.objective.likelihoods(batch)}
-        return {"new_tokens": self.objective.answers(batch, dataloader_idx)}
+        """What the objective answers to each item; the evaluation callback scores it."""
+        return self.objective.outputs(batch, dataloader_idx)
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(list(self.trained.parameters()))

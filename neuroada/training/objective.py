@@ -1,15 +1,26 @@
 """What a model is trained and tested to do: the part of a run that another kind of task replaces."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.packing import TrainingBatch
 from neuroada.data.prompt_batches import PromptBatch
 
 
-class Objective(Protocol):
+class Answerer(Protocol):
+    """Answers batches of items."""
+
+    def outputs(self, batch: PromptBatch, benchmark: int) -> dict[str, Any]:
+        """For each item of a batch, under one key: its ``new_tokens``, the ``log_likelihoods`` of its choices, the
+        ``probabilities`` of its classes or its ``values``; ``benchmark`` is its place among those that are asked.
+        """
+        ...
+
+
+class Objective(Answerer, Protocol):
     """The loss of a batch, and the answers to a batch of test items."""
 
     def start_fit(self, data: InstructionDataModule) -> None:
@@ -24,20 +35,16 @@ class Objective(Protocol):
         """Undo what ``start_fit`` prepared."""
         ...
 
-    def summed_loss(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+    def asked(self, questions: Sequence[BenchmarkItems]) -> Answerer:
+        """What answers held-out questions during training, with the weights of this moment."""
+        ...
+
+    def summed_loss(self, batch: Any) -> tuple[Tensor, int]:
         """The loss summed over what carries one, () fp32, and how many that are."""
         ...
 
     def start_test(self) -> None:
         """Forget what was learnt from other weights."""
-        ...
-
-    def answers(self, batch: PromptBatch, benchmark: int) -> list[list[int]]:
-        """The new tokens of each item; ``benchmark`` is its place among those that are scored."""
-        ...
-
-    def likelihoods(self, batch: PromptBatch) -> list[list[float]]:
-        """For each item, the log-likelihood of each of its choices, in nats."""
         ...
 
     def answered_by(self) -> list[Any]:

@@ -56,6 +56,9 @@ DECISIONS = {
     "task.train": f"{PROMPTING} gpu_check",
     "task.benchmarks": f"{PROMPTING} gpu_check",
     "task.clean_of": READING_TESTS,
+    "task.objective": f"{SCORING} merge inspect",
+    "task.labels": f"{SCORING} merge inspect",
+    "task.metrics": SCORING,
     "task.loss_on": "finetune benchmark",
     "task.loss_reduction": FINETUNE,
     "task.learning_rates": NOTHING,  # what is used of them is optimizer.lr
@@ -157,6 +160,7 @@ DECISIONS = {
     "validation.num_rows": FINETUNE,
     "validation.accuracy_rows": FINETUNE,
     "validation.keep_best": FINETUNE,
+    "validation.best_by": FINETUNE,
     "callbacks.checkpoint._target_": NOTHING,
     "callbacks.checkpoint.dirpath": NOTHING,
     "callbacks.checkpoint.filename": NOTHING,

@@ -26,7 +26,10 @@ from neuroada.runs.files import METRICS_FILE, PREDICTIONS_FOLDER
 from neuroada.runs.partial_predictions import PartialPredictions
 from neuroada.runs.predictions import predictions_path
 from neuroada.storage.whole_files import write_whole
-from neuroada.tasks.scoring import Prediction, benchmark_score, judge, judge_again, judge_choices, summarise
+from neuroada.tasks.label_protocol import Values
+from neuroada.tasks.protocol import Protocol
+from neuroada.tasks.scoring import Prediction, benchmark_score, judge_again, summarise
+from neuroada.training.judging import judged
 from neuroada.training.module import FineTuningModule
 
 logger = logging.getLogger(__name__)
@@ -87,7 +90,7 @@ class BenchmarkScoring(Callback):
         for items, known in zip(data.benchmarks, self._predictions, strict=True):
             if known:
                 logger.info("%s: %d of %d items are answered already", items.name, len(known), len(items.examples))
-            if self._context is not None:
+            if self._context is not None and items.type_ids is None:
                 _report_lengths(items, self._context, data.benchmarks.new_tokens(items))
 
     def on_test_batch_end(  # type: ignore[override]
@@ -101,8 +104,8 @@ class BenchmarkScoring(Callback):
     ) -> None:
         items = _data(trainer).benchmarks[dataloader_idx]
         known = self._predictions[dataloader_idx]
-        judged = self._judged(items, batch, outputs)
-        rows = [self._with_prompt(row, items) for row in judged if row["index"] not in known]
+        found = self._judged(items, batch, outputs)
+        rows = [self._with_prompt(row, items) for row in found if row["index"] not in known]
         known.update({row["index"]: row for row in rows})
         self._partials[dataloader_idx].append(rows)
 
@@ -115,7 +118,7 @@ class BenchmarkScoring(Callback):
             predictions = [known[index] for index in sorted(known)]
             expected = sorted(example.index for example in items.examples)
             assert sorted(known) == expected, f"{items.name}: items lost or repeated"
-            scores[items.name] = _score(predictions, None if leaks is None else leaks.get(items.name))
+            scores[items.name] = _score(predictions, items.protocol, None if leaks is None else leaks.get(items.name))
             if trainer.is_global_zero:
                 _write_predictions(predictions_path(self._folder, items.name), predictions)
         self.metrics = summarise(scores)
@@ -129,17 +132,7 @@ class BenchmarkScoring(Callback):
     def _judged(self, items: BenchmarkItems, batch: PromptBatch, outputs: Mapping[str, Any]) -> list[Prediction]:
         examples = [items.by_index[index] for index in batch["index"]]
         lost = [self._is_too_long(items, batch, place) for place in range(len(examples))]
-        protocol = items.protocol
-        if "log_likelihoods" in outputs:
-            return [
-                judge_choices(example, values, protocol.choices(example) or [], protocol, too_long)
-                for example, values, too_long in zip(examples, outputs["log_likelihoods"], lost, strict=True)
-            ]
-        texts = self._answers.texts(outputs["new_tokens"], protocol.stop)
-        return [
-            judge(example, text, protocol, too_long)
-            for example, text, too_long in zip(examples, texts, lost, strict=True)
-        ]
+        return judged(items, examples, outputs, self._answers, lost)
 
     def _with_prompt(self, row: Prediction, items: BenchmarkItems) -> Prediction:
         example = items.by_index[row["index"]]
@@ -147,6 +140,8 @@ class BenchmarkScoring(Callback):
 
     def _is_too_long(self, items: BenchmarkItems, batch: PromptBatch, place: int) -> bool:
         """Whether a prompt fills the context, or with its longest choice exceeds it."""
+        if "type_ids" in batch:  # cut to the context
+            return False
         longest = max(map(len, batch["choices"][place])) - 1 if "choices" in batch else 0
         return _is_too_long(len(batch["prompts"][place]) + longest, self._context)
 
@@ -166,14 +161,14 @@ class BenchmarkScoring(Callback):
         }
 
 
-def _score(predictions: list[Prediction], leaks: frozenset[int] | None) -> dict[str, Any]:
+def _score(predictions: list[Prediction], protocol: Protocol, leaks: frozenset[int] | None) -> dict[str, Any]:
     """One benchmark's entry in ``metrics.json``, from all its predictions; marks the predictions that leaked.
 
     Args:
         leaks: Items that are in the training set; None if unknown.
     """
-    score = benchmark_score(predictions)
-    if leaks is None:
+    score = benchmark_score(predictions, protocol)
+    if leaks is None or isinstance(protocol, Values):  # whose items are neither right nor wrong
         return score
     for row in predictions:
         row["leaked"] = row["index"] in leaks

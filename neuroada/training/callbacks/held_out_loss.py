@@ -13,13 +13,12 @@ from typing import Any, TypedDict
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 
 from neuroada.config.monitors import HELD_OUT_LOSS
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.batch_parts import parts_of
 from neuroada.data.module import InstructionDataModule
-from neuroada.training.distributed.fsdp import like_present, whole_state
+from neuroada.training.callbacks.best_state import BestState
 from neuroada.training.module import FineTuningModule
 from neuroada.training.schedule import planned_steps
 
@@ -51,8 +50,8 @@ class HeldOutLoss(Callback):
         self.last: Measurement | None = None
         self.best: Measurement | None = None
         self._every_n_steps = config.every_n_steps
-        self._keeps_best = config.keep_best
-        self._best_state: dict[str, Tensor] = {}
+        self._keeps_best = config.keep_best and config.best_by != "score"
+        self._best_state = BestState()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if self._every_n_steps is not None and trainer.global_step == 0:
@@ -75,17 +74,17 @@ class HeldOutLoss(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self.last is None:
             return {}
-        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_state}
+        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_state.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first, self.last, self.best = (state_dict[key] for key in ("first", "last", "best"))
-        self._best_state = state_dict["best_values"]
+        self._best_state.load(state_dict["best_values"])
 
     def restore_best(self, module: FineTuningModule) -> None:
         """Restore the state with the lowest loss, if it was kept."""
         if not self._keeps_best or self.best is None or self.best == self.last:
             return
-        module.trained.load_state(like_present(self._best_state, module.trained.state()))
+        self._best_state.restore(module)
         logger.info("restored the adapter of step %d, held-out loss %.4f", self.best["step"], self.best["loss"])
 
     def outcome(self, answers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -118,8 +117,7 @@ class HeldOutLoss(Callback):
         if self.last["loss"] < (math.inf if self.best is None else self.best["loss"]):
             self.best = self.last
             if self._keeps_best:
-                state = whole_state(module.trained.state())
-                self._best_state = {name: tensor.detach().clone() for name, tensor in state.items()}
+                self._best_state.keep(module)
 
 
 @torch.no_grad()

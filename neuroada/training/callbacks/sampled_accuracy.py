@@ -1,28 +1,25 @@
 """Accuracy on a sample of held-out questions during training, generated and judged as benchmarks are.
 
-It shows what a loss does not: whether the answers have the form that scoring expects. The best adapter is still chosen
-by the loss, which also distinguishes adapters that answer the same number of questions.
+It shows what a loss does not: whether the answers have the form that scoring expects. The best adapter is chosen by the
+loss, which also distinguishes adapters that answer the same number of questions, unless ``validation.best_by=score``.
 """
 
-import dataclasses
 import logging
-from typing import Any, TypedDict
+from typing import Any, NotRequired
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from transformers import PreTrainedTokenizerBase
+from typing_extensions import TypedDict
 
 from neuroada.config.monitors import SAMPLED_ACCURACY
-from neuroada.config.schema import EvaluationConfig, ValidationConfig
+from neuroada.config.schema import ValidationConfig
 from neuroada.data.module import InstructionDataModule
-from neuroada.data.packing import pad_token_id
 from neuroada.decoding.answers import Answers
-from neuroada.decoding.generator import Generator
-from neuroada.decoding.likelihoods import ChoiceScorer
-from neuroada.decoding.settings import Decoding
-from neuroada.tasks.scoring import judge, judge_choices
+from neuroada.tasks.scoring import Prediction, benchmark_score
+from neuroada.training.callbacks.best_state import BestState
 from neuroada.training.distributed.fsdp import in_lockstep
+from neuroada.training.judging import judged
 from neuroada.training.module import FineTuningModule
 from neuroada.training.schedule import planned_steps, steps_per_epoch
 
@@ -39,6 +36,8 @@ class Answered(TypedDict):
     correct: int
     """By the task's protocol."""
     accuracy: float
+    score: NotRequired[float]
+    """By the task's first metric, its mean over the training sets; only where the best adapter is chosen by it."""
 
 
 class SampledAccuracy(Callback):
@@ -49,9 +48,6 @@ class SampledAccuracy(Callback):
 
     Args:
         validation: Whether anything is measured.
-        evaluation: Limits of a batch and of an answer. Decoding is always greedy: it is cheap, the same after a
-            resume, and does not advance the random state of training.
-        tokenizer: The model's.
         answers: Turns generated ids into text.
 
     Attributes:
@@ -61,17 +57,13 @@ class SampledAccuracy(Callback):
     def __init__(
         self,
         validation: ValidationConfig,
-        evaluation: EvaluationConfig,
-        tokenizer: PreTrainedTokenizerBase,
         answers: Answers,
     ) -> None:
         self.measurements: list[Answered] = []
         self._is_wanted = validation.accuracy_rows is not None
-        # Engines with their own cache or process are for scoring only; here training needs the memory.
-        decoding = "plain" if evaluation.decoding == "plain" else "auto"
-        self._evaluation = dataclasses.replace(evaluation, generation={}, decoding=decoding)
-        self._tokenizer = tokenizer
         self._answers = answers
+        self._chooses = validation.best_by == "score"
+        self._best_state = BestState()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.global_step == 0:
@@ -88,10 +80,30 @@ class SampledAccuracy(Callback):
         self._measure_once(trainer, pl_module)  # in case a callback ended training early
 
     def state_dict(self) -> dict[str, Any]:
-        return {"measurements": self.measurements} if self.measurements else {}
+        if not self.measurements:
+            return {}
+        return {"measurements": self.measurements, "best_values": self._best_state.values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.measurements = state_dict["measurements"]
+        self._best_state.load(state_dict.get("best_values", {}))
+
+    @property
+    def best(self) -> Answered | None:
+        """The measurement of a trained adapter with the best score, the earliest of equal ones; None without scores."""
+        scored = [found for found in self.measurements if "score" in found and found["step"] > 0]
+        return max(scored, key=lambda found: found["score"], default=None)
+
+    def restore_best(self, module: FineTuningModule) -> None:
+        """Restore the state with the best score, if it was kept."""
+        if self.best is None or self.best == self.measurements[-1]:
+            return
+        self._best_state.restore(module)
+        logger.info("restored the adapter of step %d, held-out score %.4f", self.best["step"], self.best["score"])
+
+    def outcome(self) -> dict[str, Any]:
+        """What ``result.json`` says of the choice."""
+        return {} if self.best is None else {"best_step": self.best["step"], "validation_score": self.best["score"]}
 
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Measure once per step; every micro-batch of a step calls this."""
@@ -99,36 +111,47 @@ class SampledAccuracy(Callback):
         if not self._is_wanted or (self.measurements and self.measurements[-1]["step"] == step):
             return
         assert isinstance(module, FineTuningModule)
-        verdicts = self._verdicts(trainer, module)
-        counts = torch.tensor([len(verdicts), sum(verdicts)], device=trainer.strategy.root_device)
+        answered = self._answered(trainer, module)
+        rows = [row for part in answered for row in part]
+        counts = torch.tensor([len(rows), sum(row["correct"] for row in rows)], device=trainer.strategy.root_device)
         num_asked, num_correct = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         measured = Answered(step=step, n=num_asked, correct=num_correct, accuracy=num_correct / num_asked)
+        if self._chooses:
+            measured["score"] = self._score(trainer, answered)
         self.measurements.append(measured)
+        if self._chooses and self.best == measured:
+            self._best_state.keep(module)
         logger.info("step %d: %d of %d held-out questions answered correctly", step, num_correct, num_asked)
         for sink in trainer.loggers:
             sink.log_metrics({SAMPLED_ACCURACY: measured["accuracy"]}, step=step)
 
-    def _verdicts(self, trainer: lightning.Trainer, module: FineTuningModule) -> list[bool]:
-        """Whether each answer to this rank's share of the questions is correct."""
+    def _score(self, trainer: lightning.Trainer, answered: list[list[Prediction]]) -> float:
+        """By the task's metric, over the answers of all ranks; the mean over the training sets."""
+        shares = [answered]
+        if trainer.world_size > 1:
+            shares = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(shares, answered)
+        questions = trainer.datamodule.held_out.questions  # type: ignore[attr-defined]  # set dynamically
+        scores = [
+            benchmark_score([row for share in shares for row in share[place]], items.protocol)["protocol"]
+            for place, items in enumerate(questions)
+        ]
+        score = sum(scores) / len(scores)
+        logger.info("step %d: held-out score %.4f", trainer.global_step, score)
+        return float(score)
+
+    def _answered(self, trainer: lightning.Trainer, module: FineTuningModule) -> list[list[Prediction]]:
+        """This rank's share of the answers to the questions of each training set."""
         data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         assert isinstance(data, InstructionDataModule)
         questions = data.held_out.questions
-        verdicts = []
+        answered: list[list[Prediction]] = [[] for _ in questions]
         module.eval()
-        # A new generator each time: it caches what the model writes, and the weights have changed since.
-        decoding = Decoding.make(self._tokenizer, questions, self._evaluation, sorted(self._answers.ends))
-        generator = Generator(module.model, decoding)
-        scorer = ChoiceScorer(module.model, pad_token_id(self._tokenizer))
+        answerer = module.objective.asked(questions)
         with in_lockstep(trainer, module):
             for place, (items, batches) in enumerate(zip(questions, data.question_dataloaders(), strict=True)):
                 for batch in batches:
-                    examples, protocol = [items.by_index[row] for row in batch["index"]], items.protocol
-                    if "choices" in batch:
-                        found = zip(examples, scorer(batch), strict=True)
-                        rows = [judge_choices(one, all_, protocol.choices(one) or [], protocol) for one, all_ in found]
-                    else:
-                        texts = self._answers.texts(generator(batch, place), protocol.stop)
-                        rows = [judge(one, text, protocol) for one, text in zip(examples, texts, strict=True)]
-                    verdicts += [row["correct"] for row in rows]
+                    examples = [items.by_index[row] for row in batch["index"]]
+                    answered[place] += judged(items, examples, answerer.outputs(batch, place), self._answers)
         module.train()
-        return verdicts
+        return answered
