@@ -257,9 +257,16 @@ class BudgetConfig:
     """The same as a share of all parameters, in percent."""
     match: str | None = None
     """Train as many parameters as this method has at ``top_k``: neuroada or masked."""
+    top_k_pattern: Any = None
+    """Other numbers than ``top_k`` for some layers, such as {down_proj: 4}: a key is the end of a layer's name or a
+    regular expression for it; the first one that fits counts."""
+    by_depth: list[int] | None = None
+    """Numbers of trained inputs per neuron from the first block to the last, such as [1, 8], with straight lines
+    between them."""
 
     def __post_init__(self) -> None:
         require_at_least("budget.top_k", self.top_k, 1)
+        self._require_shape()
         require_at_least("budget.trainable", self.trainable, 1)
         require(
             self.percent is None or 0 < self.percent <= 100,
@@ -275,6 +282,29 @@ class BudgetConfig:
         require(
             self.match is None or self.top_k is not None,
             f"budget.match={self.match}: needs budget.top_k, at which its parameters are counted",
+        )
+
+    def _require_shape(self) -> None:
+        pattern, depths = self.top_k_pattern, self.by_depth
+        is_pattern = isinstance(pattern, dict) and all(type(top_k) is int for top_k in pattern.values())
+        require(
+            is_pattern or pattern is None,
+            f"budget.top_k_pattern={shown(pattern)}: give numbers by names of layers, such as {{down_proj: 4}}",
+        )
+        for key, top_k in (pattern or {}).items():
+            require_at_least(f"budget.top_k_pattern.{key}", top_k, 1)
+        for top_k in depths or ():
+            require_at_least("budget.by_depth", top_k, 1)
+        require(
+            depths is None or len(depths) > 1,
+            f"budget.by_depth={depths}: give at least two numbers, for the first block and the last",
+        )
+        shape = "budget.top_k_pattern" if pattern else "budget.by_depth" if depths else ""
+        require(not (pattern and depths), "budget.top_k_pattern and budget.by_depth: give one of them")
+        require(not (shape and self.match == "masked"), f"{shape}: budget.match=masked has one k; use match=neuroada")
+        require(
+            not shape or self.top_k is not None,
+            f"{shape}: needs budget.top_k, which all other layers have (a number or share of parameters has one k)",
         )
 
 

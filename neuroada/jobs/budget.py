@@ -17,8 +17,9 @@ from neuroada.config.schema import RunConfig
 from neuroada.costs.device_memory import USABLE
 from neuroada.costs.many_devices import plan_of_rank
 from neuroada.costs.memory import MemoryPlan, NotPredictable
+from neuroada.costs.selection_memory import SelectionPlan, plan_selection
 from neuroada.jobs.micro_batch import largest_that_fits, sizes_of_share
-from neuroada.jobs.sizing import shown_size
+from neuroada.jobs.sizing import kind_of, shown_size
 from neuroada.jobs.sizing import size as settle_size
 from neuroada.methods.contract import Sized
 from neuroada.sparse.budget import Budget
@@ -46,8 +47,18 @@ def budget(run: RunConfig, folder: Path) -> None:
         console.print(f"memory: {error}", soft_wrap=True, highlight=False)
         return
     console.print(memory_table(planned, run, device_type))
+    if (choosing := plan_selection(run, sized, device_type)) is not None:
+        console.print(_choosing_line(choosing), soft_wrap=True, highlight=False)
     for line in verdict(run, sized, device_type, planned):
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def _choosing_line(planned: SelectionPlan) -> str:
+    times = "once" if planned.passes == 1 else f"{planned.passes} times"
+    return (
+        f"choosing connections before that: {_gib(planned.total)} GiB at its peak; {planned.examples} examples pass "
+        f"through the model {times} (method.scores_gib)"
+    )
 
 
 def with_micro_batch(run: RunConfig, sized: Sized, device_type: str) -> RunConfig:
@@ -78,7 +89,7 @@ def budget_table(counted: Budget, title: str, wanted: int | None = None) -> Tabl
     sizes: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for name, size in counted.layers.items():
-        kind = _kind(name)
+        kind = kind_of(name)
         sizes[kind] += size
         counts[kind] += 1
     for kind, size in sizes.items():
@@ -86,12 +97,6 @@ def budget_table(counted: Budget, title: str, wanted: int | None = None) -> Tabl
     asked = "" if wanted is None else f"; {wanted:,} were wanted"
     table.caption = f"{counted.total:,} parameters in the base model{asked}"
     return table
-
-
-def _kind(name: str) -> str:
-    """The last part of a layer's name, or of the name of the module that a parameter belongs to."""
-    parts = name.split(".")
-    return parts[-2] if len(parts) > 1 and parts[-1] in ("weight", "bias") else parts[-1]
 
 
 def planned_device(run: RunConfig) -> str:

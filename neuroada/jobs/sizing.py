@@ -1,7 +1,8 @@
 """Choose what the configuration leaves open before weights are read: the layers and the method's size."""
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from neuroada.backbones import loading
 from neuroada.backbones.block_layers import linear_layers_of_blocks
 from neuroada.backbones.heads import head_modules, head_of
 from neuroada.backbones.limits import Limits
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
@@ -78,12 +80,14 @@ class SizedRun:
         """The ``budget`` of ``result.json``."""
         budget = self.sized.budget
         covered = {} if budget.coverage is None else {"coverage": budget.coverage.described()}
+        shape = "top_k_pattern" if "top_k_pattern" in self.sized.size else ""
         return {
             "trainable": budget.trainable,
             "total": budget.total,
             "percent": budget.percent,
-            "top_k": self.sized.size.get("top_k"),
+            "top_k": None if shape else self.sized.size.get("top_k"),
             "wanted": self.wanted.trainable,
+            **({shape: dict(self.sized.size)[shape], "trainable_by_kind": by_kind(budget.layers)} if shape else {}),
             **covered,
         }
 
@@ -102,6 +106,11 @@ def size(run: RunConfig) -> SizedRun:
     targets = with_layers.model.target_modules
     chosen = targets if method.uses_targets and run.model.target_modules is None else ()
     asked = wanted(run.budget, skeleton, targets, run.method.get("modules_to_save"))
+    if asked.shape and asked.trainable is None and not method.takes_shapes:
+        raise UserError(
+            f"budget.{asked.shape}: method={method.name} has no trained inputs per neuron; add budget.match=neuroada "
+            "for as many parameters as NeuroAda has so, or leave it out"
+        )
     return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), Limits.of(skeleton), chosen)
 
 
@@ -127,6 +136,20 @@ def with_targets(run: RunConfig, skeleton: nn.Module) -> RunConfig:
     if run.model.target_modules is not None:
         return run
     return replace(run, model=replace(run.model, target_modules=linear_layers_of_blocks(skeleton)))
+
+
+def by_kind(layers: Mapping[str, int]) -> dict[str, int]:
+    """Trained values by the last part of the layers' names."""
+    kinds: Counter[str] = Counter()
+    for name, size in layers.items():
+        kinds[kind_of(name)] += size
+    return dict(kinds)
+
+
+def kind_of(name: str) -> str:
+    """The last part of a layer's name, or of the name of the module that a parameter belongs to."""
+    parts = name.split(".")
+    return parts[-2] if len(parts) > 1 and parts[-1] in ("weight", "bias") else parts[-1]
 
 
 def _in_short(names: Sequence[str]) -> str:

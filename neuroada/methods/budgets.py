@@ -30,9 +30,10 @@ def wanted(
         return Wanted(trainable=budget.trainable)
     if budget.percent is not None:
         return Wanted(trainable=max(1, round(budget.percent / 100 * count_parameters(skeleton))))
+    shaped = Wanted(top_k=budget.top_k, top_k_pattern=budget.top_k_pattern, by_depth=budget.by_depth)
     if budget.match is None:
-        return Wanted(top_k=budget.top_k)
-    other = _COUNTED_AT_TOP_K[budget.match].sized(skeleton, targets, Wanted(top_k=budget.top_k))
+        return shaped
+    other = _COUNTED_AT_TOP_K[budget.match].sized(skeleton, targets, shaped)
     whole = match_whole(skeleton, modules_to_save)
     beside = sum(size for name, size in other.budget.layers.items() if not is_inside(name, whole))
     return Wanted(top_k=budget.top_k, trainable=beside + sum(whole_sizes(whole).values()))

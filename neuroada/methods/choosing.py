@@ -68,11 +68,12 @@ class Choosing(Described):
     @property
     def looks(self) -> "Looks":
         """How much is looked at."""
-        batches = CalibrationBatches()
-        given = CalibrationBatches(
-            self.calibration_batches or batches.number, self.calibration_batch_size or batches.size
+        usual = CalibrationBatches()
+        batches = CalibrationBatches(
+            self.calibration_batches or usual.number, self.calibration_batch_size or usual.size
         )
-        return Looks(given, MOST_BYTES if self.scores_gib is None else int(self.scores_gib * _GIB))
+        most_bytes = MOST_BYTES if self.scores_gib is None else int(self.scores_gib * _GIB)
+        return Looks(strategy_of(self.selection).measures, batches, most_bytes)
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,12 @@ class Looks:
     """How much a selection from data looks at, and what it may hold.
 
     Attributes:
+        measures: What is measured, of ``strategies.MEASURED``; nothing for a selection that reads no data.
         batches: Of the training data.
         most_bytes: Sums of gradients held at a time.
     """
 
+    measures: tuple[str, ...] = ()
     batches: CalibrationBatches = field(default_factory=CalibrationBatches)
     most_bytes: int = MOST_BYTES
 

@@ -31,10 +31,19 @@ class Wanted:
         top_k: Trained inputs per neuron, for methods that count so.
         trainable: Number of parameters, met as closely as the method can; takes precedence over ``top_k``. None
             leaves the size to ``top_k`` and to the method's own settings.
+        top_k_pattern: Other numbers than ``top_k`` for layers by the end of their names, or a regular expression.
+        by_depth: Numbers from the first block to the last, interpolated between; layers elsewhere have ``top_k``.
     """
 
     top_k: int | None = None
     trainable: int | None = None
+    top_k_pattern: Mapping[str, int] | None = None
+    by_depth: Sequence[int] | None = None
+
+    @property
+    def shape(self) -> str:
+        """The setting of the budget that makes k differ between layers; empty if none does."""
+        return "top_k_pattern" if self.top_k_pattern else "by_depth" if self.by_depth else ""
 
     def less(self, num_parameters: int) -> "Wanted":
         """What is left of a wanted number when modules that train whole have taken theirs; at least one."""
@@ -123,6 +132,8 @@ class Sized(Protocol):
         budget: What will train.
         size: The settings that decide the size, such as ``{"top_k": 5}`` or ``{"r": 4}``.
         remark: What a user must know about the size, in one line; may be empty.
+
+    One that measures the backbone on training examples before it attaches has ``looks``, see ``methods.choosing``.
     """
 
     @property
@@ -158,6 +169,7 @@ class Method(Protocol):
         label: The method's part of a run folder's name.
         can_shard: Whether it trains under ``trainer=fsdp``.
         whole_for: The setting that keeps it from that; empty if it is the method itself.
+        takes_shapes: Whether the number of trained inputs per neuron can differ between layers.
         uses_targets: Whether ``model.target_modules`` decides what trains.
     """
 
@@ -165,6 +177,7 @@ class Method(Protocol):
     label: str
     can_shard: bool
     whole_for: str
+    takes_shapes: bool
     uses_targets: bool
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
@@ -196,6 +209,7 @@ class Described:
 
     can_shard = False
     whole_for = ""
+    takes_shapes = False
     uses_targets = True
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """NeuroAda: bypasses on the chosen inputs of every neuron; the method itself is ``neuroada.sparse``."""
 
 import functools
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +18,10 @@ from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_forei
 from neuroada.methods.sizes import nearest_whole
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.coverage import blocks_of
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.strategies import described
-from neuroada.sparse.targets import match_targets
+from neuroada.sparse.targets import targets_of
 from neuroada.sparse.whole_modules import is_named, match_whole, whole_sizes
 
 if TYPE_CHECKING:
@@ -35,11 +37,15 @@ class NeuroAda(Choosing):
     Args:
         gradient: How the gradients of the values are made, see ``neuroada.attach``; a matter of speed.
         modules_to_save: Modules that train whole beside the bypasses; cannot be sharded.
+        skip_layers: Transformer blocks without bypasses, by number from 0; negative ones count from the end.
     """
 
     name: str = "neuroada"
     gradient: str = "auto"
     modules_to_save: list[str] | None = None
+    skip_layers: list[int] | None = None
+
+    takes_shapes = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,16 +54,18 @@ class NeuroAda(Choosing):
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedNeuroAda":
         whole = match_whole(skeleton, self.modules_to_save)
-        layers = match_targets(skeleton, targets, whole)
-        widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
-        top_k = top_k_for(widths, wanted.less(sum(whole_sizes(whole).values())))
         config = neuroada.NeuroAdaConfig(
-            top_k=top_k,
             target_modules=targets,
             selection=self.selection,
             seed=self.selection_seed,
             modules_to_save=self.modules_to_save,
+            top_k_pattern=pattern_of(skeleton, wanted),
+            skip_layers=self.skip_layers,
         )
+        layers = targets_of(skeleton, config, whole)
+        widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
+        top_k = top_k_for(widths, wanted.less(sum(whole_sizes(whole).values())))
+        config = replace(config, top_k=top_k)
         counted = neuroada.budget(skeleton, config)
         return SizedNeuroAda(config, counted, self.gradient, clamped(widths, top_k), self.looks)
 
@@ -79,6 +87,23 @@ def top_k_for(widths: Iterable[tuple[int, int]], wanted: Wanted) -> int:
         wanted.trainable,
         most,
     )
+
+
+def pattern_of(skeleton: nn.Module, wanted: Wanted) -> dict[str, int] | None:
+    """Trained inputs per neuron that differ from ``top_k``, by layer or block, as ``NeuroAdaConfig`` takes them."""
+    if wanted.by_depth is None:
+        return dict(wanted.top_k_pattern) if wanted.top_k_pattern else None
+    blocks = [name for name, _ in blocks_of(skeleton)]
+    if len(blocks) < 2:
+        raise UserError(f"budget.by_depth: the model has {len(blocks)} blocks; use budget.top_k")
+    last = len(wanted.by_depth) - 1
+    found = {}
+    for number, block in enumerate(blocks):
+        place = last * number / (len(blocks) - 1)
+        low = min(int(place), last - 1)
+        between = wanted.by_depth[low] + (place - low) * (wanted.by_depth[low + 1] - wanted.by_depth[low])
+        found[rf"{re.escape(block)}\..*"] = round(between)
+    return found
 
 
 def clamped(widths: Iterable[tuple[int, int]], top_k: int) -> str:
@@ -105,7 +130,8 @@ class SizedNeuroAda:
 
     @property
     def size(self) -> dict[str, Any]:
-        return {"top_k": self.config.top_k}
+        pattern = self.config.top_k_pattern
+        return {"top_k": self.config.top_k, **({"top_k_pattern": pattern} if pattern else {})}
 
     def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "AttachedNeuroAda":
         found = chosen(model, self.config, self.looks, calibration)
@@ -119,7 +145,7 @@ class SizedNeuroAda:
         """
         columns = {}
         for name, layer in named_layers(model, self.budget.layers).items():
-            drawn_OK = drawn_columns(layer.out_features, layer.in_features, self.config.top_k)
+            drawn_OK = drawn_columns(layer.out_features, layer.in_features, self.config.top_k_of(name))
             columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
         # A model with fewer blocks, for planning, may lack some.
         present = [entry for entry in self.config.modules_to_save or () if is_named(model, entry)]

@@ -83,7 +83,7 @@ class Adapter:
         base = getattr(unwrapped(self.model), "name_or_path", None) or type(unwrapped(self.model)).__name__
         whole = f", whole modules: {', '.join(self.config.modules_to_save)}" if self.config.modules_to_save else ""
         return (
-            f"Adapter(k={self.config.top_k}, {len(self.layers)} layers{blocks}{whole}, {counted.trainable:,} trained "
+            f"Adapter(k={self._top_k()}, {len(self.layers)} layers{blocks}{whole}, {counted.trainable:,} trained "
             f"values, {counted.percent:.3g} % of {counted.total:,}, base: {base})"
         )
 
@@ -236,6 +236,10 @@ class Adapter:
         layers.update(self.whole.sizes())
         covered = self.coverage
         return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)
+
+    def _top_k(self) -> str:
+        counts = {layer.columns.shape[1] for layer in self.layers.values()} if self.config.top_k_pattern else set()
+        return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(self.config.top_k)
 
     def _report_others_that_train(self) -> None:
         own = {id(parameter) for parameter in self.parameters()}

@@ -84,10 +84,10 @@ class StoredAdapter:
                 f"{directory}: {name} has {tuple(weight_OI.shape)} weights here, which the stored columns do not "
                 f"fit; the adapter was trained on {self._base()}"
             )
-        if columns_OK.shape[1] != min(self.config.top_k, weight_OI.shape[1]):
+        if columns_OK.shape[1] != min(self.config.top_k_of(name), weight_OI.shape[1]):
             raise AdapterError(
                 f"{directory}: {name} has {columns_OK.shape[1]} columns per neuron, but {CONFIG_FILE} says "
-                f"top_k={self.config.top_k}; copy or save the adapter again"
+                f"top_k={self.config.top_k_of(name)}; copy or save the adapter again"
             )
 
     def check_entries(self, entries: dict[str, Tensor], directory: Path) -> None:

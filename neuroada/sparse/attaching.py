@@ -12,11 +12,11 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
-from neuroada.sparse.measurement import MOST_BYTES, Losses, measured
+from neuroada.sparse.measurement import MOST_BYTES, Losses, measured, passes
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.selection import layer_seed, select_columns
 from neuroada.sparse.strategies import Strategy, shown, strategy_of
-from neuroada.sparse.targets import check_layers, match_targets, refuse_attached
+from neuroada.sparse.targets import check_layers, refuse_attached, targets_of
 from neuroada.sparse.whole_modules import check_stored, match_whole, refuse_fresh_head
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def selected_columns(
         AdapterError: As ``attach``.
     """
     whole = match_whole(model, config.modules_to_save)
-    targets = match_targets(model, config.target_modules, whole)
+    targets = targets_of(model, config, whole)
     refuse_fresh_head(model, whole)
     for name, layer in targets.items():
         if layer.weight.is_meta:
@@ -97,9 +97,9 @@ def selected_columns(
         is_reached = all(bool(part.any()) for part in found.values())
         unreached += [] if is_reached else [name]
         chosen = config.selection if is_reached else "magnitude"
-        seed = layer_seed(config.seed, name)
+        seed, top_k = layer_seed(config.seed, name), config.top_k_of(name)
         try:
-            columns[name] = select_columns(targets[name].weight, config.top_k, chosen, seed, name=name, measured=found)
+            columns[name] = select_columns(targets[name].weight, top_k, chosen, seed, name=name, measured=found)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
     if unreached:
@@ -126,6 +126,9 @@ def _per_layer(
     if not strategy.measures or losses is None:
         yield from ((name, {}) for name in track(list(targets)))
         return
+    num_passes = len(passes(targets, strategy.measures, most_bytes))
+    times = "once" if num_passes == 1 else f"{num_passes} times"
+    logger.info("selection=%s: the calibration batches pass through the model %s", shown(strategy.described), times)
     found = measured(model, targets, strategy.measures, losses, most_bytes)
     for _ in track(list(targets)):
         yield next(found)
@@ -179,7 +182,7 @@ def _refuse_lost_layers(
 ) -> None:
     """The fingerprint is of all layers together, so that one without its tensors looks like another base."""
     try:
-        named = match_targets(model, stored.config.target_modules, whole)
+        named = targets_of(model, stored.config, whole)
     except AdapterError:
         return
     if lost := [name for name in named if name not in stored.columns]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import Coverage, coverage
-from neuroada.sparse.targets import match_targets
+from neuroada.sparse.targets import targets_of
 from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
 
@@ -39,8 +39,10 @@ def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
         AdapterError: ``config.target_modules`` or ``modules_to_save`` does not match the model.
     """
     whole = match_whole(model, config.modules_to_save)
-    targets = match_targets(model, config.target_modules, whole)
+    targets = targets_of(model, config, whole)
     covered = coverage(model, targets, whole)
-    layers = {name: layer.out_features * min(config.top_k, layer.in_features) for name, layer in targets.items()}
+    layers = {
+        name: layer.out_features * min(config.top_k_of(name), layer.in_features) for name, layer in targets.items()
+    }
     layers.update(whole_sizes(whole))
     return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)

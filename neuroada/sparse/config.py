@@ -1,6 +1,7 @@
 """The configuration of an adapter: how many inputs per neuron, which layers, and how inputs are selected."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroada.sparse.errors import AdapterError
@@ -23,6 +24,9 @@ class NeuroAdaConfig:
         seed: Seed of the ``random`` selection, and of the random start of ``lift``; the others do not use it.
         modules_to_save: Modules that train whole and are saved with the adapter, such as a new classification head;
             named as in ``target_modules``. Layers in them get no bypass.
+        top_k_pattern: Other numbers than ``top_k`` for some layers, by PEFT's rule for ``rank_pattern``: a key is a
+            name, the end of one, or a regular expression for it; the first key that fits a layer counts.
+        skip_layers: Transformer blocks that are left out, by number from 0; negative ones count from the end.
         calibration: Content hash of the data that a selection was measured on; recorded with the adapter, not read.
 
     Raises:
@@ -34,13 +38,12 @@ class NeuroAdaConfig:
     selection: Selection = "magnitude"
     seed: int = 0
     modules_to_save: Sequence[str] | None = None
+    top_k_pattern: Mapping[str, int] | None = None
+    skip_layers: Sequence[int] | None = None
     calibration: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.top_k, int) or isinstance(self.top_k, bool) or self.top_k < 1:
-            raise AdapterError(
-                f"top_k={self.top_k}: every neuron needs at least one trained input; use top_k=1 or more"
-            )
+        _check_count("top_k", self.top_k)
         check_selection(self.selection)
         if not isinstance(self.target_modules, str):
             object.__setattr__(self, "target_modules", list(self.target_modules))
@@ -49,6 +52,30 @@ class NeuroAdaConfig:
                 f"target_modules={self.target_modules!r}: give module names, one regular expression, or 'all-linear'"
             )
         self._check_modules_to_save()
+        self._check_pattern()
+        skipped = self.skip_layers
+        if skipped is not None:
+            if isinstance(skipped, str) or not all(isinstance(one, int) for one in skipped):
+                raise AdapterError(f"skip_layers={skipped!r}: give a list of numbers of blocks, such as [0, -1]")
+            object.__setattr__(self, "skip_layers", list(skipped) or None)
+
+    def top_k_of(self, name: str) -> int:
+        """Trained inputs per neuron of a layer, by its plain name; it may have fewer inputs."""
+        for key, top_k in (self.top_k_pattern or {}).items():
+            if re.fullmatch(rf"(?:.*\.)?(?:{key})", name):
+                return top_k
+        return self.top_k
+
+    def _check_pattern(self) -> None:
+        if self.top_k_pattern is None:
+            return
+        for key, top_k in self.top_k_pattern.items():
+            _check_count(f"top_k_pattern: {key}", top_k)
+            try:
+                re.compile(key)
+            except re.error as error:
+                raise AdapterError(f"top_k_pattern: {key!r} is no regular expression ({error})") from error
+        object.__setattr__(self, "top_k_pattern", dict(self.top_k_pattern) or None)
 
     def _check_modules_to_save(self) -> None:
         named = self.modules_to_save
@@ -58,3 +85,8 @@ class NeuroAdaConfig:
         if not is_list or not all(isinstance(name, str) and name for name in named):
             raise AdapterError(f"modules_to_save={named!r}: give a list of module names, such as ['score']")
         object.__setattr__(self, "modules_to_save", list(named) or None)
+
+
+def _check_count(key: str, top_k: object) -> None:
+    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        raise AdapterError(f"{key}={top_k}: every neuron needs at least one trained input; use top_k=1 or more")

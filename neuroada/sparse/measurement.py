@@ -8,14 +8,11 @@ group's first layer.
 Shapes: T tokens, O neurons (= out_features), I inputs (= in_features).
 """
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-
-logger = logging.getLogger(__name__)
 
 Losses = Callable[[], Iterable[Tensor]]
 """Gives the loss, (), of one calibration batch after another; the same ones in each call."""
@@ -40,17 +37,16 @@ def measured(
     if not of_gradients:
         yield from ((name, {INPUT_NORM: norms.pop(name)}) for name in layers)
         return
-    groups = passes(layers, len(of_gradients), most_bytes)
-    for place, group in enumerate(groups):
-        logger.info("gradients of calibration batches: pass %d of %d, %d layers", place + 1, len(groups), len(group))
+    for group in passes(layers, kinds, most_bytes):
         sums = _gradient_sums(model, {name: layers[name] for name in group}, of_gradients, losses)
         for name in group:
             own = {INPUT_NORM: norms.pop(name)} if norms else {}
             yield name, {**own, **sums.pop(name)}
 
 
-def passes(layers: Mapping[str, nn.Linear], num_kinds: int, most_bytes: int) -> list[list[str]]:
-    """The layers in groups whose sums fit into ``most_bytes``, in order; at least one layer each."""
+def passes(layers: Mapping[str, nn.Linear], kinds: Collection[str], most_bytes: int) -> list[list[str]]:
+    """The layers in groups whose sums fit into ``most_bytes``, in order; at least one layer each, or all at once."""
+    num_kinds = sum(kind != INPUT_NORM for kind in kinds)
     groups: list[list[str]] = []
     held = 0
     for name, layer in layers.items():

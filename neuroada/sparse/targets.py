@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.coverage import blocks_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.module_names import plain_modules
@@ -43,6 +45,32 @@ def match_targets(
             f"target_modules={target_modules!r}: all layers it names are in modules_to_save; name others to adapt"
         )
     return check_layers(model, beside)
+
+
+def targets_of(model: nn.Module, config: NeuroAdaConfig, whole: Collection[str] = ()) -> dict[str, nn.Linear]:
+    """The layers that a configuration adapts: ``match_targets`` without the blocks that it skips.
+
+    Raises:
+        AdapterError: As ``match_targets``; or a block does not exist, nothing is left, or a pattern fits no layer.
+    """
+    layers = match_targets(model, config.target_modules, whole)
+    if config.skip_layers is not None:
+        skipped = _blocks(model, config.skip_layers)
+        layers = {name: layer for name, layer in layers.items() if not is_inside(name, skipped)}
+        if not layers:
+            raise AdapterError(f"skip_layers={config.skip_layers}: no target layer is left; skip fewer blocks")
+    for key in config.top_k_pattern or ():
+        if not any(re.fullmatch(rf"(?:.*\.)?(?:{key})", name) for name in layers):
+            raise AdapterError(f"top_k_pattern: {key!r} fits none of the {len(layers)} target layers; leave it out")
+    return layers
+
+
+def _blocks(model: nn.Module, numbers: Sequence[int]) -> list[str]:
+    names = [name for name, _ in blocks_of(plain_modules(model)[""])]
+    for number in numbers:
+        if not -len(names) <= number < len(names):
+            raise AdapterError(f"skip_layers={list(numbers)}: the model has {len(names)} blocks, numbered from 0")
+    return [names[number] for number in numbers]
 
 
 def refuse_attached(modules: Mapping[str, nn.Module]) -> None:

@@ -31,7 +31,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         # Keys that Hydra accepts with a plus although they are not in the schema.
         ("+typo=1", "typo: no such key; valid: adapter, "),
         ("+optimiser=1", "optimiser: no such key; did you mean optimizer?"),
-        ("+budget.kk=3", "budget.kk: no such key; valid: match, percent, top_k"),
+        ("+budget.kk=3", "budget.kk: no such key; valid: by_depth, match, percent"),
         ("+data.batchsize=3", "data.batchsize: no such key; did you mean batch_size?"),
         # Keywords that a class does not accept, or that are missing.
         ("+optimizer.lrr=1", "optimizer.lrr: torch.optim.AdamW has no such argument; did you mean lr?"),

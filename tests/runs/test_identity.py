@@ -76,6 +76,8 @@ DECISIONS = {
     "budget.top_k": ATTACHING,
     "budget.trainable": "finetune budget benchmark",
     "budget.percent": "finetune budget benchmark",
+    "budget.top_k_pattern": ATTACHING,
+    "budget.by_depth": ATTACHING,
     "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
@@ -86,6 +88,7 @@ DECISIONS = {
     "method.calibration_batch_size": ATTACHING,
     "method.scores_gib": "budget",
     "method.gradient": "budget benchmark",
+    "method.skip_layers": ATTACHING,
     "method.learning_rate": NOTHING,  # what is used of it is optimizer.lr
     "method.config": ATTACHING,
     "method.settings": ATTACHING,

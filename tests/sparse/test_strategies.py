@@ -128,9 +128,9 @@ def test_gradients_are_freed_as_they_are_made(model: LlamaForCausalLM, batches: 
 def test_a_small_limit_takes_a_pass_for_every_few_layers(model: LlamaForCausalLM) -> None:
     layers = match_targets(model, TARGETS)
     q_and_o = 2 * 32 * 32 * 4
-    assert [len(group) for group in passes(layers, 1, 2**31)] == [6]
-    assert [len(group) for group in passes(layers, 1, q_and_o)] == [2, 1, 2, 1]
-    assert [len(group) for group in passes(layers, 2, q_and_o)] == [1] * 6
+    assert [len(group) for group in passes(layers, ["squared_gradient"], 2**31)] == [6]
+    assert [len(group) for group in passes(layers, ["input_norm", "squared_gradient"], q_and_o)] == [2, 1, 2, 1]
+    assert [len(group) for group in passes(layers, ["absolute_gradient", "squared_gradient"], q_and_o)] == [1] * 6
 
 
 @pytest.mark.parametrize("rank", [1, 4])
