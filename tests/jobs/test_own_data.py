@@ -187,7 +187,7 @@ def test_every_end_token_of_the_model_s_files_ends_an_answer(make_run: MakeRun, 
     run = make_run(f"model.name_or_path={folder}")
     ends = answer_ends(run.model, tokenizer)
     assert ends == [1, written[2]]
-    items: Any = SimpleNamespace(protocol=MATH)
+    items: Any = SimpleNamespace(protocol=MATH, longest_prompt=prompt.shape[1])
     generator = Generator(model, Decoding.make(tokenizer, [items], run.evaluation, ends))
     (new,) = generator(collate_prompts([(0, prompt[0].tolist())]), 0)
     cut = written[: written.index(written[2]) + 1]
