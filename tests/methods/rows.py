@@ -77,7 +77,7 @@ ROWS = (
     chosen_by("random", "method.scores_gib=4"),
     chosen_by("smallest", "method.selection={name: smallest, rank: 3}"),
     chosen_by("wanda", "method.calibration_batches=0", name="masked"),
-    Row("neuroada", "budget.top_k_pattern={dwn: 4}", ("budget.top_k=2", "budget.top_k_pattern={down_proj: 4}",
+    Row("neuroada", "budget.by_depth=[1,2]", ("budget.top_k=2", "budget.top_k_pattern={down_proj: 4}",
         "method.skip_layers=[-1]"), merges_within=0.0, changes_per_row=4, variant="shaped", is_slow=True),
     Row("lora", "method.settings.r=0"),
     Row("lora", "+method.settings.modules_to_save=[norm]", ("method.modules_to_save=[norm]",), trains_whole=True),
