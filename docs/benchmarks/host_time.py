@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from rich.console import Console
 from torch import nn
 
 import neuroada
@@ -26,6 +27,7 @@ def seconds(step: Callable[[], None]) -> float:
 
 
 def main() -> None:
+    """Time both models in turn and print the medians."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     frozen = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))).requires_grad_(False)
@@ -46,7 +48,7 @@ def main() -> None:
     pairs = [(seconds(floor), seconds(step)) for _ in range(ROUNDS)]
     of_floor, of_step = (1e6 * statistics.median(times) / LAYERS for times in zip(*pairs, strict=True))
     beyond = 1e6 * statistics.median(step - floor for floor, step in pairs) / LAYERS
-    print(f"floor {of_floor:.0f} us a layer, NeuroAda {of_step:.0f}, beyond the floor {beyond:.0f}")  # noqa: T201
+    Console().print(f"floor {of_floor:.0f} us a layer, NeuroAda {of_step:.0f}, beyond the floor {beyond:.0f}")
 
 
 if __name__ == "__main__":

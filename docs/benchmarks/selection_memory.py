@@ -32,6 +32,7 @@ _MIB = 2**20
 
 
 def main() -> None:
+    """Plan a selection, make it, and print both peaks."""
     register()
     overrides = ["method.selection=gradient", "method.calibration_batches=4", *sys.argv[1:]]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):

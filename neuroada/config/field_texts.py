@@ -76,7 +76,10 @@ def _choices(schema: type) -> Mapping[str, tuple[str, ...]]:
 def _required(body: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
     for node in ast.walk(body):
         is_check = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require_choice"
-        if is_check and isinstance(node.args[0], ast.Constant):  # type: ignore[attr-defined]  # a call, as tested
+        if not is_check or not isinstance(node.args[0], ast.Constant):  # type: ignore[attr-defined]  # a call, as tested
+            continue
+        # Choices that depend on another key, such as METRICS[self.objective], are not listed.
+        if isinstance(node.args[2], ast.Name | ast.Tuple):  # type: ignore[attr-defined]
             yield str(node.args[0].value), node.args[2]  # type: ignore[attr-defined]
 
 

@@ -12,8 +12,9 @@ from functools import cached_property
 from torch import nn
 
 from neuroada.backbones import loading
+from neuroada.config.job_schema import JobConfig
 from neuroada.config.ranks import ranks_of, shares_backbone
-from neuroada.config.schema import BudgetConfig, DataConfig, JobConfig, ModelConfig, RunConfig
+from neuroada.config.schema import BudgetConfig, DataConfig, ModelConfig, RunConfig
 from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
 from neuroada.methods.contract import Sized, Wanted
 from neuroada.methods.neuroada import NeuroAda

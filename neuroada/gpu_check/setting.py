@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from neuroada.config.schema import BenchmarkConfig, GpuCheckConfig, ModelConfig, RunConfig
+from neuroada.config.job_schema import BenchmarkConfig, GpuCheckConfig
+from neuroada.config.schema import ModelConfig, RunConfig
 
 Row = dict[str, Any]
 """Figures, and always: ``what`` was looked at, what is ``said`` of it, whether it is ``right`` (None for a timing), and

@@ -1,8 +1,8 @@
 """``job=inspect``: what an adapter has learnt, layer by layer, which inputs it chose, and what two adapters share."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from neuroada.backbones.heads import head_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.side_by_side import BASE, Writers, answers_table, protocol_of_questions, question
+from neuroada.jobs.sizing import kind_of
 from neuroada.methods.changes import Change, Kept, Overlap, Size, choices
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.report.inspection import (
@@ -64,8 +65,8 @@ def inspect(run: RunConfig, folder: Path) -> None:
         console.print(f"page: {page}", soft_wrap=True, markup=False)
 
 
-def _written_by(folder: Path) -> Any:
-    """Whether this job has written a file."""
+def _written_by(folder: Path) -> Callable[[Path], bool]:
+    """Tells whether this job has written a file of the folder."""
     begins = begins_with(*_BEGINNINGS)
 
     def own(file: Path) -> bool:
@@ -96,8 +97,9 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 def _looked_into(run: RunConfig, adapters: Mapping[str, Saved]) -> tuple[Inspection, list[dict[str, Any]]]:
     writers = Writers.of(run, protocol_of_questions(run, sources_of(run)), adapters) if run.inspect.prompts else None
+    on_cpu = replace(run.model, liger_kernel=False)  # its kernels are for GPUs, and nothing is computed here
     head = head_of(run.task, run.method.get("modules_to_save"))
-    model = loading.load_model(run.model, torch.device("cpu"), head=head) if writers is None else writers.model
+    model = loading.load_model(on_cpu, torch.device("cpu"), head=head) if writers is None else writers.model
     look = _Look()
     for name, saved in adapters.items():
         look.into(name, model, saved)
@@ -116,7 +118,6 @@ class _Look:
     weights: list[dict[str, Any]] = field(default_factory=list)
     inputs: dict[tuple[str, str], tuple[Tensor, int]] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
     def into(self, name: str, model: PreTrainedModel, saved: Saved) -> None:
         trained = saved.attach(model)
@@ -190,7 +191,7 @@ def _notes(weights: pandas.DataFrame) -> Iterator[str]:
 
 def place_of(parameter: str) -> tuple[str, int | None]:
     """The kind of a weight and its block: ``("q_proj", 3)`` of ``model.layers.3.self_attn.q_proj.weight``."""
-    owner, _, last = parameter.rpartition(".")
+    ending = parameter.rpartition(".")[2]
+    kind = kind_of(parameter) if ending == "weight" else f"{kind_of(parameter)}.{ending}"
     found = _BLOCK.search(parameter)
-    kind = owner.rpartition(".")[2] if last == "weight" else f"{owner.rpartition('.')[2]}.{last}"
     return kind, int(found[1]) if found else None

@@ -1,9 +1,12 @@
 """What a method has learnt, weight by weight, and figures about it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from neuroada.sparse.whole_modules import WholeModules
 
 _SPARSE_SHARE = 0.1
 """Share of changed entries up to which ``Kept`` stores only those."""
@@ -69,6 +72,14 @@ class Size:
         wide = base.to(delta.dtype)
         is_lost = (delta != 0) & ((wide + delta).to(base.dtype) == base)
         return cls(delta.numel(), _rms(wide), _rms(delta), float(delta.abs().max()), int(is_lost.sum()))
+
+
+def whole_changes(whole: WholeModules) -> Iterator[Change]:
+    """What modules that train whole have learnt; counts, such as the batches that a norm has seen, are left out."""
+    current = whole.tensors()
+    for name, original in whole.originals.items():
+        if original.is_floating_point():
+            yield Change.between(name, original, current[name].detach())
 
 
 def choices(change: Change) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from neuroada.config.errors import UserError
 from neuroada.methods import weight_files
 from neuroada.methods.attached import Attached, freeze
-from neuroada.methods.changes import Change
+from neuroada.methods.changes import Change, whole_changes
 from neuroada.methods.choosing import Choosing, Looks, chosen
 from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.neuroada import clamped, drawn_columns, named_layers, top_k_for
@@ -156,6 +156,7 @@ class MaskedWeights(Attached):
             base_OI = weight.detach().scatter(1, columns_OK, self.originals[name].to(weight.device))
             delta_OI = Change.between("", base_OI, weight.detach()).delta
             yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
+        yield from whole_changes(self._whole)
 
     def merge(self) -> None:
         for hook in self._hooks:

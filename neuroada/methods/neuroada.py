@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import neuroada
 from neuroada.config.errors import UserError
-from neuroada.methods.changes import Change
+from neuroada.methods.changes import Change, whole_changes
 from neuroada.methods.choosing import Choosing, Looks, chosen
 from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.sizes import nearest_whole
@@ -196,10 +196,7 @@ class AttachedNeuroAda:
             base_OI = layer.weight.detach().scatter(1, columns_OK, layer.bypass.original)
             delta_OI = torch.zeros_like(base_OI, dtype=values_OK.dtype).scatter_(1, columns_OK, values_OK)
             yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
-        current = self.adapter.whole.tensors()
-        for name, original in self.adapter.whole.originals.items():
-            if original.is_floating_point():  # others are counts, such as the batches that a norm has seen
-                yield Change.between(name, original, current[name].detach())
+        yield from whole_changes(self.adapter.whole)
 
     def merge(self) -> None:
         self.adapter.merge()

@@ -32,9 +32,9 @@ TENSORS_FILE = "adapter_model.safetensors"
 ADAPTER_FOLDER = "adapter"
 """Where a run keeps the adapter in its folder."""
 VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Of what trains: torch has no arithmetic for narrower numbers, and integers are no trained values."""
 _COUNT_DTYPES = (torch.int64, torch.int32, torch.bool)
 """Of buffers in modules that train whole, such as the number of batches that BatchNorm has seen."""
-"""Of what trains: torch has no arithmetic for narrower numbers, and integers are no trained values."""
 _COLUMN_DTYPES = (torch.int16, torch.int32, torch.int64)
 _WHOLE = "modules_to_save."
 _AGAIN = "copy or save the adapter again"

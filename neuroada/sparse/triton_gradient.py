@@ -68,6 +68,7 @@ def sum_rows(  # type: ignore[no-untyped-def]
     BLOCK_O: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """Sums over a share of the tokens, for a block of outputs: reads one number for each token and column."""
     rows = (tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)).to(tl.int64)
     slots = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     share = tl.program_id(2).to(tl.int64)
@@ -107,6 +108,7 @@ def pack_tokens(  # type: ignore[no-untyped-def]
     GROUP: tl.constexpr,
     BLOCK_I: tl.constexpr,
 ):
+    """Turns the input so that the tokens of a group lie side by side, (G, I, GROUP)."""
     group = tl.program_id(0).to(tl.int64)
     inputs = (tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I)).to(tl.int64)
     slots = tl.arange(0, GROUP)
@@ -138,6 +140,7 @@ def sum_groups(  # type: ignore[no-untyped-def]
     BLOCK_O: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """As ``sum_rows``, on packed tokens: one load gives a column of a whole group."""
     rows = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     slots = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     share = tl.program_id(2)
@@ -180,6 +183,7 @@ def sum_shared(  # type: ignore[no-untyped-def]
     BLOCK_O: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """As ``sum_groups``, with the group of all inputs in shared memory, from where columns are gathered."""
     rows = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     slots = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     share = tl.program_id(2)

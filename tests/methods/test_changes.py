@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from neuroada.backbones import loading
+from neuroada.jobs.sizing import size
 from neuroada.methods.changes import Change, Kept, Overlap, Size, choices
+
+from ..tiny_runs import MakeRun
 
 
 def sparse_change(seed: int, rows: int = 5, inputs: int = 8, k: int = 2, dtype: torch.dtype = torch.float32) -> Change:
@@ -79,3 +83,12 @@ def test_overlaps_add_up_over_weights() -> None:
 def test_few_changed_entries_are_kept_alone() -> None:
     assert Kept.of(sparse_change(0, rows=4, inputs=64, k=1)).delta.is_sparse
     assert not Kept.of(sparse_change(0, k=8)).delta.is_sparse
+
+
+def test_masked_tuning_names_the_modules_that_train_whole_too(compose_method: MakeRun) -> None:
+    run = size(compose_method("method=masked", "method.modules_to_save=[norm]"))
+    model = loading.load_model(run.run.model, torch.device("cpu"))
+    trained = run.sized.attach(model)
+    names = {change.name for change in trained.changes()}
+    assert "model.norm.weight" in names
+    assert len(names) == len(run.sized.budget.layers)
