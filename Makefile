@@ -67,8 +67,9 @@ clean:  ## Remove the environment, caches and what builds left; outputs/ and dat
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find conf docs neuroada tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# --no-compile: compiling every module of torch and the rest takes two minutes, and Python compiles what is imported.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c $(CONSTRAINTS) -e '.[test]'
 	@touch $@

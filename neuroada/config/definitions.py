@@ -117,14 +117,17 @@ def documentation(found: Definition, hops: int = _MAX_HOPS) -> Mapping[str, str]
     return texts
 
 
-def class_constant(found: Definition, name: str) -> object:
-    """The constant that a class body, without those of its bases, gives a name; None if it gives none."""
+def class_constant(found: Definition, name: str, hops: int = _MAX_HOPS) -> object:
+    """The constant that the body of a class, else that of its first base, gives a name; None if none does."""
     constants = [
         statement.value.value
         for statement in found.node.body
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant) and name in _bound(statement)
     ]
-    return constants[-1] if constants else None
+    if constants:
+        return constants[-1]
+    base = _first_base(found, hops) if hops else None
+    return class_constant(base, name, hops - 1) if isinstance(base, Definition) else None
 
 
 def _module_of(name: str) -> tuple[Module | None, list[str]]:

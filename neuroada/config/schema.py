@@ -34,6 +34,8 @@ OBJECTIVES = tuple(METRICS)
 BEST_BY = ("loss", "score")
 MATCHES = ("neuroada", "masked")
 """Methods that ``budget.match`` accepts: their parameters can be counted at ``budget.top_k``."""
+ONE_K = ("masked",)
+"""Those of them with the same k in every layer."""
 
 
 @dataclass
@@ -260,7 +262,8 @@ class BudgetConfig:
         )
         shape = "budget.top_k_pattern" if pattern else "budget.by_depth" if depths else ""
         require(not (pattern and depths), "budget.top_k_pattern and budget.by_depth: give one of them")
-        require(not (shape and self.match == "masked"), f"{shape}: budget.match=masked has one k; use match=neuroada")
+        has_one_k = self.match in ONE_K
+        require(not (shape and has_one_k), f"{shape}: budget.match={self.match} has one k; use match=neuroada")
         require(
             not shape or self.top_k is not None,
             f"{shape}: needs budget.top_k, which all other layers have (a number or share of parameters has one k)",

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from neuroada.config.errors import UserError
 from neuroada.data import tables
 
@@ -73,6 +71,8 @@ class Glue:
         """The rows of a development set that pick the checkpoint (validation) or are reported (test)."""
         if not self.picks:
             return list(rows) if split == "test" else []
+        import torch  # here: a mistake in the configuration is said before the second that this takes
+
         count = _FROM_LARGE if len(rows) > _LARGE else len(rows) // 2
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(DIVISION_SEED)).tolist()
         return [rows[place] for place in sorted(order[:count] if split == "validation" else order[count:])]

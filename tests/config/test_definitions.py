@@ -98,6 +98,9 @@ def test_texts_and_constants_are_found() -> None:
     assert isinstance(base, Definition)
     assert documentation(base) == {"a": "First.", "b": "Second, at length."}
     assert (class_constant(base, "colour"), class_constant(base, "shape")) == ("red", None)
+    child = find("made_up_package.inner.Child")
+    assert isinstance(child, Definition)
+    assert class_constant(child, "colour") == "red", "its base's"
     assert names_in("made_up_package.inner.Bse") == ["Base", "Child", "Made", "functools", "twice", "wrapped"]
 
 

@@ -66,7 +66,7 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-FIRST_READ = {"README.md", name_of(PAGES[-1])}
+FIRST_READ = {"README.md"}
 COMPOSED = [
     page if name_of(page) in FIRST_READ else pytest.param(page, marks=pytest.mark.slow) for page in WITH_COMMANDS
 ]

@@ -156,7 +156,7 @@ def test_rescoring_keeps_the_record_right_wherever_it_ends(
     run = store_whole("a")
     again = judged_again(run, {})
     changed = {**again.after, "boolq": [{**row, "extracted": "another"} for row in again.after["boolq"]]}
-    altered = rescoring.Rescored(run, again.result, again.before, changed)  # type: ignore[arg-type]
+    altered = rescoring.Rescored(run, again.result, again.before, changed, again.protocols)  # type: ignore[arg-type]
     left = iter(range(num_written))
     replace = whole_files.os.replace
 

@@ -129,6 +129,7 @@ def test_each_step_stands_once_in_the_tensorboard_of_a_resumed_run(
     assert shown == {**LOGGED, "hp_metric": Counter((0,))}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_a_resumed_run_is_the_same_run_at_wandb_until_it_starts_over(make_run: MakeRun, tmp_path: Path) -> None:
     options, folder = ("logger=wandb", "task.benchmarks=[boolq]", "trainer.max_steps=3"), tmp_path / "run"
