@@ -10,16 +10,18 @@ if TYPE_CHECKING:
     from neuroada.sparse.adapter import Adapter
     from neuroada.sparse.attaching import attach, load
     from neuroada.sparse.budget import Budget, budget
+    from neuroada.sparse.combining import combine
     from neuroada.sparse.config import NeuroAdaConfig
     from neuroada.sparse.errors import AdapterError
 
 __version__ = "0.1.0"
-__all__ = ["Adapter", "AdapterError", "Budget", "NeuroAdaConfig", "attach", "budget", "load"]
+__all__ = ["Adapter", "AdapterError", "Budget", "NeuroAdaConfig", "attach", "budget", "combine", "load"]
 
 _MODULES = {
     "Adapter": "adapter",
     "attach": "attaching",
     "load": "attaching",
+    "combine": "combining",
     "Budget": "budget",
     "budget": "budget",
     "NeuroAdaConfig": "config",

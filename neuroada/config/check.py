@@ -23,7 +23,7 @@ from neuroada.config.values import unusable
 
 _OPEN_GROUPS = ("method", "optimizer", "trainer", "callbacks", "logger")
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
-_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect")
+_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect", "combine")
 _WRITING_JOBS = ("generate", "benchmark")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
@@ -260,7 +260,7 @@ def _trainer_rules(trainer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
-    job, adapter = _section(values, "job"), values.get("adapter")
+    job, adapter, trainer = _section(values, "job"), values.get("adapter"), _section(values, "trainer")
     name = job.get("name")
     mistakes = list(not_importable(job.get("function"), "job.function"))
     yield from mistakes
@@ -270,11 +270,13 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _folder_rules(str(job.get("folder")), values)
     if name in ("merge", "inspect") and adapter is None:
         yield f"adapter: job={name} needs one; give adapter=<run folder or adapter folder>"
+    if name == "combine":
+        yield from _sum_rules(adapter, _section(values, "combine").get("weights"))
     if adapter is not None and name == "benchmark":
         yield from _adapter_rules(adapter, _section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:
         yield f"adapter={adapter}: job={name} takes no adapter; use job=evaluate or job=merge"
-    if isinstance(adapter, list) and len(adapter) > 1 and shares_backbone(_section(values, "trainer")):
+    if name == "evaluate" and isinstance(adapter, list) and len(adapter) > 1 and shares_backbone(trainer):
         yield "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
         yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")
@@ -304,6 +306,13 @@ def _adapter_rules(adapter: Any, benchmark: Mapping[str, Any]) -> Iterator[str]:
         yield f"adapter={adapter}: benchmark.scope={benchmark.get('scope')} takes no adapter; use scope evaluation"
     elif benchmark.get("random_weights"):
         yield f"adapter={adapter}: needs the base it was trained on; add benchmark.random_weights=false"
+
+
+def _sum_rules(adapter: Any, weights: Any) -> Iterator[str]:
+    if not adapter:
+        yield "adapter: job=combine needs some; give adapter=[<run folder or adapter folder>,<another one>]"
+    elif isinstance(adapter, list) and isinstance(weights, list) and len(weights) != len(adapter):
+        yield f"combine.weights={shown(weights)}: there are {len(adapter)} adapters; give a number for each"
 
 
 def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Typed schema of what a job is and is told: the group ``job``, and those that a single job reads."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,6 +149,18 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         both = self.prompt is not None and self.file is not None
         require(not both, "generate.prompt and generate.file: give one of them")
+
+
+@dataclass
+class CombineConfig:
+    """How ``job=combine`` adds adapters up."""
+
+    weights: list[float] | None = None
+    """A factor for each adapter, in their order, such as [0.7,0.3]; null means the mean of all."""
+
+    def __post_init__(self) -> None:
+        for weight in self.weights or ():
+            require(math.isfinite(weight), f"combine.weights={self.weights}: {weight} is no finite number")
 
 
 @dataclass

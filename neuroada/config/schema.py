@@ -10,7 +10,14 @@ from typing import Any
 from omegaconf import MISSING
 
 from neuroada.config.errors import shown
-from neuroada.config.job_schema import BenchmarkConfig, GenerateConfig, GpuCheckConfig, InspectConfig, JobConfig
+from neuroada.config.job_schema import (
+    BenchmarkConfig,
+    CombineConfig,
+    GenerateConfig,
+    GpuCheckConfig,
+    InspectConfig,
+    JobConfig,
+)
 from neuroada.config.requirements import (
     require,
     require_at_least,
@@ -379,13 +386,15 @@ class RunConfig:
     protocol: ProtocolConfig = field(default_factory=ProtocolConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)
+    combine: CombineConfig = field(default_factory=CombineConfig)
     gpu_check: GpuCheckConfig = field(default_factory=GpuCheckConfig)
     callbacks: dict[str, Any] | None = None
     """Lightning callbacks by name, each a class and its arguments; a name set to null is off."""
     logger: dict[str, Any] | None = None
     """Lightning loggers by name, each a class and its arguments."""
     adapter: Any = None
-    """A run folder or adapter folder to evaluate, merge or time; for job=evaluate also a list of them."""
+    """A run folder or adapter folder to evaluate, merge or time; for job=evaluate and job=combine also a list of
+    them."""
     seed: int = 42
     """Seed of the order of the data, of random selections and of the values that a method initialises at random."""
     max_skipped_steps: int = 0

@@ -14,12 +14,12 @@ from neuroada.runs.identity import identity
 def run_folder(values: Mapping[str, Any]) -> str:
     """``<job>/`` followed by the job's ``folder`` pattern, filled from a resolved configuration.
 
-    It is ``.`` for several adapters, each of which has its own run folder.
+    It is ``.`` for several adapters, each of which has its own run folder, unless they are added up.
 
     Raises:
         UserError: A value cannot be used as a folder name.
     """
-    if isinstance(values.get("adapter"), list):
+    if isinstance(values.get("adapter"), list) and values["job"]["name"] != "combine":
         return "."
     require_inside("job.folder", values["job"]["folder"])
     canonical = json.dumps(identity(values), sort_keys=True, default=str)

@@ -212,7 +212,8 @@ def read_runs(root: Path) -> list[Run]:
     """
     folders = list(run_folders(root))
     start = root if read_sweep(root) is None else Path(os.path.commonpath([path.parent for path in folders] or [root]))
-    return [_read_run(folder, str(folder.relative_to(start))) for folder in folders]
+    runs = [_read_run(folder, str(folder.relative_to(start))) for folder in folders]
+    return [run for run in runs if run.job != "combine"]  # a sum has no scores of its own
 
 
 def _read_run(folder: Path, name: str) -> Run:

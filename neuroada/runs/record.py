@@ -59,6 +59,11 @@ def recorded(run: RunConfig) -> dict[str, Any]:
     return values
 
 
+def write_config(folder: Path, values: dict[str, Any]) -> None:
+    """Write ``config.yaml`` into a folder, which other jobs then read like a run's."""
+    write_whole(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(values)))
+
+
 class RunRecord:
     """The record of one run in its folder.
 
@@ -213,7 +218,7 @@ class RunRecord:
         finished = () if self.incomplete is not None else (RESULT_FILE, METRICS_FILE)
         for name in (*finished, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)
-        write_whole(self.folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(self._values)))
+        write_config(self.folder, self._values)
 
 
 def _benchmarks(result: Mapping[str, Any]) -> list[str]:

@@ -1,12 +1,12 @@
 """Settle the configuration of a run: combine what Hydra composed with values from earlier runs and adapters.
 
 Command-line overrides take precedence over an adapter's values, and must not change those of a resumed run.
-``adapter=[<folder>,<folder>]`` makes one run per adapter.
+``adapter=[<folder>,<folder>]`` makes one run per adapter, except for ``job=combine``, which adds them up.
 """
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,11 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     refuse_needless_trust(settled)
     if settled.resume not in RESUME_MODES:
         return resumed(settled, Path(settled.resume), typed)
-    if OmegaConf.is_list(settled.adapter):
+    if settled.job.name == "combine":
+        _adopt_sum(settled, typed)
+    elif OmegaConf.is_list(settled.adapter):
         return _of_several(settled, [str(Path(str(path))) for path in settled.adapter], typed)
-    if settled.adapter is not None:
+    elif settled.adapter is not None:
         _adopt(settled, AdapterOrigin.read(Path(str(settled.adapter))), typed)
     elif settled.job.name in ("evaluate", "generate"):
         _score_base(settled, typed)
@@ -68,7 +70,7 @@ def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
         run: A settled and checked run.
         folder: Its folder, which contains the folders of several adapters.
     """
-    if not isinstance(run.adapter, list):
+    if not isinstance(run.adapter, list) or run.job.name == "combine":
         return [(run, folder)]
     runs = []
     for path in run.adapter:
@@ -137,6 +139,33 @@ def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str])
             )
     configs[0].adapter = list(dict.fromkeys(paths))
     return configs[0]
+
+
+def _adopt_sum(settled: DictConfig, typed: Sequence[str]) -> None:
+    """What a sum of adapters takes over: all of it from the first one, but it is trained on the data of them all."""
+    if not settled.adapter:  # which is refused with the rest of the configuration
+        return
+    given = settled.adapter if OmegaConf.is_list(settled.adapter) else [settled.adapter]
+    paths = [str(Path(str(path))) for path in given]
+    origins = [AdapterOrigin.read(Path(path)) for path in paths]
+    _adopt(settled, origins[0], typed)
+    tasks = [origin.sections.get("task") or {} for origin in origins]
+    rows = [task.get("train") or [] for task in tasks]
+    # Unknown data could be anything; and tests are kept out of the data if every part keeps them out.
+    settled.task.train = _distinct(entry for part in rows for entry in part) if all(rows) else []
+    cleaned = [task.get("clean_of") or [] for task in tasks]
+    settled.task.clean_of = [entry for entry in cleaned[0] if all(entry in part for part in cleaned)]
+    settled.method = {"name": origins[0].method["name"], "label": f"{origins[0].method['name']}-combined"}
+    settled.budget.top_k = None
+    settled.adapter = paths
+
+
+def _distinct(entries: Iterable[Any]) -> list[Any]:
+    """The entries without repetitions, in their order; they may be mappings."""
+    found: list[Any] = []
+    for entry in entries:
+        found += [] if entry in found else [entry]
+    return found
 
 
 def _shared(config: DictConfig) -> dict[str, Any]:

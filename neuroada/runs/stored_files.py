@@ -39,6 +39,7 @@ class Config(TypedDict, total=False):
     protocol: Section
     generate: Section
     inspect: Section
+    combine: Section
     callbacks: Section
     logger: Section
     seed: int | None

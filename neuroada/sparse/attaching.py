@@ -149,7 +149,23 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO, to_sh
             adapter already; the model is then unchanged.
     """
     check_way(gradient)
-    directory = adapter_files.adapter_folder(directory)
+    stored = stored_for(model, adapter_files.adapter_folder(directory))
+    adapter = Adapter(model, stored.config, stored.columns, gradient)
+    adapter.whole.write(stored.whole)
+    with torch.no_grad():
+        for name, layer in adapter.layers.items():
+            layer.values.copy_(stored.values[name])
+    if not to_shard:
+        adapter.sync()
+    return adapter
+
+
+def stored_for(model: nn.Module, directory: Path) -> adapter_files.StoredAdapter:
+    """A saved adapter that fits a model without one. Nothing is changed.
+
+    Raises:
+        AdapterError: As ``load``.
+    """
     modules = plain_modules(model)
     refuse_attached(modules)
     stored = adapter_files.read(directory)
@@ -167,14 +183,7 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO, to_sh
     except AdapterError:
         _refuse_lost_layers(model, stored, whole, directory)
         raise
-    adapter = Adapter(model, stored.config, stored.columns, gradient)
-    adapter.whole.write(stored.whole)
-    with torch.no_grad():
-        for name, layer in adapter.layers.items():
-            layer.values.copy_(stored.values[name])
-    if not to_shard:
-        adapter.sync()
-    return adapter
+    return stored
 
 
 def _refuse_lost_layers(

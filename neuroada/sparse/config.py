@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.strategies import Selection, check_selection
@@ -28,6 +29,8 @@ class NeuroAdaConfig:
             name, the end of one, or a regular expression for it; the first key that fits a layer counts.
         skip_layers: Transformer blocks that are left out, by number from 0; negative ones count from the end.
         calibration: Content hash of the data that a selection was measured on; recorded with the adapter, not read.
+        combined: The adapters that this one is the sum of, each with ``adapter`` (its folder's name), ``weight`` and
+            ``sha256`` of its tensors; recorded with the adapter, not read.
 
     Raises:
         AdapterError: A value is out of range.
@@ -41,6 +44,7 @@ class NeuroAdaConfig:
     top_k_pattern: Mapping[str, int] | None = None
     skip_layers: Sequence[int] | None = None
     calibration: str | None = None
+    combined: Sequence[Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         _check_count("top_k", self.top_k)

@@ -111,12 +111,12 @@ class TestFoldersOfARun:
 
 
 class TestJobsThatWriteOneFile:
-    @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge", "inspect"])
+    @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge", "inspect", "combine"])
     def test_nothing_of_the_user_changes(
         self, checked: Checked, store_adapter: Callable[..., Path], tmp_path: Path, job: str
     ) -> None:
         adapter = [f"adapter={store_adapter()}"]
-        needed = {"generate": ["generate.prompt=Why?"], "merge": adapter, "inspect": adapter}
+        needed = {"generate": ["generate.prompt=Why?"], "merge": adapter, "inspect": adapter, "combine": adapter}
         run = checked(f"job={job}", *needed.get(job, []))
         written = ("generations.jsonl", "contamination.json", "benchmark.json", "benchmark.md")
         for name in (*written, "notes.txt", "a/b.txt"):

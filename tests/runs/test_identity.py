@@ -29,9 +29,11 @@ Checked = Callable[..., RunConfig]
 # NOTHING is for keys that decide no outcome.
 NOTHING = ""
 FINETUNE = "finetune"
-EVERY_JOB = "finetune evaluate generate inspect merge budget benchmark gpu_check contamination compare rescore"
+EVERY_JOB = "finetune evaluate generate inspect merge combine budget benchmark gpu_check contamination compare rescore"
 SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
-LOADING = "finetune evaluate generate inspect merge budget benchmark gpu_check"  # the weights and their precision
+LOADING = (
+    "finetune evaluate generate inspect merge combine budget benchmark gpu_check"  # the weights and their precision
+)
 BATCHING = "finetune budget benchmark"
 ATTACHING = "finetune budget"  # what trains
 READING_TESTS = "finetune evaluate benchmark contamination"
@@ -52,7 +54,7 @@ DECISIONS = {
     "model.target_modules": f"{BATCHING} gpu_check",
     "model.gradient_checkpointing": BATCHING,
     "model.liger_kernel": "budget benchmark",
-    "task.name": "finetune evaluate merge benchmark contamination",
+    "task.name": "finetune evaluate merge combine benchmark contamination",
     "task.train": f"{PROMPTING} gpu_check",
     "task.benchmarks": f"{PROMPTING} gpu_check",
     "task.clean_of": READING_TESTS,
@@ -81,7 +83,7 @@ DECISIONS = {
     "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
-    "method.label": "finetune evaluate generate inspect merge budget",  # a part of the folder's name
+    "method.label": "finetune evaluate generate inspect merge combine budget",  # a part of the folder's name
     "method.selection": ATTACHING,
     "method.selection_seed": ATTACHING,
     "method.calibration_batches": ATTACHING,
@@ -142,6 +144,7 @@ DECISIONS = {
     "protocol.chat": PROMPTING,
     "generate.prompt": "generate",
     "generate.file": "generate",
+    "combine.weights": "combine",
     "inspect.against": "inspect",
     "inspect.prompts": "inspect",
     "benchmark.scope": "benchmark",
@@ -193,7 +196,7 @@ DECISIONS = {
     "logger.wandb.save_dir": NOTHING,
     "logger.wandb.project": NOTHING,
     "logger.wandb.entity": NOTHING,
-    "adapter": "evaluate generate inspect merge benchmark",
+    "adapter": "evaluate generate inspect merge combine benchmark",
     "seed": "finetune evaluate benchmark gpu_check",
     "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,
