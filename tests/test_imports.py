@@ -50,7 +50,7 @@ LIBRARIES = {
 # These compose nothing: they make what the configuration names.
 INSTANTIATING = {"training", "costs", "jobs"}
 HYDRA_TO_INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
-SPARSE_NEEDS = {"torch", "safetensors", "triton"}
+SPARSE_NEEDS = {"torch", "safetensors", "triton", "bitsandbytes"}
 
 
 def violations(part: str, source: str) -> list[str]:

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
 from neuroada.sparse.coverage import blocks_of
+from neuroada.sparse.linear_layers import is_linear
 
 
 def linear_layers_of_blocks(model: nn.Module) -> list[str]:
@@ -14,14 +15,11 @@ def linear_layers_of_blocks(model: nn.Module) -> list[str]:
     """
     blocks = list(blocks_of(model))
     inside = [
-        f"{prefix}.{name}"
-        for prefix, block in blocks
-        for name, module in block.named_modules()
-        if type(module) is nn.Linear
+        f"{prefix}.{name}" for prefix, block in blocks for name, module in block.named_modules() if is_linear(module)
     ]
     if not inside:
         raise UserError(
-            f"model.target_modules=null: {type(model).__name__} has no blocks with nn.Linear layers{_instead(blocks)}; "
+            f"model.target_modules=null: {type(model).__name__} has no blocks with linear layers{_instead(blocks)}; "
             f"use a model that has them, such as Llama or Qwen, or method=full, bitfit, layernorm or head, which work "
             "without"
         )
@@ -34,8 +32,7 @@ def _instead(blocks: list[tuple[str, nn.Module]]) -> str:
     """What stands in the blocks instead of linear layers."""
     modules = [module for _, block in blocks for module in block.modules()]
     kinds = dict.fromkeys(type(module).__name__ for module in modules if _is_matrix(getattr(module, "weight", None)))
-    known = " (the linear layer of GPT-2 and its like, with its weight stored transposed)" if "Conv1D" in kinds else ""
-    return f"; they have {', '.join(kinds)}{known}" if kinds else ""
+    return f"; they have {', '.join(kinds)}" if kinds else ""
 
 
 def _is_matrix(weight: object) -> bool:

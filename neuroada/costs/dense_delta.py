@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from neuroada.methods.contract import Targets
 from neuroada.sparse.selection import select_columns
-from neuroada.sparse.targets import match_targets
+from neuroada.sparse.targets import match_plain
 
 NAME = "dense_delta"
 
@@ -33,7 +33,7 @@ class DenseDelta:
 
     def __init__(self, model: nn.Module, targets: Targets, top_k: int) -> None:
         model.requires_grad_(False)
-        self._layers = list(match_targets(model, targets).values())
+        self._layers = list(match_plain(model, targets).values())
         self._deltas = [_ScatteredDelta(select_columns(layer.weight, top_k, "magnitude")) for layer in self._layers]
         for layer, delta in zip(self._layers, self._deltas, strict=True):
             parametrize.register_parametrization(layer, "weight", delta)

@@ -18,7 +18,7 @@ from neuroada.config.schema import BudgetConfig, DataConfig, ModelConfig, RunCon
 from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
 from neuroada.methods.contract import Sized, Wanted
 from neuroada.methods.neuroada import NeuroAda
-from neuroada.sparse.targets import match_targets
+from neuroada.sparse.targets import match_plain
 
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MODELS = {
@@ -142,7 +142,7 @@ def _sizes(config: ModelConfig, values: int) -> Sizes:
     blocks = decoder.get_submodule("layers")
     assert isinstance(blocks, nn.ModuleList)
     total, in_blocks = _count(skeleton), _count(blocks)
-    targets = match_targets(skeleton, config.target_modules).values()
+    targets = match_plain(skeleton, config.target_modules).values()
     return Sizes(
         in_blocks=in_blocks,
         outside=total - in_blocks,

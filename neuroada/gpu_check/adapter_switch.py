@@ -14,7 +14,7 @@ import neuroada
 from neuroada.costs.timing import synchronize
 from neuroada.costs.workloads import backbone
 from neuroada.gpu_check.setting import Row, Setting, row
-from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.bypassing import AdaptedLayer
 
 _SWITCHES = 20
 
@@ -65,7 +65,7 @@ def _content(adapter: neuroada.Adapter) -> list[float]:
     return [_sum_of(layer) for layer in adapter.layers.values()]
 
 
-def _sum_of(layer: BypassedLinear) -> float:
-    weight: Tensor = layer.weight.detach()
+def _sum_of(layer: AdaptedLayer) -> float:
+    weight: Tensor = layer.weight_OI.detach()
     places_I = torch.arange(weight.shape[1], device=weight.device) % 97 + 1
     return float((weight.double() * places_I).sum())

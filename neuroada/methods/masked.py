@@ -23,7 +23,8 @@ from neuroada.methods.weight_files import COLUMNS, ENTRIES
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
-from neuroada.sparse.targets import match_targets
+from neuroada.sparse.linear_layers import widths
+from neuroada.sparse.targets import match_plain
 from neuroada.sparse.whole_modules import WholeModules, is_named, match_whole, whole_sizes
 
 
@@ -40,10 +41,10 @@ class Masked(Choosing):
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedMasked":
         whole = match_whole(skeleton, self.modules_to_save)
-        layers = match_targets(skeleton, targets, whole)
-        widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
+        layers = match_plain(skeleton, targets, whole)
+        shapes = [widths(layer) for layer in layers.values()]
         beside = whole_sizes(whole)
-        top_k = top_k_for(widths, wanted.less(sum(beside.values())))
+        top_k = top_k_for(shapes, wanted.less(sum(beside.values())))
         counts = {name: layer.out_features * min(top_k, layer.in_features) for name, layer in layers.items()}
         counts.update(beside)
         covered = coverage(skeleton, layers, whole)
@@ -51,7 +52,7 @@ class Masked(Choosing):
         config = NeuroAdaConfig(
             top_k, targets, self.selection, self.selection_seed, modules_to_save=self.modules_to_save
         )
-        return SizedMasked(self.name, config, budget, clamped(widths, top_k), self.looks)
+        return SizedMasked(self.name, config, budget, clamped(shapes, top_k), self.looks)
 
     def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:
         """Weight decay would move the entries that the mask protects."""
@@ -78,13 +79,15 @@ class SizedMasked:
         return {"top_k": self.config.top_k}
 
     def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "MaskedWeights":
+        # The skeleton does not tell whether a checkpoint is quantised.
+        match_plain(model, self.config.target_modules, match_whole(model, self.config.modules_to_save))
         found = chosen(model, self.config, self.looks, calibration)
         whole = list(match_whole(model, self.config.modules_to_save))
         return MaskedWeights(self.method, model, found.columns, found.facts, whole)
 
     def rehearse(self, model: nn.Module) -> "MaskedWeights":
         layers = named_layers(model, self.budget.layers)
-        shapes = {name: (layer.out_features, layer.in_features) for name, layer in layers.items()}
+        shapes = {name: widths(layer) for name, layer in layers.items()}
         columns = {name: drawn_columns(*shape, self.config.top_k) for name, shape in shapes.items()}
         present = [entry for entry in self.config.modules_to_save or () if is_named(model, entry)]
         return MaskedWeights(self.method, model, columns, whole=list(match_whole(model, present)))

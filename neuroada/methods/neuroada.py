@@ -17,9 +17,11 @@ from neuroada.methods.choosing import Choosing, Looks, chosen
 from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
 from neuroada.methods.sizes import nearest_whole
 from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.beside import BypassedBeside
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.coverage import blocks_of
 from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.linear_layers import is_linear, widths
 from neuroada.sparse.strategies import described
 from neuroada.sparse.targets import targets_of
 from neuroada.sparse.whole_modules import is_named, match_whole, whole_sizes
@@ -63,11 +65,11 @@ class NeuroAda(Choosing):
             skip_layers=self.skip_layers,
         )
         layers = targets_of(skeleton, config, whole)
-        widths = [(layer.out_features, layer.in_features) for layer in layers.values()]
-        top_k = top_k_for(widths, wanted.less(sum(whole_sizes(whole).values())))
+        shapes = [widths(layer) for layer in layers.values()]
+        top_k = top_k_for(shapes, wanted.less(sum(whole_sizes(whole).values())))
         config = replace(config, top_k=top_k)
         counted = neuroada.budget(skeleton, config)
-        return SizedNeuroAda(config, counted, self.gradient, clamped(widths, top_k), self.looks)
+        return SizedNeuroAda(config, counted, self.gradient, clamped(shapes, top_k), self.looks)
 
 
 def top_k_for(widths: Iterable[tuple[int, int]], wanted: Wanted) -> int:
@@ -145,7 +147,7 @@ class SizedNeuroAda:
         """
         columns = {}
         for name, layer in named_layers(model, self.budget.layers).items():
-            drawn_OK = drawn_columns(layer.out_features, layer.in_features, self.config.top_k_of(name))
+            drawn_OK = drawn_columns(*widths(layer), self.config.top_k_of(name))
             columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
         # A model with fewer blocks, for planning, may lack some.
         present = [entry for entry in self.config.modules_to_save or () if is_named(model, entry)]
@@ -183,7 +185,7 @@ class AttachedNeuroAda:
     def shard(self, mesh: "DeviceMesh") -> None:
         """Raises UserError if the output head is adapted, which the loss calls apart from the model."""
         get_head = getattr(self.adapter.model, "get_output_embeddings", lambda: None)
-        if isinstance(get_head(), BypassedLinear):
+        if isinstance(get_head(), BypassedLinear | BypassedBeside):
             raise UserError(
                 "model.target_modules: the output head cannot be trained under trainer=fsdp; leave it out, or use "
                 "trainer=ddp"
@@ -193,7 +195,7 @@ class AttachedNeuroAda:
     def changes(self) -> Iterator[Change]:
         for name, layer in self.adapter.layers.items():
             columns_OK, values_OK = layer.columns.long(), layer.values.detach()
-            base_OI = layer.weight.detach().scatter(1, columns_OK, layer.bypass.original)
+            base_OI = layer.weight_OI.detach().scatter(1, columns_OK, layer.bypass.original)
             delta_OI = torch.zeros_like(base_OI, dtype=values_OK.dtype).scatter_(1, columns_OK, values_OK)
             yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
         yield from whole_changes(self.adapter.whole)
@@ -211,13 +213,13 @@ class AttachedNeuroAda:
         return {"selection": selection, **self._facts, "rounded_away": self.adapter.rounded_away(), **saved}
 
 
-def named_layers(model: nn.Module, names: Collection[str]) -> dict[str, nn.Linear]:
+def named_layers(model: nn.Module, names: Collection[str]) -> dict[str, nn.Module]:
     """Those of the named linear layers that the model has: one with fewer blocks, for planning, lacks some.
 
     Unlike ``match_targets`` it takes weights without content, which are of another class than parameters.
     """
     modules = {name: module for name, module in model.named_modules() if name in names}
-    return {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
+    return {name: module for name, module in modules.items() if is_linear(module)}
 
 
 @functools.lru_cache(maxsize=32)

@@ -25,7 +25,7 @@ from neuroada.methods.peft_shapes import (
 from neuroada.methods.sizes import nearest_of, nearest_share, nearest_whole
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.coverage import coverage
-from neuroada.sparse.targets import match_targets
+from neuroada.sparse.targets import match_plain, match_targets
 from neuroada.sparse.whole_modules import is_named, match_whole, refuse_fresh_head, whole_sizes
 
 WHOLE, SHARE, BLOCK = "whole", "share", "block"
@@ -101,7 +101,7 @@ class Peft(Described):
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedPeft":
         whole = self._whole_modules(skeleton)
-        layers = match_targets(skeleton, targets, whole)
+        layers = match_plain(skeleton, targets, whole)
         sample = _Sample(layers)
         settings = dict(self.settings)
         left = wanted.less(sum(whole.values()))

@@ -20,13 +20,11 @@ from neuroada.sparse.adapter_files import (
     CONFIG_FILE,
     TENSORS_FILE,
     are_columns,
-    fingerprint,
-    is_base,
     refuse_unknown_format,
     refuse_unusable,
-    way_to_base,
     write_files,
 )
+from neuroada.sparse.base_weights import fingerprint, is_base, way_to_base
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.whole_modules import is_inside
 

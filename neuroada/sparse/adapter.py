@@ -12,20 +12,23 @@ from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from neuroada.sparse import adapter_files
+from neuroada.sparse.base_weights import Base, fingerprint
+from neuroada.sparse.beside import repack_again, stop_repacking
 from neuroada.sparse.budget import Budget
+from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, take_bypass
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.first_step import FirstStep, held_by
 from neuroada.sparse.gradient import AUTO, check_way
-from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
+from neuroada.sparse.linear_layers import precisions, weight_of
 from neuroada.sparse.module_names import plain_modules, unwrapped
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saved_inputs import limit_saved_inputs
 from neuroada.sparse.sharded_rows import all_rows, is_sharded
-from neuroada.sparse.sharding import reshard, shard_model
+from neuroada.sparse.sharding import by_rows, reshard, shard_model
 from neuroada.sparse.switching import PreparedAdapter, prepare
-from neuroada.sparse.whole_modules import WholeModules, match_whole
+from neuroada.sparse.whole_modules import WholeModules, match_whole, report_others_that_train
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -47,6 +50,7 @@ class Adapter:
         layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
         whole: The modules that train whole, ``config.modules_to_save``.
         coverage: Which of the model's weights the layers are.
+        precision: What the weights of the layers are stored as: a dtype, or the quantisation and its library.
         is_sharded: Whether ``shard`` spread the model over ranks.
     """
 
@@ -64,11 +68,11 @@ class Adapter:
         # By name: load_state_dict(assign=True) and others replace the parameters with new ones.
         self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         model.requires_grad_(False)
-        self.layers: dict[str, BypassedLinear] = {}
+        self._repacking = stop_repacking(model)
+        self.layers: dict[str, AdaptedLayer] = {}
+        self.precision = precisions(modules[name] for name in columns)
         for name, columns_OK in columns.items():
-            layer = modules[name]
-            assert isinstance(layer, nn.Linear)
-            self.layers[name] = bypass_linear(layer, columns_OK, gradient)
+            self.layers[name] = add_bypass(modules[name], columns_OK, gradient)
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
         self.whole = WholeModules(whole)
         # The model keeps its adapter alive, so the caller does not have to hold the returned object.
@@ -100,7 +104,7 @@ class Adapter:
 
     def _rewrite(self) -> None:
         layers = self._attached()
-        if not self.is_sharded and (foreign := [name for name in layers if is_sharded(layers[name].weight)]):
+        if not self.is_sharded and (foreign := [name for name in layers if is_sharded(weight_of(layers[name]))]):
             raise AdapterError(f"{foreign[0]}: its weight was sharded without its bypass; use adapter.shard(mesh)")
         write_values(layers.values())
 
@@ -114,14 +118,13 @@ class Adapter:
         """Share of the values, 0 to 1, that are not zero but are lost to rounding in the weight's dtype."""
         lost = count = 0
         for layer in self._attached().values():
-            bypass = layer.bypass
-            lost += int(all_rows(((bypass.values != 0) & (bypass.effective() == bypass.original)).sum()))
-            count += bypass.values.numel()
+            lost += layer.num_rounded_away()
+            count += layer.values.numel()
         return lost / count
 
     def fingerprint(self) -> str:
         """Hash of the base entries under the bypasses, the same for an fp32 and a bf16 load of one checkpoint."""
-        return adapter_files.fingerprint(self._base_entries())
+        return fingerprint(self._base_entries())
 
     def save(self, directory: str | Path) -> None:
         """Write ``adapter_config.json`` and ``adapter_model.safetensors`` into a directory, created if missing.
@@ -129,15 +132,16 @@ class Adapter:
         On a sharded model every rank must call it; the first one writes, and the others wait for it.
         """
         layers = self._attached()
-        self._report_others_that_train()
+        report_others_that_train(self.model, self.parameters())
         plain = unwrapped(self.model)
-        entries = self._base_entries()
         stored = adapter_files.StoredAdapter(
-            config=self.config,
-            base_model_name_or_path=getattr(plain, "name_or_path", None) or None,
-            revision=getattr(getattr(plain, "config", None), "_commit_hash", None),
-            fingerprint=adapter_files.fingerprint(entries),
-            fingerprint_float16=adapter_files.fingerprint(entries, torch.float16),
+            self.config,
+            Base.of(
+                self._base_entries(),
+                getattr(plain, "name_or_path", None) or None,
+                getattr(getattr(plain, "config", None), "_commit_hash", None),
+                self.precision,
+            ),
             columns={name: all_rows(layer.columns).cpu() for name, layer in layers.items()},
             values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
             whole={name: tensor.detach().cpu() for name, tensor in self.whole.tensors().items()},
@@ -161,21 +165,25 @@ class Adapter:
         self._refuse_sharded("shard")
         if self.config.modules_to_save:
             raise AdapterError("shard(): modules_to_save cannot be sharded; train on whole models, such as with DDP")
-        shard_model(self.model, list(self._attached().values()), mesh)
+        shard_model(self.model, by_rows(self._attached()), mesh)
         self.is_sharded = True
         self._rewrite()  # of an adapter that was loaded for this, the values are not in the weights yet
 
-    def prepare(self, directory: str | Path) -> PreparedAdapter:
+    def prepare(self, directory: str | Path, *, allow_precision: bool = False) -> PreparedAdapter:
         """Read another adapter of the same base model and layers, check it and move it to the model's device.
 
         The model does not change; ``switch`` then needs only one write into each weight. Columns, k and everything
         else in the configuration may differ.
 
+        Args:
+            directory: What ``save`` wrote, or the folder of a run.
+            allow_precision: As in ``neuroada.load``.
+
         Raises:
             AdapterError: The files are damaged, or belong to another base model or other layers.
         """
         self._refuse_sharded("prepare")
-        return prepare(self.model, self._attached(), self.whole, Path(directory))
+        return prepare(self.model, self._attached(), self.whole, Path(directory), allow_precision)
 
     def switch(self, other: PreparedAdapter | str | Path) -> PreparedAdapter:
         """Replace this adapter's configuration, columns and values by a saved adapter's; the base stays exact.
@@ -220,7 +228,7 @@ class Adapter:
         self.whole.restore()
         self._remove()
 
-    def _attached(self) -> dict[str, BypassedLinear]:
+    def _attached(self) -> dict[str, AdaptedLayer]:
         if not self.layers:
             raise AdapterError("this adapter was merged or detached; attach or load one again")
         if self.is_sharded:
@@ -241,17 +249,6 @@ class Adapter:
         counts = {layer.columns.shape[1] for layer in self.layers.values()} if self.config.top_k_pattern else set()
         return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(self.config.top_k)
 
-    def _report_others_that_train(self) -> None:
-        own = {id(parameter) for parameter in self.parameters()}
-        others = [name for name, part in self.model.named_parameters() if part.requires_grad and id(part) not in own]
-        if others:
-            logger.warning(
-                "%s requires gradients but is not saved with the adapter (%d parameters are not); name its module in "
-                "modules_to_save when you attach",
-                others[0],
-                len(others),
-            )
-
     def _refuse_sharded(self, action: str) -> None:
         if self.is_sharded:
             raise AdapterError(
@@ -261,7 +258,8 @@ class Adapter:
 
     def _remove(self) -> None:
         for layer in self.layers.values():
-            remove_bypass(layer)
+            take_bypass(layer)
+        repack_again(self._repacking)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
         self.layers = {}

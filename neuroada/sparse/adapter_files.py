@@ -5,7 +5,6 @@ modules that train whole it holds ``modules_to_save.<name>`` for each parameter 
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -15,16 +14,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from neuroada.sparse.base_weights import SAMPLED, Base
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.file_modes import open_as_new
 from neuroada.sparse.finite import not_finite
+from neuroada.sparse.linear_layers import matrix, precisions, weight_of, widths
 from neuroada.sparse.strategies import described
 
-FORMAT_VERSIONS = (1, 2)
-"""2 has modules that train whole, which a reader of 1 would leave out."""
+FORMAT_VERSIONS = (1, 2, 3)
+"""2 has modules that train whole, which a reader of 1 would leave out; 3 a sample of the base entries."""
 KIND = "NEUROADA"
 """``peft_type`` of these files: peft refuses them by this name instead of misreading them."""
 CONFIG_FILE = "adapter_config.json"
@@ -37,6 +38,7 @@ _COUNT_DTYPES = (torch.int64, torch.int32, torch.bool)
 """Of buffers in modules that train whole, such as the number of batches that BatchNorm has seen."""
 _COLUMN_DTYPES = (torch.int16, torch.int32, torch.int64)
 _WHOLE = "modules_to_save."
+_SAMPLE = ".base_sample"
 _AGAIN = "copy or save the adapter again"
 
 
@@ -46,60 +48,46 @@ class StoredAdapter:
 
     Attributes:
         config: The configuration it was attached with.
-        base_model_name_or_path: Hub id or folder of the base model, if it had a name.
-        revision: Hub commit of the base model, if known.
-        fingerprint: Hash of the base entries under the bypasses, see ``fingerprint``.
-        fingerprint_float16: The same of the entries rounded to fp16, by which an fp16 load of the base is recognised;
-            None in files of versions that did not write it.
+        base: What it was trained on.
         columns: (out_features, k) int32 columns by layer name.
         values: (out_features, k) values by layer name.
         whole: Parameters and buffers of the modules that train whole, by name.
     """
 
     config: NeuroAdaConfig
-    base_model_name_or_path: str | None
-    revision: str | None
-    fingerprint: str
+    base: Base
     columns: dict[str, Tensor]
     values: dict[str, Tensor]
     whole: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    fingerprint_float16: str | None = None
 
-    def check_base(self, weights: dict[str, Tensor], directory: Path) -> None:
-        """Raise AdapterError unless the (out_features, in_features) weights are those of this adapter's base."""
+    def check_base(self, layers: Mapping[str, nn.Module], directory: Path, allow_precision: bool = False) -> None:
+        """Raise AdapterError unless the weights of these layers are those of this adapter's base.
+
+        Args:
+            allow_precision: As in ``Base.check``.
+        """
         entries = {}
         for name, columns_OK in self.columns.items():
-            weight_OI = weights[name]
-            self.check_shape(name, weight_OI, directory)
-            entries[name] = weight_OI.detach().gather(1, columns_OK.long().to(weight_OI.device))
-        self.check_entries(entries, directory)
+            self.check_shape(name, layers[name], directory)
+            weight_OI = matrix(layers[name]).detach()
+            entries[name] = weight_OI.gather(1, columns_OK.long().to(weight_OI.device))
+        self.base.check(entries, directory, precisions(layers[name] for name in self.columns), allow_precision)
 
-    def check_shape(self, name: str, weight_OI: Tensor, directory: Path) -> None:
+    def check_shape(self, name: str, layer: nn.Module, directory: Path) -> None:
         """Raise AdapterError unless the columns stored for a layer fit its weight, and are ``top_k`` per neuron."""
-        if weight_OI.is_meta:
+        if weight_of(layer).is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device; load the model before its adapter")
-        columns_OK = self.columns[name]
-        if columns_OK.shape[0] != weight_OI.shape[0] or int(columns_OK.max()) >= weight_OI.shape[1]:
+        columns_OK, shape = self.columns[name], widths(layer)
+        if columns_OK.shape[0] != shape[0] or int(columns_OK.max()) >= shape[1]:
             raise AdapterError(
-                f"{directory}: {name} has {tuple(weight_OI.shape)} weights here, which the stored columns do not "
-                f"fit; the adapter was trained on {self._base()}"
+                f"{directory}: {name} has {shape} weights here, which the stored columns do not "
+                f"fit; the adapter was trained on {self.base}"
             )
-        if columns_OK.shape[1] != min(self.config.top_k_of(name), weight_OI.shape[1]):
+        if columns_OK.shape[1] != min(self.config.top_k_of(name), shape[1]):
             raise AdapterError(
                 f"{directory}: {name} has {columns_OK.shape[1]} columns per neuron, but {CONFIG_FILE} says "
                 f"top_k={self.config.top_k_of(name)}; copy or save the adapter again"
             )
-
-    def check_entries(self, entries: dict[str, Tensor], directory: Path) -> None:
-        """Raise AdapterError unless the (out_features, k) base entries under the bypasses have this fingerprint."""
-        if not is_base(entries, self.fingerprint, self.fingerprint_float16):
-            raise AdapterError(
-                f"{directory}: the weights of this model are not those the adapter was trained on ({self._base()}, "
-                f"revision {self.revision or 'unknown'}); {way_to_base(entries)}"
-            )
-
-    def _base(self) -> str:
-        return self.base_model_name_or_path or "an unnamed model"
 
 
 def adapter_folder(directory: str | Path) -> Path:
@@ -107,37 +95,6 @@ def adapter_folder(directory: str | Path) -> Path:
     given = Path(directory).expanduser()
     inner = given / ADAPTER_FOLDER
     return inner if (inner / CONFIG_FILE).is_file() else given
-
-
-def fingerprint(entries: Mapping[str, Tensor], dtype: torch.dtype = torch.bfloat16) -> str:
-    """SHA-256 of named (out_features, k) base entries, rounded to bf16 so that fp32 and bf16 loads agree.
-
-    An fp16 load agrees with neither, as it is rounded twice; it is recognised by the hash of the fp16 entries.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(entries):
-        digest.update(name.encode())
-        rounded = entries[name].detach().to(dtype).cpu().contiguous()
-        digest.update(rounded.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def is_base(entries: Mapping[str, Tensor], stored: str, stored_float16: str | None) -> bool:
-    """Whether base entries have the stored fingerprints."""
-    if fingerprint(entries) == stored:
-        return True
-    in_float16 = any(part.dtype == torch.float16 for part in entries.values())
-    return in_float16 and stored_float16 == fingerprint(entries, torch.float16)
-
-
-def way_to_base(entries: Mapping[str, Tensor]) -> str:
-    """What to do if entries have other fingerprints."""
-    if any(part.dtype == torch.float16 for part in entries.values()):
-        return (
-            "load that base model; if this is it, the adapter was trained in another precision, from which float16 "
-            "differs: load the base in bfloat16 or float32"
-        )
-    return "load that base model"
 
 
 def write(directory: Path, stored: StoredAdapter) -> None:
@@ -149,15 +106,17 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         narrow = torch.int16 if int(columns_OK.max()) <= torch.iinfo(torch.int16).max else torch.int32
         tensors[f"{name}.columns"] = columns_OK.to(narrow).cpu().contiguous()
         tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
+    tensors.update({f"{name}{_SAMPLE}": sample.cpu().contiguous() for name, sample in stored.base.sample.items()})
     # Cloned: modules may share a tensor, and a file holds each name's content.
     tensors.update({f"{_WHOLE}{name}": part.cpu().clone().contiguous() for name, part in stored.whole.items()})
     header = {
-        "format_version": FORMAT_VERSIONS[1 if stored.whole else 0],
+        "format_version": FORMAT_VERSIONS[-1],
         "peft_type": KIND,
-        "base_model_name_or_path": stored.base_model_name_or_path,
-        "revision": stored.revision,
-        "fingerprint": stored.fingerprint,
-        "fingerprint_float16": stored.fingerprint_float16,
+        "base_model_name_or_path": stored.base.name,
+        "revision": stored.base.revision,
+        "precision": stored.base.precision,
+        "fingerprint": stored.base.fingerprint,
+        "fingerprint_float16": stored.base.fingerprint_float16,
         **{key: value for key, value in vars(stored.config).items() if value is not None},
         "selection": described(stored.config.selection),
     }
@@ -191,19 +150,23 @@ def read(directory: Path) -> StoredAdapter:
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
     whole = {key.removeprefix(_WHOLE): tensor for key, tensor in tensors.items() if key.startswith(_WHOLE)}
-    columns, values = _pair({key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE)}, path)
+    samples = {key.removesuffix(_SAMPLE): tensors[key] for key in tensors if key.endswith(_SAMPLE)}
+    others = {
+        key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE) and not key.endswith(_SAMPLE)
+    }
+    columns, values = _pair(others, path)
+    _check_samples(samples, path)
     trained = {name: tensor for name, tensor in whole.items() if tensor.dtype not in _COUNT_DTYPES}
     refuse_unusable({**values, **trained}, path)
-    return StoredAdapter(
-        config=_config(header, directory / CONFIG_FILE),
-        base_model_name_or_path=header["base_model_name_or_path"],
+    base = Base(
+        name=header["base_model_name_or_path"],
         revision=header["revision"],
         fingerprint=header["fingerprint"],
-        columns=columns,
-        values=values,
-        whole=whole,
         fingerprint_float16=header.get("fingerprint_float16"),
+        precision=header.get("precision"),
+        sample=samples,
     )
+    return StoredAdapter(_config(header, directory / CONFIG_FILE), base, columns, values, whole)
 
 
 def refuse_unusable(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -278,6 +241,12 @@ def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], di
         if not are_columns(columns_OK, values[name]):
             raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")
     return {name: columns_OK.int() for name, columns_OK in columns.items()}, values
+
+
+def _check_samples(samples: Mapping[str, Tensor], path: Path) -> None:
+    for name, sample in samples.items():
+        if sample.dtype != torch.bfloat16 or sample.dim() != 1 or len(sample) > SAMPLED:
+            raise AdapterError(f"{path}: {name}{_SAMPLE} is not a sample of its base entries; {_AGAIN}")
 
 
 def are_columns(columns_OK: Tensor, values_OK: Tensor) -> bool:

@@ -12,6 +12,7 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
+from neuroada.sparse.linear_layers import is_quantised, matrix, weight_of
 from neuroada.sparse.measurement import MOST_BYTES, Losses, measured, passes
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.selection import layer_seed, select_columns
@@ -40,7 +41,8 @@ def attach(
     frozen; a warning is logged.
 
     Args:
-        model: Any torch or Hugging Face model with ``nn.Linear`` layers.
+        model: Any torch or Hugging Face model with linear layers: ``nn.Linear``, transformers' ``Conv1D``, or those
+            that torchao or bitsandbytes have quantised.
         config: What to adapt.
         losses: Gives the losses of calibration batches, for selections from data: a function without arguments whose
             result, a generator for one, computes the loss of one batch after another. It is called more than once, and
@@ -84,13 +86,18 @@ def selected_columns(
     targets = targets_of(model, config, whole)
     refuse_fresh_head(model, whole)
     for name, layer in targets.items():
-        if layer.weight.is_meta:
+        if weight_of(layer).is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
     strategy = strategy_of(config.selection)
     if strategy.measures and losses is None:
         raise AdapterError(
             f"selection={shown(strategy.described)}: is measured on data ({', '.join(strategy.measures)}); give the "
             "losses of calibration batches with losses=..."
+        )
+    if strategy.needs_gradients and (quantised := [name for name, one in targets.items() if is_quantised(one)]):
+        raise AdapterError(
+            f"selection={shown(strategy.described)}: needs gradients of the weights, which {quantised[0]} has none of, "
+            "as it is quantised; use magnitude, wanda or another selection by the weights and their inputs"
         )
     columns, unreached = {}, []
     for name, found in _per_layer(model, targets, strategy, losses, most_bytes, track):
@@ -99,7 +106,7 @@ def selected_columns(
         chosen = config.selection if is_reached else "magnitude"
         seed, top_k = layer_seed(config.seed, name), config.top_k_of(name)
         try:
-            columns[name] = select_columns(targets[name].weight, top_k, chosen, seed, name=name, measured=found)
+            columns[name] = select_columns(matrix(targets[name]), top_k, chosen, seed, name=name, measured=found)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
     if unreached:
@@ -116,7 +123,7 @@ def selected_columns(
 
 def _per_layer(
     model: nn.Module,
-    targets: Mapping[str, nn.Linear],
+    targets: Mapping[str, nn.Module],
     strategy: Strategy,
     losses: Losses | None,
     most_bytes: int,
@@ -134,7 +141,14 @@ def _per_layer(
         yield next(found)
 
 
-def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO, to_shard: bool = False) -> Adapter:
+def load(
+    model: nn.Module,
+    directory: str | Path,
+    *,
+    gradient: str = AUTO,
+    to_shard: bool = False,
+    allow_precision: bool = False,
+) -> Adapter:
     """Attach a saved adapter to the base model it was trained on, with its stored columns and values.
 
     Args:
@@ -143,13 +157,16 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO, to_sh
         gradient: As in ``attach``.
         to_shard: The weights stay those of the base until ``Adapter.shard``. Written to before, weights that the ranks
             of a machine map from one file would become a copy in each of them.
+        allow_precision: Whether the base may be in another precision than the adapter was trained on, such as
+            unquantised, or quantised in another way; a warning says by how much the weights differ. float32 and
+            bfloat16 count as the same.
 
     Raises:
         AdapterError: The files are missing, damaged or of a newer format, or the model is another base or has an
             adapter already; the model is then unchanged.
     """
     check_way(gradient)
-    stored = stored_for(model, adapter_files.adapter_folder(directory))
+    stored = stored_for(model, adapter_files.adapter_folder(directory), allow_precision)
     adapter = Adapter(model, stored.config, stored.columns, gradient)
     adapter.whole.write(stored.whole)
     with torch.no_grad():
@@ -160,8 +177,11 @@ def load(model: nn.Module, directory: str | Path, *, gradient: str = AUTO, to_sh
     return adapter
 
 
-def stored_for(model: nn.Module, directory: Path) -> adapter_files.StoredAdapter:
+def stored_for(model: nn.Module, directory: Path, allow_precision: bool = False) -> adapter_files.StoredAdapter:
     """A saved adapter that fits a model without one. Nothing is changed.
+
+    Args:
+        allow_precision: As in ``load``.
 
     Raises:
         AdapterError: As ``load``.
@@ -173,13 +193,13 @@ def stored_for(model: nn.Module, directory: Path) -> adapter_files.StoredAdapter
     if missing:
         raise AdapterError(
             f"{directory}: this model has no layer {missing[0]} ({len(missing)} of {len(stored.columns)} are missing); "
-            f"the adapter was trained on {stored.base_model_name_or_path or 'another model'}"
+            f"the adapter was trained on {stored.base.name or 'another model'}"
         )
     layers = check_layers(model, list(stored.columns))
     whole = match_whole(model, stored.config.modules_to_save)
     check_stored(stored.whole, whole, directory)
     try:
-        stored.check_base({name: layer.weight for name, layer in layers.items()}, directory)
+        stored.check_base(layers, directory, allow_precision)
     except AdapterError:
         _refuse_lost_layers(model, stored, whole, directory)
         raise

@@ -6,6 +6,7 @@ from torch import nn
 
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import Coverage, coverage
+from neuroada.sparse.linear_layers import widths
 from neuroada.sparse.targets import targets_of
 from neuroada.sparse.whole_modules import match_whole, whole_sizes
 
@@ -41,8 +42,7 @@ def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
     whole = match_whole(model, config.modules_to_save)
     targets = targets_of(model, config, whole)
     covered = coverage(model, targets, whole)
-    layers = {
-        name: layer.out_features * min(config.top_k_of(name), layer.in_features) for name, layer in targets.items()
-    }
+    shapes = {name: widths(layer) for name, layer in targets.items()}
+    layers = {name: outputs * min(config.top_k_of(name), inputs) for name, (outputs, inputs) in shapes.items()}
     layers.update(whole_sizes(whole))
     return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)

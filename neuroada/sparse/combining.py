@@ -23,6 +23,7 @@ from neuroada.sparse.attaching import stored_for
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO
+from neuroada.sparse.linear_layers import widths
 from neuroada.sparse.strategies import described
 from neuroada.sparse.targets import check_layers
 
@@ -74,11 +75,11 @@ class Combination:
 
     def __str__(self) -> str:
         """In one line."""
-        dtype = str(next(iter(self.adapter.layers.values())).weight.dtype).removeprefix("torch.")
         return (
             f"{self.num_values:,} values: {self.num_shared:,} of entries that several adapters change, "
             f"{self.num_opposed:,} of these in opposite directions; {self.num_rounded:,} rounded in the last digit; "
-            f"{100 * self.lost:.2f} % lost to rounding in {dtype}; {self.num_filling:,} zeros fill rows"
+            f"{100 * self.lost:.2f} % lost to rounding in {self.adapter.precision}; {self.num_filling:,} zeros fill "
+            "rows"
         )
 
 
@@ -234,8 +235,8 @@ def _config(parts: Sequence[StoredAdapter], sums: Mapping[str, Sum], model: nn.M
 def _shape(first: NeuroAdaConfig, sizes: Mapping[str, int], model: nn.Module) -> dict[str, Any]:
     """``top_k`` and its pattern: those of the first part where they are still true, else the most common k and others
     by name."""
-    widths = {name: layer.in_features for name, layer in check_layers(model, list(sizes)).items()}
-    if all(size == min(first.top_k_of(name), widths[name]) for name, size in sizes.items()):
+    inputs = {name: widths(layer)[1] for name, layer in check_layers(model, list(sizes)).items()}
+    if all(size == min(first.top_k_of(name), inputs[name]) for name, size in sizes.items()):
         return {}
     [(top_k, _)] = Counter(sizes.values()).most_common(1)
     pattern = {re.escape(name): size for name, size in sizes.items() if size != top_k}

@@ -1,11 +1,12 @@
 """Which weights of a model an adapter reaches, and which large ones it leaves frozen."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from neuroada.sparse.linear_layers import is_linear, packed_sizes
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.whole_modules import is_inside
 
@@ -25,7 +26,7 @@ class Coverage:
         reached: Parameters in the weights of the adapted layers and in modules that train whole.
         total: Parameters of the model; tied ones count once.
         untouched: Parameters of the matrices that stay frozen, by name, largest first.
-        left_out: In one line, the weights that cannot be adapted because no ``nn.Linear`` owns them, such as the
+        left_out: In one line, the weights that cannot be adapted because no linear layer owns them, such as the
             experts of most mixtures; empty if there are none worth a warning.
     """
 
@@ -68,20 +69,33 @@ def coverage(model: nn.Module, layers: Collection[str], whole: Collection[str] =
         whole: Plain names of modules that train whole.
     """
     modules = plain_modules(model)
+    sizes = _Sizes(packed_sizes(modules.values()))
     blocks = [name for name, _ in blocks_of(modules[""])]
     weights = [part for name in layers for part in modules[name].parameters(recurse=False) if part.dim() > 1]
-    own = {id(part): part.numel() for part in weights}
-    own |= {id(part): part.numel() for name in whole for part in modules[name].parameters()}
+    own = {id(part): sizes.of(part) for part in weights}
+    own |= {id(part): sizes.of(part) for name in whole for part in modules[name].parameters()}
     matrices = {name: part for name, part in _matrices(modules) if id(part) not in own}
     return Coverage(
         num_layers=len(layers),
         num_adapted_blocks=sum(any(is_inside(layer, {block}) for layer in layers) for block in blocks),
         num_blocks=len(blocks),
         reached=sum(own.values()),
-        total=sum(part.numel() for part in model.parameters()),
-        untouched={name: part.numel() for name, part in sorted(matrices.items(), key=lambda found: -found[1].numel())},
-        left_out=_left_out(modules, set(own)),
+        total=sum(map(sizes.of, model.parameters())),
+        untouched=dict(
+            sorted(((name, sizes.of(part)) for name, part in matrices.items()), key=lambda found: -found[1])
+        ),
+        left_out=_left_out(modules, set(own), sizes),
     )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Parameters as they count, whatever number of entries a quantised weight is stored in."""
+
+    packed: Mapping[int, int]
+
+    def of(self, part: nn.Parameter) -> int:
+        return self.packed.get(id(part), part.numel())
 
 
 def blocks_of(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -104,15 +118,15 @@ def _matrices(modules: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter
                 yield f"{owner}.{key}" if owner else key, part
 
 
-def _left_out(modules: dict[str, nn.Module], own: set[int]) -> str:
+def _left_out(modules: dict[str, nn.Module], own: set[int], sizes: _Sizes) -> str:
     found = {name: _matrices_of_no_layer(module, own) for name, module in modules.items()}
     owners = {name: weights for name, weights in found.items() if weights}
     experts = {
         name: weights for name, weights in owners.items() if "expert" in f"{name} {_kind(modules[name])}".lower()
     }
     owners = experts or owners
-    num_parameters = sum(part.numel() for weights in owners.values() for part in weights)
-    share = num_parameters / sum(part.numel() for part in modules[""].parameters())
+    num_parameters = sum(sizes.of(part) for weights in owners.values() for part in weights)
+    share = num_parameters / sum(map(sizes.of, modules[""].parameters()))
     if not owners or (share < _LARGE and not experts):
         return ""
     first = next(iter(owners))
@@ -121,13 +135,13 @@ def _left_out(modules: dict[str, nn.Module], own: set[int]) -> str:
     return (
         f"{'experts' if experts else 'large weights'} stay frozen: {num_weights} "
         f"{'weight' if num_weights == 1 else 'weights'} with {num_parameters:,} parameters ({share:.0%} of the model), "
-        f"owned by no nn.Linear layer ({_kind(modules[first])} at {first or 'the model'}{others})"
+        f"owned by no linear layer ({_kind(modules[first])} at {first or 'the model'}{others})"
     )
 
 
 def _matrices_of_no_layer(module: nn.Module, own: set[int]) -> list[nn.Parameter]:
-    # type() as for targets: a subclass of nn.Linear cannot be adapted either. Embeddings are no projections.
-    if type(module) is nn.Linear or isinstance(module, nn.Embedding):
+    # As for targets: other subclasses of nn.Linear cannot be adapted either. Embeddings are no projections.
+    if is_linear(module) or isinstance(module, nn.Embedding):
         return []
     return [part for part in module.parameters(recurse=False) if part.dim() > 1 and id(part) not in own]
 

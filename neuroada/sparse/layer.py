@@ -147,6 +147,7 @@ class BypassedLinear(nn.Linear):
 
     bypass: Bypass
     gradient: str
+    _plain_class: type[nn.Module]
     _load_hook: RemovableHandle
     _has_loaded_original: bool
 
@@ -160,22 +161,28 @@ class BypassedLinear(nn.Linear):
         """(out_features, k) int32 columns of the values."""
         return self.bypass.columns
 
+    @property
+    def weight_OI(self) -> Tensor:
+        """(out_features, in_features) effective weight; a view where the layer stores it in another way."""
+        return self.weight
+
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
+        return self._product(input, self.weight, self.bias)
+
+    def _product(self, input: Tensor, weight_OI: Tensor, bias: Tensor | None) -> Tensor:
         if self.weight.requires_grad:
             raise AdapterError(
                 "the weight of a layer with a NeuroAda bypass was set to require gradients; only its values train: "
                 "call weight.requires_grad_(False), or merge() or detach() the adapter first"
             )
         bypass = self.bypass
-        return _EffectiveLinear.apply(
-            input, self.weight, self.bias, bypass.values, bypass.columns, bypass.kept, self.gradient
-        )
+        return _EffectiveLinear.apply(input, weight_OI, bias, bypass.values, bypass.columns, bypass.kept, self.gradient)
 
     @torch.no_grad()
     def write_selected(self, entries_OK: Tensor) -> None:
         """Write (out_features, k) entries, of this rank's rows, into the selected positions of the weight, in place."""
-        local_rows(self.weight).scatter_(1, self.bypass.places(), entries_OK)
+        local_rows(self.weight_OI).scatter_(1, self.bypass.places(), entries_OK)
 
     @torch.no_grad()
     def sync(self) -> None:
@@ -186,6 +193,11 @@ class BypassedLinear(nn.Linear):
     def restore(self) -> None:
         """Write the base entries back: the weight is the base weight again, bit for bit."""
         self.write_selected(local_rows(self.bypass.original))
+
+    def num_rounded_away(self) -> int:
+        """Values that are not zero but are lost to rounding in the weight's dtype."""
+        bypass = self.bypass
+        return int(all_rows(((bypass.values != 0) & (bypass.effective() == bypass.original)).sum()))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # The state dict may contain the weight, the bypass, or both. If it lacks the weight, the base weight must be
@@ -209,35 +221,40 @@ def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
     """After load_state_dict: take base entries from the (base) weight unless they were stored, then apply values."""
     assert isinstance(layer, BypassedLinear)
     if not layer._has_loaded_original:
-        entries_OK = local_rows(layer.weight.detach()).gather(1, local_rows(layer.columns).long())
+        entries_OK = local_rows(layer.weight_OI.detach()).gather(1, local_rows(layer.columns).long())
         layer.bypass.original = joined_rows(entries_OK, layer.values)
     if layer.bypass.kept is not None and not layer.columns.is_meta:
         layer.bypass.keep_columns()
     layer.sync()
 
 
-def bypass_linear(layer: nn.Linear, columns_OK: Tensor, gradient: str = AUTO) -> BypassedLinear:
+def bypass_linear(
+    layer: nn.Module, columns_OK: Tensor, gradient: str = AUTO, kind: type[BypassedLinear] = BypassedLinear
+) -> BypassedLinear:
     """Give a linear layer a bypass, in place; the result is the same object. Its weight must already be frozen.
 
     Args:
-        layer: A plain ``nn.Linear``.
+        layer: A plain ``nn.Linear``, or what ``kind`` is for.
         columns_OK: (out_features, k) selected columns.
         gradient: How the gradient of the values is computed, see ``gradient.sampled_weight_gradient``.
+        kind: The class that the layer gets.
     """
-    columns_OK = columns_OK.to(layer.weight.device)
-    bypass = Bypass(columns_OK, layer.weight.detach().gather(1, columns_OK.long())).train(layer.training)
-    layer.__class__ = BypassedLinear
+    plain = type(layer)
+    layer.__class__ = kind
     assert isinstance(layer, BypassedLinear)
-    layer.bypass = bypass
-    layer.gradient = gradient
+    columns_OK = columns_OK.to(layer.weight.device)
+    entries_OK = layer.weight_OI.detach().gather(1, columns_OK.long())
+    layer.bypass = Bypass(columns_OK, entries_OK).train(layer.training)
+    layer.gradient, layer._plain_class = gradient, plain
     layer._load_hook = layer.register_load_state_dict_post_hook(_after_load)
     return layer
 
 
-def remove_bypass(layer: BypassedLinear) -> nn.Linear:
-    """Make the layer a plain ``nn.Linear`` again, in place, with its current weight."""
+def remove_bypass(layer: BypassedLinear) -> nn.Module:
+    """Make the layer what it was again, in place, with its current weight."""
+    plain = layer._plain_class
     layer._load_hook.remove()
-    del layer._load_hook, layer.bypass, layer.gradient
+    del layer._load_hook, layer.bypass, layer.gradient, layer._plain_class
     layer.__dict__.pop("_has_loaded_original", None)
-    layer.__class__ = nn.Linear  # type: ignore[assignment]
+    layer.__class__ = plain  # type: ignore[assignment]
     return layer

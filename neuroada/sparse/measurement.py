@@ -8,11 +8,14 @@ group's first layer.
 Shapes: T tokens, O neurons (= out_features), I inputs (= in_features).
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from neuroada.sparse.linear_layers import is_conv1d, widths
 
 Losses = Callable[[], Iterable[Tensor]]
 """Gives the loss, (), of one calibration batch after another; the same ones in each call."""
@@ -21,7 +24,7 @@ INPUT_NORM = "input_norm"
 
 
 def measured(
-    model: nn.Module, layers: Mapping[str, nn.Linear], kinds: Collection[str], losses: Losses, most_bytes: int
+    model: nn.Module, layers: Mapping[str, nn.Module], kinds: Collection[str], losses: Losses, most_bytes: int
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """What the batches say, layer by layer in the given order; the caller should drop one before it takes the next.
 
@@ -44,13 +47,13 @@ def measured(
             yield name, {**own, **sums.pop(name)}
 
 
-def passes(layers: Mapping[str, nn.Linear], kinds: Collection[str], most_bytes: int) -> list[list[str]]:
+def passes(layers: Mapping[str, nn.Module], kinds: Collection[str], most_bytes: int) -> list[list[str]]:
     """The layers in groups whose sums fit into ``most_bytes``, in order; at least one layer each, or all at once."""
     num_kinds = sum(kind != INPUT_NORM for kind in kinds)
     groups: list[list[str]] = []
     held = 0
     for name, layer in layers.items():
-        needed = num_kinds * layer.weight.numel() * _wide(layer.weight).itemsize
+        needed = num_kinds * math.prod(widths(layer)) * _wide(layer).itemsize
         if not groups or held + needed > most_bytes:
             groups.append([])
             held = 0
@@ -60,8 +63,8 @@ def passes(layers: Mapping[str, nn.Linear], kinds: Collection[str], most_bytes: 
 
 
 @torch.no_grad()
-def _input_norms(layers: Mapping[str, nn.Linear], losses: Losses) -> dict[str, Tensor]:
-    squares = {name: _zeros(layer.weight, (layer.in_features,)) for name, layer in layers.items()}
+def _input_norms(layers: Mapping[str, nn.Module], losses: Losses) -> dict[str, Tensor]:
+    squares = {name: _zeros(layer, widths(layer)[1:]) for name, layer in layers.items()}
 
     def add(name: str) -> Callable[..., None]:
         def hook(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -81,14 +84,16 @@ def _input_norms(layers: Mapping[str, nn.Linear], losses: Losses) -> dict[str, T
 
 
 def _gradient_sums(
-    model: nn.Module, layers: Mapping[str, nn.Linear], kinds: Collection[str], losses: Losses
+    model: nn.Module, layers: Mapping[str, nn.Module], kinds: Collection[str], losses: Losses
 ) -> dict[str, dict[str, Tensor]]:
-    sums = {name: {kind: _zeros(layer.weight, layer.weight.shape) for kind in kinds} for name, layer in layers.items()}
+    sums = {name: {kind: _zeros(layer, widths(layer)) for kind in kinds} for name, layer in layers.items()}
 
-    def add_to(totals: dict[str, Tensor]) -> Callable[[Tensor], None]:
+    def add_to(name: str) -> Callable[[Tensor], None]:
+        totals, is_transposed = sums[name], is_conv1d(layers[name])
+
         def hook(weight: Tensor) -> None:
-            gradient_OI = weight.grad
-            assert gradient_OI is not None
+            assert weight.grad is not None
+            gradient_OI = weight.grad.t() if is_transposed else weight.grad
             weight.grad = None
             with torch.no_grad():
                 if "squared_gradient" in totals:
@@ -99,9 +104,9 @@ def _gradient_sums(
 
         return hook
 
-    weights = {name: layer.weight for name, layer in layers.items()}
+    weights = {name: layer.get_parameter("weight") for name, layer in layers.items()}
     with _only_training(model, weights.values()):
-        handles = [part.register_post_accumulate_grad_hook(add_to(sums[name])) for name, part in weights.items()]
+        handles = [part.register_post_accumulate_grad_hook(add_to(name)) for name, part in weights.items()]
         try:
             with torch.enable_grad():
                 for loss in losses():
@@ -128,9 +133,10 @@ def _only_training(model: nn.Module, weights: Iterable[Tensor]) -> Iterator[None
             parameter.requires_grad_(requires_grad)
 
 
-def _zeros(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.zeros(shape, dtype=_wide(weight), device=weight.device)
+def _zeros(layer: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    return torch.zeros(shape, dtype=_wide(layer), device=layer.get_parameter("weight").device)
 
 
-def _wide(weight: Tensor) -> torch.dtype:
-    return torch.promote_types(weight.dtype, torch.float32)
+def _wide(layer: nn.Module) -> torch.dtype:
+    """Quantised weights may be stored as integers."""
+    return torch.float64 if layer.get_parameter("weight").dtype == torch.float64 else torch.float32

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.sharded_rows import local_rows
@@ -14,12 +14,14 @@ _GROUP_VALUES = 1 << 22
 
 
 @torch.no_grad()
-def write_values(layers: Iterable[BypassedLinear]) -> None:
+def write_values(layers: Iterable[nn.Module]) -> None:
     """Write base entries plus values, rounded, into every layer's weight, like each layer's ``sync``.
+
+    Layers with their bypass beside the weight are left out: their values count as they are.
 
     The sums of many layers take a few kernel launches; then there is one write into each weight.
     """
-    for group in _groups(layers):
+    for group in _groups(layer for layer in layers if isinstance(layer, BypassedLinear)):
         for layer, entries_OK in zip(group, _effective(group), strict=True):
             layer.write_selected(entries_OK)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from neuroada.sparse.layer import Bypass
+from neuroada.sparse.linear_layers import is_linear, widths
 from neuroada.sparse.module_names import plain_modules
 
 # Above this share of columns, copying them out gains too little.
@@ -32,12 +33,11 @@ def limit_saved_inputs(model: nn.Module, bypasses: dict[str, Bypass]) -> None:
     modules = plain_modules(model)
     for name, bypass in bypasses.items():
         layer, siblings = modules[name], modules[name.rpartition(".")[0]].children()
-        assert isinstance(layer, nn.Linear)
-        if _is_alone(layer, siblings) and bypass.columns.unique().numel() <= _MAX_SHARE * layer.in_features:
+        if _is_alone(layer, siblings) and bypass.columns.unique().numel() <= _MAX_SHARE * widths(layer)[1]:
             bypass.keep_columns()
 
 
-def _is_alone(layer: nn.Linear, siblings: Iterable[nn.Module]) -> bool:
+def _is_alone(layer: nn.Module, siblings: Iterable[nn.Module]) -> bool:
     """Whether no other linear layer of its parent has the same number of inputs, so that none can share its input."""
-    widths = Counter(sibling.in_features for sibling in siblings if isinstance(sibling, nn.Linear))
-    return widths[layer.in_features] == 1
+    inputs = Counter(widths(one)[1] for one in siblings if isinstance(one, nn.Linear) or is_linear(one))
+    return inputs[widths(layer)[1]] == 1

@@ -12,11 +12,12 @@ is prefetched, and everything outside the blocks (embeddings, output head). The 
 gathered it would be needed from the start of the forward to the end of the backward.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.sharded_rows import is_sharded, rows_as
 
@@ -53,6 +54,23 @@ def shard_model(model: nn.Module, layers: Sequence[BypassedLinear], mesh: "Devic
     for layer in layers:
         # The forward does not read them, so they must not be gathered: they stay a buffer, with this rank's rows.
         layer.bypass.original = rows_as(layer.bypass.original, layer.values)
+
+
+def by_rows(layers: Mapping[str, nn.Module]) -> list[BypassedLinear]:
+    """The layers, if the rows of each of their weights are its neurons.
+
+    Raises:
+        AdapterError: One is quantised, or stores its weight in another way.
+    """
+    found = []
+    for name, layer in layers.items():
+        if type(layer) is not BypassedLinear:
+            raise AdapterError(
+                f"shard(): {name} is quantised, or stores its weight in another way than nn.Linear, so its rows cannot "
+                "be sharded; train on whole models, such as with DDP"
+            )
+        found.append(layer)
+    return found
 
 
 def reshard(model: nn.Module) -> None:

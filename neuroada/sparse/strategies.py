@@ -121,6 +121,11 @@ class Strategy:
         return tuple(name for name in self.takes if name in MEASURED)
 
     @property
+    def needs_gradients(self) -> bool:
+        """Whether it needs gradients of the weights."""
+        return any(name.endswith("_gradient") for name in self.measures)
+
+    @property
     def by_rows(self) -> bool:
         """Whether it can be given a block of rows at a time."""
         return self.function in _BY_ROWS

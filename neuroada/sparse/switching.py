@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from neuroada.sparse import adapter_files
+from neuroada.sparse.bypassing import AdaptedLayer
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.layer import Bypass, BypassedLinear
+from neuroada.sparse.layer import Bypass
+from neuroada.sparse.linear_layers import precisions
 from neuroada.sparse.saved_inputs import limit_saved_inputs
 from neuroada.sparse.whole_modules import WholeModules
 
@@ -39,19 +41,23 @@ class PreparedAdapter:
 
 
 def prepare(
-    model: nn.Module, layers: dict[str, BypassedLinear], whole: WholeModules, directory: Path
+    model: nn.Module,
+    layers: dict[str, AdaptedLayer],
+    whole: WholeModules,
+    directory: Path,
+    allow_precision: bool = False,
 ) -> PreparedAdapter:
     """Read and check an adapter for layers that currently have another one; see ``Adapter.prepare``."""
     directory = adapter_files.adapter_folder(directory)
     stored = adapter_files.read(directory)
     _check_same(set(stored.columns), set(layers), str(directory))
     for name, layer in layers.items():
-        stored.check_shape(name, layer.weight, directory)
+        stored.check_shape(name, layer, directory)
     whole.check(stored.whole, directory)
     columns = {name: stored.columns[name].to(layer.weight.device) for name, layer in layers.items()}
     entries = {name: base_entries(layer, columns[name]) for name, layer in layers.items()}
-    stored.check_entries(entries, directory)
-    bypasses = {name: Bypass(columns[name], entries[name]) for name in layers}
+    stored.base.check(entries, directory, precisions(layers.values()), allow_precision)
+    bypasses = {name: type(layer.bypass)(columns[name], entries[name]) for name, layer in layers.items()}
     with torch.no_grad():
         for name, bypass in bypasses.items():
             bypass.values.copy_(stored.values[name])
@@ -61,10 +67,10 @@ def prepare(
     return PreparedAdapter(model, stored.config, bypasses, moved)
 
 
-def base_entries(layer: BypassedLinear, columns_OK: Tensor) -> Tensor:
+def base_entries(layer: AdaptedLayer, columns_OK: Tensor) -> Tensor:
     """(out_features, k) entries of the base weight at any columns, independent of the layer's current bypass."""
     present_OJ = layer.columns
-    entries_OK = layer.weight.detach().gather(1, columns_OK.long())
+    entries_OK = layer.weight_OI.detach().gather(1, columns_OK.long())
     place_OK = torch.searchsorted(present_OJ, columns_OK).clamp_(max=present_OJ.shape[1] - 1)
     is_present_OK = present_OJ.gather(1, place_OK) == columns_OK
     return torch.where(is_present_OK, layer.bypass.original.gather(1, place_OK), entries_OK)

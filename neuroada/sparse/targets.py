@@ -7,22 +7,24 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from neuroada.sparse.beside import BypassedBeside, refuse_unusable
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import blocks_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.linear_layers import is_linear, is_quantised, matrix, weight_of, widths
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.whole_modules import is_inside
 
 ALL_LINEAR = "all-linear"
-_CONV1D = "Conv1D"
-"""Name of a class of transformers, which this package does not import."""
+_STACKED = 3
+"""Dimensions of the weight of a mixture's experts: experts, outputs, inputs."""
 WEIGHT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def match_targets(
     model: nn.Module, target_modules: Sequence[str] | str, whole: Collection[str] = ()
-) -> dict[str, nn.Linear]:
+) -> dict[str, nn.Module]:
     """The layers named by ``target_modules`` (see ``NeuroAdaConfig``), in the model's order. Nothing is changed.
 
     Args:
@@ -47,7 +49,26 @@ def match_targets(
     return check_layers(model, beside)
 
 
-def targets_of(model: nn.Module, config: NeuroAdaConfig, whole: Collection[str] = ()) -> dict[str, nn.Linear]:
+def match_plain(
+    model: nn.Module, target_modules: Sequence[str] | str, whole: Collection[str] = ()
+) -> dict[str, nn.Linear]:
+    """As ``match_targets``, for methods that take nothing but ``nn.Linear`` with a weight in floating point.
+
+    Raises:
+        AdapterError: As there; or a layer is of another kind.
+    """
+    layers: dict[str, nn.Linear] = {}
+    for name, layer in match_targets(model, target_modules, whole).items():
+        if type(layer) is not nn.Linear or is_quantised(layer):
+            what = "quantised" if is_quantised(layer) else f"a {type(layer).__name__}"
+            raise AdapterError(
+                f"{name} is {what}, and this method takes plain nn.Linear layers only; method=neuroada adapts it"
+            )
+        layers[name] = layer
+    return layers
+
+
+def targets_of(model: nn.Module, config: NeuroAdaConfig, whole: Collection[str] = ()) -> dict[str, nn.Module]:
     """The layers that a configuration adapts: ``match_targets`` without the blocks that it skips.
 
     Raises:
@@ -76,25 +97,32 @@ def _blocks(model: nn.Module, numbers: Sequence[int]) -> list[str]:
 def refuse_attached(modules: Mapping[str, nn.Module]) -> None:
     """Raise AdapterError if a module already has a bypass."""
     for name, module in modules.items():
-        if isinstance(module, BypassedLinear):
+        if isinstance(module, BypassedLinear | BypassedBeside):
             raise AdapterError(f"{name} already has a NeuroAda bypass; merge() or detach() that adapter first")
 
 
-def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Linear]:
-    """The named layers, each a plain linear layer whose forward uses its own, unshared weight.
+def check_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The named layers, each a linear layer whose forward uses its own, unshared weight.
 
     Raises:
         AdapterError: A layer is not.
     """
     modules = plain_modules(model)
     owners = _owners(modules)
-    layers: dict[str, nn.Linear] = {}
+    layers: dict[str, nn.Module] = {}
+    probed: set[type] = set()
     for name in names:
         layer = modules[name]
         _check_forward(name, layer, parent=modules[name.rpartition(".")[0]])
-        assert isinstance(layer, nn.Linear)
-        _check_weight(name, layer)
-        shared_with = [owner for owner in owners[_place(layer.weight)] if owner != f"{name}.weight"]
+        if is_quantised(layer):
+            kind = type(weight_of(layer))
+            if kind not in probed:
+                refuse_unusable(name, layer)
+            probed.add(kind)
+        else:
+            _check_weight(name, layer)
+        weight = weight_of(layer)
+        shared_with = [owner for owner in owners[_place(weight)] if owner != f"{name}.weight"]
         if shared_with:
             raise AdapterError(
                 f"{name}: its weight is shared with {', '.join(shared_with)}, which a bypass would change too; "
@@ -124,9 +152,9 @@ def _check_forward(name: str, layer: nn.Module, parent: nn.Module) -> None:
             f"{name}: nn.MultiheadAttention reads this layer's weight without calling its forward, so a bypass "
             "would never train; leave it out of target_modules"
         )
-    if type(layer) is not nn.Linear:
+    if not is_linear(layer):
         raise AdapterError(
-            f"{name} is a {type(layer).__name__}; only nn.Linear layers can be adapted: {_way_out(layer)}"
+            f"{name} is a {type(layer).__name__}; only linear layers can be adapted: {_way_out(name, layer)}"
         )
     # Accelerate replaces it for a model spread over several devices; the class's forward is then never called.
     if "forward" in vars(layer):
@@ -136,19 +164,20 @@ def _check_forward(name: str, layer: nn.Module, parent: nn.Module) -> None:
         )
 
 
-def _check_weight(name: str, layer: nn.Linear) -> None:
+def _check_weight(name: str, layer: nn.Module) -> None:
     weight = layer._parameters.get("weight")
     if weight is None:
         raise AdapterError(
             f"{name}: its weight is computed from other parameters (pruning, weight norm), so entries written into it "
             "would not last; remove that first or leave the layer out of target_modules"
         )
-    # A quantised weight is a subclass of Parameter, or holds integers; a sharded one has another shape, or none.
-    whole = weight.numel() > 0 and weight.shape == (layer.out_features, layer.in_features)
+    # What another library quantised is a subclass of Parameter, or holds integers; a sharded one has another shape.
+    whole = weight.numel() > 0 and matrix(layer).shape == widths(layer)
     if type(weight) is not nn.Parameter or weight.dtype not in WEIGHT_DTYPES or not whole:
         raise AdapterError(
             f"{name}: its weight is not a whole floating-point matrix but {type(weight).__name__} {weight.dtype} "
-            f"{tuple(weight.shape)} (quantised or sharded?); load it in float32 or bfloat16 on one device"
+            f"{tuple(weight.shape)} (sharded, or quantised by another library than torchao and bitsandbytes?); load it "
+            "in float32 or bfloat16 on one device"
         )
 
 
@@ -157,31 +186,32 @@ def _all_linear(modules: Mapping[str, nn.Module]) -> list[str]:
     model = modules[""]
     get_head = getattr(model, "get_output_embeddings", lambda: None)
     head = get_head()
-    names = [name for name, module in modules.items() if type(module) is nn.Linear and module is not head]
+    names = [name for name, module in modules.items() if is_linear(module) and module is not head]
     if names:
         return names
-    message = f"target_modules='{ALL_LINEAR}': {type(model).__name__} has no nn.Linear layer to adapt"
-    others = [module for module in modules.values() if _is_almost_linear(module) and module is not head]
+    message = f"target_modules='{ALL_LINEAR}': {type(model).__name__} has no linear layer to adapt"
+    others = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear) and not is_linear(module) and module is not head
+    }
     if others:
-        message += f", but {len(others)} of class {type(others[0]).__name__}: {_way_out(others[0])}"
+        name, first = next(iter(others.items()))
+        message += f", but {len(others)} of class {type(first).__name__}: {_way_out(name, first)}"
     raise AdapterError(message)
 
 
-def _is_almost_linear(module: nn.Module) -> bool:
-    """A linear layer of another class: transformers' Conv1D, or a subclass of nn.Linear."""
-    return type(module) is not nn.Linear and (isinstance(module, nn.Linear) or type(module).__name__ == _CONV1D)
-
-
-def _way_out(layer: nn.Module) -> str:
-    if type(layer).__name__ == _CONV1D:
-        return (
-            "Conv1D is the linear layer of GPT-2 and its like, with its weight stored transposed; use a model with "
-            "nn.Linear layers, such as Llama or Qwen (in a run, method=full, bitfit, layernorm and head work without)"
-        )
+def _way_out(name: str, layer: nn.Module) -> str:
     if isinstance(layer, nn.Linear):
         return (
             "a subclass may use its weight in another way; name plain nn.Linear layers in target_modules, or use "
             "another model"
+        )
+    stacked = [key for key, part in layer.named_parameters(recurse=False) if part.dim() == _STACKED]
+    if stacked:
+        return (
+            f"the experts share one {_STACKED}-dimensional weight each ({name}.{stacked[0]}), which no linear layer "
+            "owns; name the layers of the attention, or shared experts, in target_modules"
         )
     return "name linear layers in target_modules"
 
@@ -216,7 +246,7 @@ def _match_names(modules: Mapping[str, nn.Module], entries: Sequence[str]) -> li
 
 
 def _linear_endings(modules: Mapping[str, nn.Module]) -> list[str]:
-    endings = (name.rpartition(".")[2] for name, module in modules.items() if isinstance(module, nn.Linear))
+    endings = (name.rpartition(".")[2] for name, module in modules.items() if is_linear(module))
     return list(dict.fromkeys(ending for ending in endings if ending))
 
 

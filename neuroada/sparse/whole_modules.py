@@ -5,7 +5,7 @@ They train in place. Copies of what they held before stay on the CPU, for ``deta
 
 import difflib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -211,3 +211,16 @@ def _refuse_shared(modules: Mapping[str, nn.Module], whole: Mapping[str, nn.Modu
                     f"modules_to_save: {inside[id(parameter)]} shares a weight with {owner}.{key}, which would train "
                     f"too; name {owner} as well to train the shared weight, or untie the two first"
                 )
+
+
+def report_others_that_train(model: nn.Module, own: Iterable[nn.Parameter]) -> None:
+    """Warn about parameters that require gradients but are not ``own``: they are not saved with an adapter."""
+    known = {id(parameter) for parameter in own}
+    others = [name for name, part in model.named_parameters() if part.requires_grad and id(part) not in known]
+    if others:
+        logger.warning(
+            "%s requires gradients but is not saved with the adapter (%d parameters are not); name its module in "
+            "modules_to_save when you attach",
+            others[0],
+            len(others),
+        )

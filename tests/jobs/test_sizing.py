@@ -10,11 +10,11 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, PreTrainedTokenizerFast
 
 from neuroada.backbones import loading
-from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
 from neuroada.jobs.sizing import size
 from neuroada.methods.contract import Wanted
+from neuroada.sparse.errors import AdapterError
 from neuroada.training.method_section import method_of
 
 MakeRun = Callable[..., RunConfig]
@@ -49,14 +49,24 @@ def test_named_layers_are_taken_as_they_are(make_run: MakeRun, caplog: pytest.Lo
     assert line.startswith("model.target_modules: 2 linear layers in 2 of 2 blocks, 9% of the model; largest untouched")
 
 
-def test_layers_that_are_no_linear_ones_are_one_line(
-    make_run: MakeRun, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
-) -> None:
+@pytest.fixture
+def gpt2(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A folder with a GPT-2, whose layers are transformers' Conv1D."""
     config = GPT2Config(vocab_size=420, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1)
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     tokenizer.save_pretrained(tmp_path / "gpt2")
-    with pytest.raises(UserError, match=r"^model\.target_modules=null: GPT2LMHeadModel has no [^\n]*Conv1D[^\n]*$"):
-        size(make_run(f"model.name_or_path={tmp_path / 'gpt2'}"))
+    return tmp_path / "gpt2"
+
+
+def test_the_conv1d_layers_of_gpt2_are_taken_by_default(make_run: MakeRun, gpt2: Path) -> None:
+    sized = size(make_run(f"model.name_or_path={gpt2}", "model.target_modules=null"))
+    assert sized.chosen == ["c_attn", "c_proj", "c_fc"]
+    assert sized.sized.budget.layers["transformer.h.0.attn.c_attn"] == 96 * sized.sized.size["top_k"]
+
+
+def test_a_method_that_needs_plain_layers_says_which_is_none(make_run: MakeRun, gpt2: Path) -> None:
+    with pytest.raises(AdapterError, match=r"^transformer\.h\.0\.attn\.c_attn is a Conv1D, and this .*method=neuroada"):
+        size(make_run(f"model.name_or_path={gpt2}", "model.target_modules=null", "method=masked"))
 
 
 @pytest.mark.parametrize("method", ["neuroada", "lora"])

@@ -116,7 +116,7 @@ def test_the_files_hold_the_head_under_its_name(base: Path, tmp_path: Path) -> N
     trained(model).save(tmp_path)
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     assert tensors["modules_to_save.score.weight"].equal(model.score.weight)
-    assert len(tensors) == 2 * 14 + 1
+    assert len(tensors) == 3 * 14 + 1
 
 
 def test_buffers_of_a_whole_module_are_saved_and_restored(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Give a layer the bypass that its kind of weight takes, and take it away."""
+
+from torch import Tensor, nn
+
+from neuroada.sparse.beside import BypassedBeside, bypass_beside, remove_beside
+from neuroada.sparse.gradient import AUTO
+from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
+from neuroada.sparse.linear_layers import is_conv1d, is_falcon, is_quantised
+from neuroada.sparse.other_layouts import BypassedConv1D, BypassedFalconLinear
+
+AdaptedLayer = BypassedLinear | BypassedBeside
+"""A layer with a bypass: inside its weight, or beside it where that cannot be written."""
+
+
+def add_bypass(layer: nn.Module, columns_OK: Tensor, gradient: str = AUTO) -> AdaptedLayer:
+    """Give a layer a bypass, in place; the result is the same object. Its weight must already be frozen.
+
+    Args:
+        layer: One that ``linear_layers.is_linear`` knows.
+        columns_OK: (out_features, k) selected columns.
+        gradient: How the gradient of the values is computed, see ``gradient.sampled_weight_gradient``.
+    """
+    if is_quantised(layer):
+        return bypass_beside(layer, columns_OK, gradient)
+    kind = BypassedConv1D if is_conv1d(layer) else BypassedFalconLinear if is_falcon(layer) else BypassedLinear
+    return bypass_linear(layer, columns_OK, gradient, kind)
+
+
+def take_bypass(layer: AdaptedLayer) -> nn.Module:
+    """Make a layer what it was again, in place, with its current weight."""
+    return remove_beside(layer) if isinstance(layer, BypassedBeside) else remove_bypass(layer)
