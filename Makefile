@@ -38,7 +38,7 @@ format: $(READY)  ## Apply ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-slow: $(READY)  ## The slow tests: two processes for every method, and runs of more than 20 s
+test-slow: $(READY)  ## The slow tests: every case, two processes for every method, long runs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m slow
 
 stress: $(READY)  ## Kills, signals, full disks, torn files, bad inputs, fuzz and soak; writes docs/reliability.md

@@ -3,6 +3,7 @@
 import gc
 import json
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,20 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make slow tests of all cases but the first n of a test that is marked ``slow_after(n)``."""
+    collected: Counter[str] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("slow_after")
+        if mark is None:
+            continue
+        name = item.nodeid.partition("[")[0]
+        if collected[name] >= mark.args[0]:
+            item.add_marker("slow")
+        collected[name] += 1
 
 
 def pytest_collection_finish() -> None:

@@ -21,8 +21,8 @@ ABSENT = object()
 
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("hydra", "experiment"))
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
-QUICK = ("job=", "method=", "protocol=", "task=", "callbacks=", "optimizer=")
-"""Groups whose every option is composed in every test run; those of the others are slow tests."""
+QUICK = ("job=", "method=neuroada", "method=lora", "protocol=a", "task=math", "callbacks=", "optimizer=adamw")
+"""How the options begin that are composed in every test run; the others are slow tests."""
 EXPERIMENTS = [path.relative_to(CONF / "experiment").with_suffix("") for path in CONF.glob("experiment/**/*.yaml")]
 
 EXPECTED_GROUPS = (
@@ -130,6 +130,7 @@ def test_defaults_are_the_protocol_s() -> None:
     assert run.evaluation.generation == {"do_sample": False, "num_beams": 1}
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(("name", "hub_id"), HUB_IDS.items())
 def test_models(name: str, hub_id: str) -> None:
     model = checked(f"model={name}").model
@@ -143,11 +144,13 @@ def test_tasks(name: str, sets: tuple[list[str], list[str]]) -> None:
     assert task.clean_of == (MATH if name == "math_clean" else [])
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("top_k", [1, 2, 5, 10, 20, 50])
 def test_budgets_say_what_they_hold(top_k: int) -> None:
     assert checked(f"budget=top{top_k}").budget.top_k == top_k
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("model", LLAMAS)
 @pytest.mark.parametrize(("task", "top_k"), RECIPES)
 def test_recipes(model: str, task: str, top_k: int) -> None:
@@ -173,6 +176,7 @@ def test_experiments_say_whether_their_values_are_published(name: Path) -> None:
     assert ("Not published" in text) == (name.parent.name != "llama_7b")
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     ("name", "params"),
     [

@@ -20,6 +20,7 @@ OVERRIDES = [
 ]
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("with_hydra", [False, True])
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=lambda overrides: str(len(overrides)))
 def test_it_is_what_hydra_composes(overrides: list[str], with_hydra: bool) -> None:

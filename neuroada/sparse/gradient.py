@@ -99,7 +99,7 @@ def _silence_csr_warnings() -> None:
 
 def by_gathering(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
     """One selected column of each neuron at a time, without a pattern; computed in the result's dtype, any device."""
-    columns = columns_OK.T.contiguous().unbind(0)
+    columns = columns_OK.unbind(1)
     if len(grad_TO) <= GATHERED_TOKENS:
         return _gathered(grad_TO, input_TI, columns, dtype)
     total_OK = torch.zeros(columns_OK.shape, dtype=dtype, device=columns_OK.device)
@@ -111,7 +111,7 @@ def by_gathering(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: t
 def _gathered(grad_TO: Tensor, input_TI: Tensor, columns: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     grad_TO, input_TI = grad_TO.to(dtype), input_TI.to(dtype)
     products = [input_TI.index_select(1, columns_O).mul_(grad_TO).sum(0) for columns_O in columns]
-    return torch.stack(products, dim=1)
+    return products[0].unsqueeze(1) if len(products) == 1 else torch.stack(products, dim=1)
 
 
 def by_triton(

@@ -83,6 +83,7 @@ def test_the_version_is_ours(say: Say) -> None:
     assert say("--version").startswith(f"neuroada {neuroada.__version__} (Hydra ")
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -155,6 +156,7 @@ def test_printed_configurations_have_comments_and_the_same_values(say: Say) -> N
     assert "# Items per benchmark, a fixed seeded sample; null means all.\nlimit: null\n" in part
 
 
+@pytest.mark.slow
 def test_help_names_the_flags_that_are_ours(say: Say) -> None:
     shown = say("--help")
     assert "python run.py --explain budget.top_k" in shown

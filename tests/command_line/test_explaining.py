@@ -52,6 +52,7 @@ def test_every_option_says_what_it_is(group: str) -> None:
     assert [name for name, text in option_texts(CONF / group).items() if not text] == []
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_can_be_asked_about(explain: Callable[..., str], group: str) -> None:
     assert explain(group)

@@ -59,6 +59,7 @@ def test_layers_are_not_looked_up_where_they_do_not_matter(make_run: MakeRun) ->
     look(make_run("model.target_modules=[self_attn.q_proj,layers.0.mlp.up_proj]"))
 
 
+@pytest.mark.slow
 def test_a_login_is_only_needed_by_jobs_that_log(
     checked: Checked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
     return [line.removeprefix("  - ") for line in lines]
 
 
+@pytest.mark.slow_after(20)
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -152,6 +153,7 @@ STOP = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, mo
 MEASURES = ("validation=held_out", "validation.accuracy_rows=4")
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
@@ -244,6 +246,7 @@ def test_an_adapter_for_a_job_that_reads_none(checked: Checked, store_adapter: C
     assert line.endswith(f"job={job} takes no adapter; use job=evaluate or job=merge")
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -139,6 +139,7 @@ def planned(sizes: Sizes) -> MemoryPlan:
     return MemoryPlan(weights=2 * (sizes.in_blocks + sizes.outside), trained=22 * sizes.values)
 
 
+@pytest.mark.slow_after(1)
 def test_rank_holds_what_the_formula_says(rank: tuple[Layout, Seen], sizes: Sizes) -> None:
     layout, seen = rank
     memory = rank_memory(planned(sizes), sizes, layout)

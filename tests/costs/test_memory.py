@@ -142,6 +142,7 @@ def test_what_depends_on_values_is_said(planned_run: MakeRun) -> None:
         planned_bytes(run)
 
 
+@pytest.mark.slow
 def test_kernels_of_liger_are_no_reason_not_to_plan(planned_run: MakeRun) -> None:
     """The plan is made without them, on a machine that may have no GPU."""
     assert planned_bytes(planned_run("Llama", "model.liger_kernel=true")) == planned_bytes(planned_run("Llama"))

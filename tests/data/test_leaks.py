@@ -126,6 +126,7 @@ def test_a_score_is_split_into_clean_and_leaked_items() -> None:
     assert split_score(predictions, frozenset())["leaked_items"] == {"n": 0, "correct": 0, "protocol": None}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_figures_on_the_real_files(shared_data: Path, name: str) -> None:
     present = {

@@ -55,6 +55,7 @@ def test_the_default_depends_on_decoder_and_device(decoding: str, device_type: s
     assert default_tokens_per_batch(decoding, device_type) == expected
 
 
+@pytest.mark.slow
 def test_reading_the_default_loads_no_framework() -> None:
     program = "import sys, neuroada.data.prompt_batches; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

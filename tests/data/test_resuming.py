@@ -81,6 +81,7 @@ def test_straight_run_sees_every_row_once_an_epoch_in_new_order(straight: Record
     assert tokens[0] == tokens[1]
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("step", range(1, 2 * STEPS_PER_EPOCH))
 def test_run_resumed_from_any_step_goes_on_with_the_next_batch(
     make_data: Callable[..., InstructionDataModule], straight: Recorder, tmp_path: Path, step: int
@@ -98,6 +99,7 @@ def test_run_resumed_from_an_epoch_end_starts_the_next_epoch(
     assert torch.equal(resumed.weight, straight.weight)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("stop", [1, 3, 4, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1])
 def test_run_stopped_by_max_steps_and_resumed_twice_repeats_nothing(
     make_data: Callable[..., InstructionDataModule], straight: Recorder, tmp_path: Path, stop: int

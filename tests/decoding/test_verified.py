@@ -93,6 +93,7 @@ def test_some_end_early_and_some_do_not(greedy: list[list[int]]) -> None:
     assert not all(ends)
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("batch_size", [1, 5, 24])
 @pytest.mark.parametrize("opening", [None, [], [5, 6, 7], "greedy"], ids=["no drafts", "none yet", "wrong", "right"])
 def test_tokens_are_those_of_greedy_decoding(

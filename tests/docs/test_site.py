@@ -38,6 +38,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "site" / "sweeps" / "methods" / "figures").is_dir()
 
 
+@pytest.mark.slow
 def test_every_broken_link_is_named_and_fails(tmp_path: Path) -> None:
     """In a copy of the repository's pages."""
     broken = ("gone.md", "methods.md#no-such-heading", "../conf/no/such/file.yaml", "images/none.png")

@@ -114,6 +114,7 @@ def evaluated(task_folder: Path) -> Callable[..., dict[str, Any]]:
     return evaluate
 
 
+@pytest.mark.slow
 def test_an_adapted_model_scores_as_its_merged_checkpoint(
     evaluated: Callable[..., dict[str, Any]], backbone: Path, adapter: Path, merged: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_an_adapted_model_scores_as_its_merged_checkpoint(
     assert adapted["likelihoods"] != evaluated("hf", pretrained=str(backbone), dtype="float32")["likelihoods"]
 
 
+@pytest.mark.slow
 def test_likelihoods_of_choices_are_those_of_the_harness(make_run: Callable[..., RunConfig], tmp_path: Path) -> None:
     """Ours: ``judge: log_likelihood`` on rows with question, choices and answer, without any other setting."""
     lm_eval = pytest.importorskip("lm_eval", reason="needs pip install 'neuroada[lm_eval]'")
@@ -162,6 +164,7 @@ def test_likelihoods_of_choices_are_those_of_the_harness(make_run: Callable[...,
         assert row["log_likelihoods"] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_adapter_names_its_base(evaluated: Callable[..., dict[str, Any]], backbone: Path, adapter: Path) -> None:
     by_name = evaluated("neuroada", adapter=str(adapter))
     assert by_name == evaluated("neuroada", adapter=str(adapter), pretrained=str(backbone))

@@ -32,6 +32,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("scope", ["model", "packed", "epoch"])
 def test_every_row_has_the_documented_keys(make_run: MakeRun, tmp_path: Path, scope: str) -> None:
     methods = "benchmark.methods=[neuroada,full]"
@@ -80,6 +81,7 @@ def test_the_engine_answers_as_the_plain_loop(make_run: MakeRun, tmp_path: Path)
         assert (row["differing"], row["unlike_alone"], row["largest_gap"]) == (0, 0, None)
 
 
+@pytest.mark.slow
 def test_other_tokens_are_told(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Generator.__call__
 
@@ -189,6 +191,7 @@ def test_methods_of_all_kinds_run_in_turn_and_leave_the_backbone_as_it_was(
     assert turns[: len(rows)] == turns[len(rows) :]  # one round, and then the same again
 
 
+@pytest.mark.slow
 def test_a_matched_method_has_a_row_for_each_k(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*SMALL, "benchmark.methods=[lora]", "benchmark.top_k=[10,40]", "budget.match=neuroada")
     rows = rows_of(run, tmp_path / "run")
@@ -222,6 +225,7 @@ class TestFailures:
 
     METHODS = ("benchmark.methods=[neuroada,lora]", "benchmark.top_k=[1]", "benchmark.repeats=2")
 
+    @pytest.mark.slow
     def test_a_contender_without_memory_is_a_row_with_its_reason(
         self, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -240,6 +244,7 @@ class TestFailures:
         assert all(row["step_ms"] > 0 and row["failed"] is None for row in (floor, *others))
         assert "| neuroada | 1 | - | - | failed |" in (tmp_path / "run" / "benchmark.md").read_text()
 
+    @pytest.mark.slow
     def test_a_contender_that_fails_later_keeps_what_it_had(
         self, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -256,6 +261,7 @@ class TestFailures:
         assert [row["failed"] for row in rows] == [None, "RuntimeError: an illegal memory access", None, None]
         assert all(row["step_ms"] > 0 for row in rows)
 
+    @pytest.mark.slow
     def test_the_file_has_the_rounds_before_an_interruption(
         self, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -274,6 +280,7 @@ class TestFailures:
         assert [row["method"] for row in rows] == ["floor", "neuroada", "lora-r8", "dense_delta"]
 
 
+@pytest.mark.slow
 def test_the_way_of_the_gradient_is_that_of_the_command(make_run: MakeRun, tmp_path: Path) -> None:
     methods = "benchmark.methods=[neuroada,{neuroada: {gradient: sampled}},lora]"
     rows = rows_of(make_run(*SMALL, methods, "benchmark.top_k=[1]", "method.gradient=gemm"), tmp_path / "run")

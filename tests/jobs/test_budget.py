@@ -51,6 +51,7 @@ def test_without_a_gpu_nothing_is_said_of_it(printed: Callable[..., str], monkey
     )
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("name", "usable"), [("h100", "(95% of 79.100)"), ("rtx4090", "(95% of 23.600)")])
 def test_a_card_is_planned_for_by_its_name(printed: Callable[..., str], name: str, usable: str) -> None:
     lines = printed("trainer.accelerator=auto", f"job.device={name}")
@@ -71,6 +72,7 @@ def test_a_card_that_is_not_known_or_said_twice_is_refused(make_run: MakeRun, gi
         make_run("job=budget", *given)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("device_memory_gib", "last_lines"),
     [
@@ -97,6 +99,7 @@ def test_a_device_has_memory(make_run: MakeRun) -> None:
         make_run("job=budget", "job.device_memory_gib=-1")
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("method", "row"),
     [("lora", "q_proj"), ("ia3", "k_proj"), ("full", "embed_tokens"), ("head", "lm_head")],
@@ -112,6 +115,7 @@ def test_every_method_has_a_table_and_its_wanted_count(printed: Callable[..., st
 FSDP = ("trainer=fsdp", "trainer.accelerator=auto", "job.device=h100", "data.micro_batch_size=1")
 
 
+@pytest.mark.slow
 def test_ranks_that_share_the_backbone_hold_less_each(make_run: MakeRun, printed: Callable[..., str]) -> None:
     def planned(*overrides: str) -> int:
         settled = size(make_run("job=budget", "data.batch_size=16", *FSDP, *overrides))
@@ -121,11 +125,13 @@ def test_ranks_that_share_the_backbone_hold_less_each(make_run: MakeRun, printed
     assert "8 GPUs share the blocks" in " ".join(printed(*FSDP, "trainer.devices=8", "data.batch_size=16").split())
 
 
+@pytest.mark.slow
 def test_a_batch_is_divided_over_the_ranks_first(printed: Callable[..., str]) -> None:
     lines = printed(*FSDP, "trainer.devices=2", "data.batch_size=4", "data.micro_batch_size=null")
     assert "2 x 512 tokens" in lines
 
 
+@pytest.mark.slow
 def test_ranks_of_which_nothing_is_known_are_not_planned_for(printed: Callable[..., str]) -> None:
     assert "memory: trainer.devices=auto: say how many GPUs share the backbone" in printed(*FSDP)
     assert "planned in 16 bits only" in printed(*FSDP, "trainer.devices=2", "model.dtype=float32")

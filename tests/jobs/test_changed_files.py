@@ -78,6 +78,7 @@ def test_a_result_names_every_file_that_it_speaks_of(folder: Path) -> None:
     assert result_of(folder)["files"]["metrics.json"]["bytes"] == (folder / "metrics.json").stat().st_size
 
 
+@pytest.mark.slow
 def test_lost_scores_are_made_again_from_what_is_whole(
     make_run: MakeRun, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_lost_scores_are_made_again_from_what_is_whole(
     assert "finished on" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_evaluation_makes_its_own_again(overrides: list[str], folder: Path, tmp_path: Path) -> None:
     run, scored = compose_run([*overrides, "job=evaluate", f"adapter={folder}"]), tmp_path / "scored"
     evaluate(run, scored)
@@ -111,6 +113,7 @@ def test_an_evaluation_makes_its_own_again(overrides: list[str], folder: Path, t
     assert {path: path.read_bytes() for path in (scored / "predictions").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_changed_adapter_is_refused_by_every_job(
     make_run: MakeRun, overrides: list[str], folder: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +133,7 @@ def test_a_changed_adapter_is_refused_by_every_job(
     finetune(make_run("trainer.max_steps=2"), folder)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["metrics.json", "predictions/boolq.jsonl"])
 def test_a_comparison_leaves_changed_runs_out(

@@ -94,6 +94,7 @@ def test_benchmarks_may_be_others_than_the_task_s(make_run: Callable[..., RunCon
     assert list(written(tmp_path / "run")["benchmarks"]) == ["SVAMP"]
 
 
+@pytest.mark.slow
 def test_no_benchmark_or_no_training_set_is_one_message(
     make_run: Callable[..., RunConfig], tmp_path: Path, write_rows: Any
 ) -> None:
@@ -109,6 +110,7 @@ def test_no_benchmark_or_no_training_set_is_one_message(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_its_folder_is_named_by_what_is_compared(make_run: Callable[..., RunConfig]) -> None:
     def folder(*overrides: str) -> str:
         return run_folder(dataclasses.asdict(make_run("task=math", *overrides)))

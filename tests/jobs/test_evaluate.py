@@ -33,6 +33,7 @@ def predictions(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (folder / "predictions").iterdir()}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("part", ["", "adapter"], ids=["run folder", "adapter folder"])
 def test_saved_adapter_scores_as_after_training(
     overrides: list[str], finished: Path, tmp_path: Path, part: str
@@ -56,6 +57,7 @@ def test_training_changed_what_the_model_writes(overrides: list[str], finished: 
     assert json.loads((tmp_path / "base" / "result.json").read_text())["budget"]["trainable"] == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_adapter_is_named_before_a_run_is_begun(overrides: list[str], finished: Path, tmp_path: Path) -> None:
     (finished / "adapter" / "adapter_model.safetensors").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"adapter_model\.safetensors has changed since result\.json was written"):
@@ -72,6 +74,7 @@ def test_evaluation_needs_no_training_file(overrides: list[str], data_dir: Path,
     assert (tmp_path / "base" / "metrics.json").is_file()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_batch_size_changes_no_prediction(
     overrides: list[str], finished: Path, tmp_path: Path, batch_size: int
@@ -102,6 +105,7 @@ def test_merged_checkpoint_is_a_plain_one_with_the_same_predictions(
     assert predictions(tmp_path / "scored") == predictions(finished)
 
 
+@pytest.mark.slow
 def test_merged_checkpoint_names_every_token_that_ends_an_answer(
     overrides: list[str], finished: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +115,7 @@ def test_merged_checkpoint_names_every_token_that_ends_an_answer(
     assert GenerationConfig.from_pretrained(tmp_path / "merge" / "merged").eos_token_id == [1, 0]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("tried", ["merged", ""], ids=["merged in the run", "the run itself"])
 def test_a_run_is_no_checkpoint_and_the_message_says_where_one_comes_from(
     overrides: list[str], finished: Path, tmp_path: Path, tried: str
@@ -137,6 +142,7 @@ def test_merging_over_a_merge_is_possible_when_that_is_asked_for(
     assert weights.stat().st_mode == (weights.parent / "config.json").stat().st_mode
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("name", ["merged", "merged.partial"])
 def test_merging_never_replaces_a_folder_of_the_user(
     overrides: list[str], finished: Path, tmp_path: Path, name: str

@@ -111,6 +111,7 @@ def test_resume_never_starts_over(make_run: MakeRun, tmp_path: Path) -> None:
     assert all(torch.equal(again[key], values[key]) for key in values)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("crash_at", [3, 6, 8], ids=["mid-epoch", "between epochs", "second epoch"])
 def test_interrupted_run_ends_as_if_it_never_stopped(
     make_run: MakeRun,

@@ -36,6 +36,7 @@ def inspected(make_run: MakeRun, folder: Path, *overrides: str) -> pandas.DataFr
     return pandas.read_csv(folder / "weights.csv")
 
 
+@pytest.mark.slow
 def test_every_weight_has_a_row_and_every_kind_a_line(
     make_run: MakeRun, pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_every_weight_has_a_row_and_every_kind_a_line(
     assert "most chosen inputs" in printed
 
 
+@pytest.mark.slow
 def test_adapters_of_two_methods_are_compared_where_both_learn(
     make_run: MakeRun, pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +78,7 @@ def test_an_adapter_is_exactly_like_itself(make_run: MakeRun, pair: tuple[Path, 
     assert weights["cosine"].count() > 0
 
 
+@pytest.mark.slow
 def test_questions_are_answered_by_the_base_and_every_adapter_on_the_page(
     make_run: MakeRun, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def evaluated(adapter: Path, folder: Path, *more: str) -> list[dict[str, Any]]:
     return predictions(folder)
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     "method",
     [
@@ -70,6 +71,7 @@ def test_the_head_decides_nothing_about_the_base(labelled_run: LabelledRun, tmp_
     assert evaluated(tmp_path / "run", tmp_path / "again", "seed=7") == first
 
 
+@pytest.mark.slow
 def test_a_merged_checkpoint_is_scored_alone_and_its_labels_keep_their_order(
     labelled_run: LabelledRun, tmp_path: Path, reviews: list[str]
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_regression_is_scored_by_its_correlation_and_rescored_from_the_stored_
     assert (tmp_path / "runs" / "run" / "metrics.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_the_best_epoch_by_the_metric_is_kept_and_every_seed_has_the_same_items(encoder: Path, tmp_path: Path) -> None:
     rows = [{"sentence": review(number)["text"], "label": number % 2} for number in range(40)]
     (tmp_path / "cola").mkdir()
@@ -126,6 +129,7 @@ def test_a_base_without_a_head_is_not_scored(labelled_run: LabelledRun, tmp_path
 
 
 class TestRefusals:
+    @pytest.mark.slow_after(2)
     @pytest.mark.parametrize(
         ("override", "message"),
         [

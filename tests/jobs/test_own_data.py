@@ -73,6 +73,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("form", FORMS)
 def test_it_trains_and_scores(make_run: MakeRun, tmp_path: Path, form: str) -> None:
     write, settings, prompt = FORMS[form]
@@ -89,6 +90,7 @@ def test_it_trains_and_scores(make_run: MakeRun, tmp_path: Path, form: str) -> N
     assert set(prompts) == {"mine"}
 
 
+@pytest.mark.slow
 def test_the_prompt_travels_with_the_adapter(make_run: MakeRun, overrides: list[str], tmp_path: Path) -> None:
     own = [
         "task.train=[{0}]",

@@ -55,6 +55,7 @@ def files_in(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if "datasets_cache" not in path.parts}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("job", JOBS)
 def test_no_class_that_it_names_is_made(overrides: list[str], received: Path, tmp_path: Path, job: str) -> None:
     proof = tmp_path / "proof"
@@ -79,6 +80,7 @@ def test_no_class_that_it_names_is_made(overrides: list[str], received: Path, tm
         assert "savetxt" not in text
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("sections", "typed"),
     [
@@ -107,6 +109,7 @@ def test_no_judge_that_it_names_is_made_whatever_is_typed(
     assert not (tmp_path / "proof").exists()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("job", JOBS)
 def test_no_file_that_it_names_as_a_template_is_read(
     overrides: list[str], received: Path, tmp_path: Path, job: str
@@ -157,6 +160,7 @@ def test_no_interpolation_in_it_is_resolved(
     assert files_in(tmp_path) == before
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("key", ["method__name", "method__label"])
 def test_no_name_in_it_leads_out_of_the_outputs(

@@ -71,6 +71,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 class TestSeveral:
+    @pytest.mark.slow
     def test_each_ends_as_if_it_were_alone(
         self, make_run: MakeRun, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -138,6 +138,7 @@ def assert_near(found: Tensor, expected: Tensor, share: float) -> None:
         assert (found - expected).abs().max() <= share * expected.abs().max()
 
 
+@pytest.mark.slow_after(4)
 def test_attaching_leaves_the_logits_as_they_were(subject: Subject, study: Study) -> None:
     if subject.row.starts_within is None:
         pytest.skip("not promised")
@@ -290,6 +291,7 @@ def assert_is_the_base(model: PreTrainedModel, subject: Subject) -> None:
     assert torch.equal(subject.logits(model), subject.logits(subject.base))
 
 
+@pytest.mark.slow_after(3)
 def test_a_checkpoint_holds_what_trains_and_no_backbone(subject: Subject, straight: Path) -> None:
     checkpoint = torch.load(straight / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert checkpoint
@@ -304,6 +306,7 @@ def test_a_checkpoint_holds_what_trains_and_no_backbone(subject: Subject, straig
     assert sum(tensor.numel() for tensor in checkpoint.values()) <= 3 * subject.sized.sized.budget.trainable
 
 
+@pytest.mark.slow_after(2)
 def test_an_interrupted_run_ends_as_if_it_never_stopped(
     subject: Subject, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +323,7 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(
     assert metrics_of(tmp_path / "run") == metrics_of(straight)
 
 
+@pytest.mark.slow_after(3)
 def test_evaluating_a_run_gives_its_own_metrics(straight: Path, tmp_path: Path, compose_method: MakeRun) -> None:
     evaluate(compose_method("job=evaluate", f"adapter={straight}"), tmp_path / "evaluation")
     assert metrics_of(tmp_path / "evaluation") == metrics_of(straight)

@@ -63,6 +63,7 @@ def test_a_rival_gets_as_many_parameters_as_the_shape_has(make_run: MakeRun) -> 
     assert size(make_run("method=lora", *shape, "budget.match=neuroada")).wanted.trainable == shaped
 
 
+@pytest.mark.slow
 def test_a_run_saves_the_shape_and_says_where_it_went(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def by_kind_of_saved(folder: Path, run: RunConfig) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

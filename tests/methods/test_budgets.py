@@ -20,6 +20,7 @@ def sized(compose_method: MakeRun) -> Callable[..., SizedRun]:
     return lambda *overrides: size(compose_method(*overrides))
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize(
     ("method", "wanted", "reached", "setting"),
     [
@@ -121,6 +122,7 @@ def test_a_budget_beyond_the_narrowest_target_is_clamped_and_said(method: str, s
     assert sized(f"method={method}", "budget.top_k=64").sized.remark == ""
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize(
     "method", ["lora", "dora", "pissa", "ia3", "shira", "supertuning", "miss", "vera", "road", "oft"]
 )

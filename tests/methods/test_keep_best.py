@@ -22,6 +22,7 @@ EVERY_STEP = (
 UPHILL = ("+optimizer.maximize=true", "optimizer.lr=0.003", "trainer.max_steps=2")
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("method", ["neuroada", "masked", "lora", "pissa", "bitfit", "head"])
 def test_a_method_that_only_gets_worse_is_saved_as_it_started(
     method: str, compose_method: MakeRun, tmp_path: Path

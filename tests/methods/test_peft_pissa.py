@@ -75,6 +75,7 @@ def test_saving_changes_neither_the_model_nor_the_random_numbers(run: SizedRun, 
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_state_restores_the_decomposition_that_training_began_with(
     run: SizedRun, dtype: str, compose_method: MakeRun

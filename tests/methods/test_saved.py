@@ -65,6 +65,7 @@ def change_header(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("method", PEFT)
 def test_peft_alone_opens_what_its_methods_saved(method: str, save: Save, backbone: Path) -> None:
     folder = save(method)
@@ -72,6 +73,7 @@ def test_peft_alone_opens_what_its_methods_saved(method: str, save: Save, backbo
     torch.testing.assert_close(logits(model), torch.load(f"{folder}.pt"), rtol=0, atol=1e-4 if method == "pissa" else 0)
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 @pytest.mark.parametrize("method", [*KINDS, "pissa"])
 def test_files_have_the_permissions_of_new_ones(method: str, umask: int, save: Save) -> None:
@@ -100,6 +102,7 @@ def test_missing_tensors_are_refused(method: str, save: Save) -> None:
     assert_refused(lambda: open_saved(folder), "adapter_model.safetensors")
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("method", [*KINDS, "full", "shira"])
 def test_values_that_are_not_finite_are_refused(method: str, value: float, save: Save) -> None:
@@ -112,6 +115,7 @@ def test_values_that_are_not_finite_are_refused(method: str, value: float, save:
     assert_refused(lambda: open_saved(folder), f"{path}: NaN or infinite values in {name.removesuffix('.values')}")
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("method", ["neuroada", "masked", "lora", "dora", "ia3", "vera", "layernorm", "full"])
 def test_an_adapter_that_lacks_tensors_is_refused(method: str, save: Save, backbone: Path) -> None:
     folder = save(method)
@@ -200,6 +204,7 @@ def test_another_base_of_the_same_shapes_is_refused(method: str, save: Save, tmp
     assert_left_alone(model, lambda: open_saved(folder).attach(model))
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("method", ["neuroada", "masked", "layernorm", "lora", "dora", "shira"])
 def test_a_base_of_other_layers_is_refused(method: str, save: Save, backbone: Path) -> None:
     folder = save(method)
@@ -208,6 +213,7 @@ def test_a_base_of_other_layers_is_refused(method: str, save: Save, backbone: Pa
     assert_left_alone(model, lambda: open_saved(folder).attach(model))
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("method", ["neuroada", "masked", "layernorm", "lora", "ia3", "full"])
 def test_a_base_of_other_widths_is_refused(method: str, save: Save, backbone: Path) -> None:
     folder = save(method)

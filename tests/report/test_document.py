@@ -86,6 +86,7 @@ def test_methods_are_one_page_with_their_figures(store_methods: StoreSweep, tmp_
     assert conditions in markdown
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("seeds", [[1], [1, 2]])
 def test_one_method_alone_is_not_compared(store_methods: StoreSweep, tmp_path: Path, seeds: list[int]) -> None:
     pytest.importorskip("matplotlib")
@@ -93,6 +94,7 @@ def test_one_method_alone_is_not_compared(store_methods: StoreSweep, tmp_path: P
     assert not list((tmp_path / "out" / "figures").glob("methods*"))
 
 
+@pytest.mark.slow
 def test_every_method_is_named_whole_in_the_figures(store_methods: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     methods = {"lora": "lora-r8", "long": "a-method-with-a-long-name-of-fifty-two-letters-r8-a16"}
@@ -105,6 +107,7 @@ def test_every_method_is_named_whole_in_the_figures(store_methods: StoreSweep, t
         assert methods["long"] in shown, "in several lines"
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_every_time(store_sweep: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     root = store_sweep(top_ks=[1, 20], seeds=[1])
@@ -280,6 +283,7 @@ def test_the_accuracy_is_seen_without_scrolling(store_methods: StoreSweep, tmp_p
     assert "td:first-child { position: sticky; left: 0;" in html
 
 
+@pytest.mark.slow
 def test_figures_are_at_most_two_to_a_row_and_equally_wide(store_sweep: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     report_on(store_sweep(top_ks=[1, 20], seeds=[1]), tmp_path / "out")
@@ -292,6 +296,7 @@ def test_figures_are_at_most_two_to_a_row_and_equally_wide(store_sweep: StoreSwe
     assert len({tag.split("viewBox")[1].split()[2] for tag in opened}) == 1
 
 
+@pytest.mark.slow
 def test_page_and_files_have_a_dark_variant(store_sweep: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     report_on(store_sweep(top_ks=[1, 20], seeds=[1]), tmp_path / "out")
@@ -300,6 +305,7 @@ def test_page_and_files_have_a_dark_variant(store_sweep: StoreSweep, tmp_path: P
     assert all(dark_rules() in text for text in texts)
 
 
+@pytest.mark.slow
 def test_macros_over_other_benchmarks_never_share_an_axis(store_sweep: StoreSweep, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     store_sweep(top_ks=[1, 2], seeds=[1], benchmarks=["boolq", "piqa"])

@@ -111,6 +111,7 @@ class TestFoldersOfARun:
 
 
 class TestJobsThatWriteOneFile:
+    @pytest.mark.slow_after(1)
     @pytest.mark.parametrize("job", ["generate", "contamination", "benchmark", "merge", "inspect", "combine"])
     def test_nothing_of_the_user_changes(
         self, checked: Checked, store_adapter: Callable[..., Path], tmp_path: Path, job: str

@@ -318,6 +318,7 @@ class TestDecisions:
     def test_every_row_has_a_key(self) -> None:
         assert set(DECISIONS) - leaves() == set()
 
+    @pytest.mark.slow
     def test_every_job_has_a_part_in_it(self, configurations: dict[str, dict[str, Any]]) -> None:
         assert set(configurations) == set(EVERY_JOB.split())
 
@@ -343,6 +344,7 @@ class TestRunsThatOnceSharedAFolder:
     ) -> None:
         assert folder_of("job=budget", first) != folder_of("job=budget", second)
 
+    @pytest.mark.slow
     def test_of_benchmarks_packed_and_padded(self, folder_of: Callable[..., str]) -> None:
         assert folder_of("job=benchmark", "data.batching=padded") != folder_of("job=benchmark")
 
@@ -372,6 +374,7 @@ class TestDevice:
 
 
 class TestFolders:
+    @pytest.mark.slow_after(2)
     @pytest.mark.parametrize(
         ("overrides", "pattern"),
         [
@@ -426,6 +429,7 @@ class TestFolders:
 class TestABaseThatDoesNotTrain:
     """``method=none`` makes the run an evaluation."""
 
+    @pytest.mark.slow_after(4)
     @pytest.mark.parametrize(
         "override",
         [

@@ -38,6 +38,7 @@ def tampered(folder: Path, path: str, value: Any) -> Path:
 
 
 class TestCode:
+    @pytest.mark.slow_after(5)
     @pytest.mark.parametrize(
         ("path", "value"),
         [
@@ -70,6 +71,7 @@ class TestCode:
         with pytest.raises(UserError, match=r"has method\.gradient\._target_=torch\.optim\.AdamW"):
             checked(f"resume={folder}")
 
+    @pytest.mark.slow_after(1)
     @pytest.mark.parametrize("choice", ["method=lora", "callbacks=watch", "logger=tensorboard", "trainer=ddp"])
     def test_of_the_shipped_configuration_is_built(self, checked: Checked, store_run: StoreRun, choice: str) -> None:
         assert checked(f"resume={store_run(choice)}") == checked(choice)
@@ -117,6 +119,7 @@ class TestConfigDir:
         Plugins.instance().class_name_to_class.pop(f"{Own.__module__}.{Own.__qualname__}", None)
         Plugins.instance().plugin_type_to_subclass_list[SearchPathPlugin].remove(Own)
 
+    @pytest.mark.slow_after(1)
     @pytest.mark.parametrize(
         ("file", "content"),
         [
@@ -144,6 +147,7 @@ class TestConfigDir:
 
 
 class TestPaths:
+    @pytest.mark.slow_after(3)
     @pytest.mark.parametrize(
         ("path", "value"),
         [
@@ -189,6 +193,7 @@ class TestValues:
             checked(f"resume={folder}", f"trust={folder}")
         assert "hunter2" not in str(caught.value)
 
+    @pytest.mark.slow_after(2)
     @pytest.mark.parametrize(
         ("value", "message"),
         [

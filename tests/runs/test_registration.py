@@ -15,6 +15,7 @@ Composed = Callable[..., DictConfig]
 Checked = Callable[..., RunConfig]
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -40,6 +41,7 @@ def test_a_model_given_by_path_names_its_folder(composed: Composed) -> None:
     assert composed("model.name_or_path=a/b", "model.name=c").hydra.run.dir.startswith("outputs/finetune/c/bundled/")
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize(
     "override",
     [

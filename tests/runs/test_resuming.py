@@ -20,6 +20,7 @@ class TestResume:
         folder = store_run(*overrides)
         assert checked(f"resume={folder}") == checked(*overrides)
 
+    @pytest.mark.slow_after(3)
     @pytest.mark.parametrize(
         "override",
         [
@@ -37,6 +38,7 @@ class TestResume:
         folder = store_run("budget=top5", "seed=7", "optimizer.lr=0.01")
         assert checked(f"resume={folder}", override).seed == 7
 
+    @pytest.mark.slow_after(2)
     @pytest.mark.parametrize(
         ("override", "change"),
         [

@@ -63,6 +63,7 @@ class TestAdapterOfARun:
     def test_a_slash_at_the_end_names_no_other_adapter(self, checked: Checked, run_with_adapter: Path) -> None:
         assert checked("job=evaluate", f"adapter={run_with_adapter}/").adapter == str(run_with_adapter)
 
+    @pytest.mark.slow_after(4)
     @pytest.mark.parametrize(
         ("override", "group", "key", "value"),
         [
@@ -85,6 +86,7 @@ class TestAdapterOfARun:
         run = checked("job=evaluate", f"adapter={run_with_adapter}", override)
         assert getattr(getattr(run, group), key) == value
 
+    @pytest.mark.slow_after(3)
     @pytest.mark.parametrize(
         ("override", "message"),
         [
@@ -182,6 +184,7 @@ class TestSeveralAdapters:
         run = checked("job=evaluate", f"adapter={run_with_adapter}")
         assert runs_of(run, Path("here")) == [(run, Path("here"))]
 
+    @pytest.mark.slow_after(1)
     @pytest.mark.parametrize("override", ["model.dtype=bfloat16", "model.revision=v2", "task=math", "model=llama_7b"])
     def test_two_that_cannot_share_a_model_are_named(
         self, checked: Checked, store_run: StoreRun, store_adapter: StoreAdapter, override: str
@@ -291,6 +294,7 @@ class TestFolderOfSomebodyElse:
         assert "contains the interpolation" in str(caught.value)
         assert "hunter2" not in str(caught.value)
 
+    @pytest.mark.slow_after(3)
     @pytest.mark.parametrize("job", ["evaluate", "merge"])
     @pytest.mark.parametrize(
         ("old", "new"),

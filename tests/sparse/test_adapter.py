@@ -268,6 +268,7 @@ def test_a_plain_checkpoint_loads_under_the_values(tiny_llama: MakeLlama, batch:
     assert bits(model) == bits(other)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("end", ["merge", "detach"])
 def test_the_optimizer_hook_goes_with_the_bypasses(end: str, hooks_before: int, tiny_llama: MakeLlama) -> None:
     adapter = neuroada.attach(tiny_llama(), CONFIG)
@@ -276,6 +277,7 @@ def test_the_optimizer_hook_goes_with_the_bypasses(end: str, hooks_before: int, 
     assert num_hooks() == hooks_before
 
 
+@pytest.mark.slow
 def test_the_optimizer_hook_neither_keeps_a_model_alive_nor_outlives_it(
     hooks_before: int, tiny_llama: MakeLlama
 ) -> None:
@@ -298,6 +300,7 @@ def test_the_model_keeps_its_adapter_alive(tiny_llama: MakeLlama, batch: Batch) 
     assert not logits(model, batch).equal(before)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copied_model_follows_its_own_optimizer(
     duplicate: Callable[[nn.Module], nn.Module], hooks_before: int, tiny_llama: MakeLlama, batch: Batch
@@ -430,6 +433,7 @@ def test_the_share_of_values_rounded_away_counts_those_that_change_nothing(tiny_
 # Around the model
 
 
+@pytest.mark.slow
 def test_torch_compile_traces_the_adapted_model_whole(tiny_llama: MakeLlama, batch: Batch) -> None:
     losses = {}
     for mode, wrap in {

@@ -70,6 +70,7 @@ def test_a_compiled_model_trains_like_the_eager_one(tiny_llama: MakeLlama, batch
     assert_same_training(tiny_llama(num_hidden_layers=1), batch, "inductor")
 
 
+@pytest.mark.slow
 def test_the_operator_stays_whole_in_the_backward_graph(tiny_llama: MakeLlama, batch: Batch) -> None:
     model = tiny_llama()
     adapter = neuroada.attach(model, CONFIG)

@@ -107,6 +107,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_training_in_place_equals_dense_training(case: Case, tiny_llama: MakeLlama) -> None:
     models = [tiny_llama(**(case.architecture or {})) for _ in range(2)]
@@ -161,6 +162,7 @@ def hf_losses(model: nn.Module, folder: Path, resume: Path | None = None, **sett
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_training_under_the_hugging_face_trainer_equals_dense_training(
     accumulate: int, tiny_llama: MakeLlama, tmp_path: Path
@@ -172,6 +174,7 @@ def test_training_under_the_hugging_face_trainer_equals_dense_training(
     assert_same_training(dense, adapter, dense_losses, losses)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_of_the_hugging_face_trainer_ends_like_an_uninterrupted_one(
     tiny_llama: MakeLlama, tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ def test_a_resumed_run_of_the_hugging_face_trainer_ends_like_an_uninterrupted_on
         assert resumed.layers[name].weight.equal(layer.weight), name
 
 
+@pytest.mark.slow
 def test_bf16_autocast_under_the_hugging_face_trainer_saves_no_copy_of_a_weight(
     tiny_llama: MakeLlama, tmp_path: Path
 ) -> None:

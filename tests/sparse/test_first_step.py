@@ -95,6 +95,7 @@ def test_modules_that_train_whole_are_watched_too(caplog: pytest.LogCaptureFixtu
     assert f"2 of 3 trained tensors {MESSAGE}head.weight, head.bias" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pin_memory.*")
 def test_the_loop_of_hugging_face_names_them(caplog: pytest.LogCaptureFixture, tmp_path: Any) -> None:
     model = mamba()

@@ -20,6 +20,8 @@ LARGE = 65_536
 """KiB; enough for every command below."""
 SIZES = 24
 """Of the disk, spread from almost nothing to just enough."""
+SIZES_OF_A_SWEEP = 8
+"""Its runs are processes that import everything again."""
 _MODEL = ("model.name_or_path=backbone", "model.name=tiny", "data.dir=data", "trainer.accelerator=cpu")
 _SCORED = (
     *("task.name=small", "task.train=[boolq]", "task.benchmarks=[boolq,AddSub]", "evaluation.forgetting=null"),
@@ -108,7 +110,7 @@ def faults_after(ended: Ended, where: Path) -> list[str]:
 def test_outputs_on_a_disk_that_fills_up(command: Command, tmp_path: Path, tally: Tally) -> None:
     """The rest, such as temporary files, is elsewhere."""
     faults: list[str] = []
-    tried = sizes(command.needs_kib)
+    tried = sizes(command.needs_kib, SIZES_OF_A_SWEEP if command.name == "sweep" else SIZES)
     held = 0
     for kib in tried:
         with mounted(tmp_path / f"disk-{kib}", kib) as disk:

@@ -36,6 +36,7 @@ def test_the_same_command_has_the_same_folder_and_another_its_own(composed: Comp
     assert folders[0] == folders[1] != folders[2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_matplotlib", "in_empty_folder")
 def test_the_runs_of_a_sweep_are_compared_alone(
     composed: Composed, loader: ConfigLoader, store_result: Callable[[Job], None], tmp_path: Path
@@ -52,6 +53,7 @@ def test_the_runs_of_a_sweep_are_compared_alone(
     assert "2 finished." in (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_empty_folder")
 def test_finished_runs_are_found_again_and_the_list_stays(
     composed: Composed, loader: ConfigLoader, store_result: Callable[[Job], None]
@@ -68,6 +70,7 @@ def test_finished_runs_are_found_again_and_the_list_stays(
     assert (folder / "sweep.json").read_text() == listed
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_empty_folder")
 def test_a_folder_of_outputs_may_move(
     composed: Composed, loader: ConfigLoader, store_result: Callable[[Job], None]
@@ -82,6 +85,7 @@ def test_a_folder_of_outputs_may_move(
     assert [run.status for run in runs] == [Status.FINISHED] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_empty_folder")
 def test_an_optimising_sweep_lists_the_runs_of_all_its_batches(composed: Composed, loader: ConfigLoader) -> None:
     config = composed("seed=1,2")
@@ -91,6 +95,7 @@ def test_an_optimising_sweep_lists_the_runs_of_all_its_batches(composed: Compose
     assert len(json.loads((folder / "sweep.json").read_text())["runs"]) == 2
 
 
+@pytest.mark.slow
 def test_jobs_that_only_print_leave_nothing_to_compare(composed: Composed, loader: ConfigLoader) -> None:
     assert not records_runs(plan(loader, composed("job=budget", "seed=1,2"), [["job=budget", "seed=1"]]))
     assert records_runs(plan(loader, composed("seed=1,2"), SEEDS))

@@ -15,6 +15,7 @@ Composed = Callable[..., DictConfig]
 Plan = Callable[..., list[Job]]
 
 
+@pytest.mark.slow
 def test_a_job_lands_in_the_folder_of_the_same_single_run(planned: Plan, composed: Composed) -> None:
     [job] = planned("budget.top_k=5 seed=2")
     config = composed("budget.top_k=5", "seed=2")
@@ -23,11 +24,13 @@ def test_a_job_lands_in_the_folder_of_the_same_single_run(planned: Plan, compose
     assert job.state is State.WAITING
 
 
+@pytest.mark.slow
 def test_labels_say_what_differs(planned: Plan) -> None:
     jobs = planned("task=bundled budget=top1 seed=1", "task=bundled budget=top5 seed=1")
     assert [job.label for job in jobs] == ["budget=top1", "budget=top5"]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -82,12 +85,14 @@ def test_a_finished_run_is_skipped_with_its_score(planned: Plan, store_result: C
     assert other.state is State.WAITING
 
 
+@pytest.mark.slow
 def test_starting_over_skips_nothing(planned: Plan, store_result: Callable[..., None]) -> None:
     [job] = planned("budget.top_k=5")
     store_result(job)
     assert planned("budget.top_k=5 resume=never")[0].state is State.WAITING
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("config", ["text", {"job": {"name": "finetune"}}])
 def test_a_result_of_something_else_does_not_count(
     planned: Plan, store_result: Callable[..., None], config: object

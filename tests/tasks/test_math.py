@@ -99,6 +99,7 @@ def test_gold_rationales_of_math_10k_that_each_scoring_refuses(shared_data: Path
     assert sum(not verdict.strict_correct for verdict in verdicts) == 30
 
 
+@pytest.mark.slow
 def test_gold_rationales_with_a_number_are_right_in_both_scores(shared_data: Path) -> None:
     rows = json.loads((shared_data / "math_10k" / "train.json").read_text(encoding="utf-8"))
     numbers = [row for row in rows if gold_number(str(row["answer"])) is not None]

@@ -383,6 +383,7 @@ def test_a_number_of_both_signs_is_no_answer(value: int, signs: str) -> None:
         assert stated_number(frame.format(f"{signs}{value}")) is None
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize(
     "piece",
     ["1 ", "100 ", "$5", "2^", r"\frac{", r"\frac{1}{2}", r"\sqrt ", r"\boxed{", "5 = 5 ", "- 5\n", " ", "(", "1. a\n"],

@@ -72,6 +72,7 @@ def stopped_after(batches: int, run: RunConfig, folder: Path) -> None:
 
 
 # Batches of four: three of boolq's nine items, two of AddSub's seven. With nothing left, one item is asked again.
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("batches", "left"), [(1, 12), (4, 3), (5, 1)])
 def test_stopped_run_goes_on_and_ends_as_if_it_had_not_stopped(
     make_run: MakeRun, tmp_path: Path, generated: list[int], batches: int, left: int

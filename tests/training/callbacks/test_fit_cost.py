@@ -18,6 +18,7 @@ def result_of(run: RunConfig, folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_tokens_are_counted_without_padding(make_run: MakeRun, tmp_path: Path) -> None:
     packed, padded = (
         result_of(make_run(f"data.batching={way}"), tmp_path / way)["timings"] for way in ("packed", "padded")

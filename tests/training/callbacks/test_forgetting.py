@@ -44,6 +44,7 @@ def loss_of(run: RunConfig, adapter: Path | None = None) -> float:
     return mean_loss(model, text_batches(read_text(run.evaluation.forgetting), loading.load_tokenizer(run.model)))
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("method", ["neuroada", "lora", "full"])
 def test_a_fine_tune_measures_the_base_and_what_it_leaves(
     make_run: MakeRun, text: str, tmp_path: Path, method: str
@@ -78,6 +79,7 @@ def test_without_a_text_nothing_is_measured(make_run: MakeRun, tmp_path: Path) -
     assert forgetting_of(tmp_path / "run") is None
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_what_the_base_had(
     make_run: MakeRun, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def test_rows_are_taken_out_of_the_training_set(
     assert found["validation"]["base_loss"] == losses(folder)[0] != found["validation"]["loss"]
 
 
+@pytest.mark.slow
 def test_a_validation_file_leaves_the_training_set_whole(
     make_run: MakeRun, backbone: Path, write_rows: Callable[[str, Any], Path], choice_row: Any, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_validation_file_leaves_the_training_set_whole(
     assert found["validation"]["loss"] == pytest.approx(mean_loss(backbone, folder / "adapter", rows), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_measuring_changes_no_training(
     make_run: MakeRun, write_rows: Callable[[str, Any], Path], choice_row: Any, tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_resumed_run_keeps_the_same_adapter(
     assert losses(tmp_path / "straight") == losses(tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_it_is_scored_keeps_the_best_too(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_early_stopping_counts_measurements(make_run: MakeRun, tmp_path: Path) -
     assert (stopped["timings"]["optimizer_steps"], stopped["validation"]["step"]) == (END, END)
 
 
+@pytest.mark.slow
 def test_early_stopping_by_the_training_loss_looks_after_each_epoch(make_run: MakeRun, tmp_path: Path) -> None:
     finetune(
         make_run(*STOPPING, "callbacks.early_stopping.monitor=train/loss", "trainer.max_epochs=4"), tmp_path / "run"
@@ -139,6 +140,7 @@ def test_the_best_checkpoint_is_kept_without_a_schedule_of_its_own(make_run: Mak
     assert kept.name == f"step-{best}.ckpt"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_stops_where_it_would_have(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*MEASURED, *STOPPING)
     finetune(run, tmp_path / "whole")
@@ -149,6 +151,7 @@ def test_a_resumed_run_stops_where_it_would_have(make_run: MakeRun, tmp_path: Pa
     assert result(tmp_path / "run")["validation"] == result(tmp_path / "whole")["validation"]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     "callbacks", ["callbacks.checkpoint.every_n_train_steps=200", "callbacks.checkpoint.every_n_train_steps=3"]
 )

@@ -73,6 +73,7 @@ def lines(caplog: pytest.LogCaptureFixture, beginning: str) -> list[str]:
     return [message for message in caplog.messages if message.startswith(beginning)]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("limits", "total", "end"),
     [
@@ -95,6 +96,7 @@ def test_the_bar_counts_optimizer_steps_of_those_planned(
     assert re.search(rf"{end} .* {total}/{total} \S+ • 0:00:00 [\d,]+ tokens/s loss: \d+\.\d{{3}}", drawn)
 
 
+@pytest.mark.slow
 def test_a_resumed_bar_begins_where_the_run_was(
     make_run: MakeRun, tmp_path: Path, terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def answered_one_by_one(backbone: Path, adapter: Path, file: Path) -> int:
     return correct
 
 
+@pytest.mark.slow
 def test_the_sample_is_answered_after_each_epoch(
     make_run: MakeRun, backbone: Path, questions: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +132,7 @@ def test_wherever_training_ends_the_last_adapter_is_asked(
     assert steps(tmp_path / "run") == expected
 
 
+@pytest.mark.slow
 def test_asking_changes_no_training(make_run: MakeRun, tmp_path: Path) -> None:
     # The benchmarks' sampled decoding would draw random numbers here.
     options = ("evaluation=beam_sampling", "trainer.max_epochs=1")
@@ -157,6 +159,7 @@ def test_a_resumed_run_remembers(make_run: MakeRun, tmp_path: Path, monkeypatch:
     assert logged(tmp_path / "straight") == logged(tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_right_after_its_last_step_remembers_too(make_run: MakeRun, tmp_path: Path) -> None:
     options = (*ASKING, "callbacks.checkpoint.every_n_train_steps=4", "trainer.max_steps=8")
     finetune(make_run(*options), tmp_path / "run")
