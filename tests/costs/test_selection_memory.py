@@ -20,6 +20,7 @@ from neuroada.training.loss import SummedLoss
 from ..tiny_runs import MakeRun
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("scores_gib", "passes"), [(2.0, 1), (2e-4, 2)])
 def test_the_plan_is_what_the_selection_allocates(scores_gib: float, passes: int, make_run: MakeRun) -> None:
     sized = size(make_run("method.selection=gradient", f"method.scores_gib={scores_gib}", "data.max_length=64"))

@@ -28,6 +28,7 @@ def printed(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str
     return run
 
 
+@pytest.mark.slow
 def test_parts_stand_below_the_parameters(printed: Callable[..., str]) -> None:
     lines = printed()
     parts = ("layers", "base model", "peak memory", "│ weights", "│ trained", "│ activations", "│ logits", "│ working")
@@ -37,6 +38,7 @@ def test_parts_stand_below_the_parameters(printed: Callable[..., str]) -> None:
     assert "2 x 512 tokens, float32" in lines
 
 
+@pytest.mark.slow
 def test_a_given_memory_is_that_of_a_gpu(printed: Callable[..., str]) -> None:
     lines = printed("trainer.accelerator=auto", "job.device_memory_gib=80")
     assert "each GPU" in lines

@@ -125,6 +125,7 @@ def test_a_run_is_no_checkpoint_and_the_message_says_where_one_comes_from(
         evaluate(run, tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_merging_twice_does_not_overwrite(overrides: list[str], finished: Path, tmp_path: Path) -> None:
     run = compose_run([*overrides, "job=merge", f"adapter={finished}"])
     merge(run, tmp_path / "merge")
@@ -132,6 +133,7 @@ def test_merging_twice_does_not_overwrite(overrides: list[str], finished: Path, 
         merge(run, tmp_path / "merge")
 
 
+@pytest.mark.slow
 def test_merging_over_a_merge_is_possible_when_that_is_asked_for(
     overrides: list[str], finished: Path, tmp_path: Path
 ) -> None:

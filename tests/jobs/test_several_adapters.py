@@ -131,6 +131,7 @@ class TestSeveral:
 
 
 class TestPeft:
+    @pytest.mark.slow
     def test_it_scores_as_the_checkpoint_that_peft_merges(
         self, make_run: MakeRun, lora: Path, backbone: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
     ) -> None:

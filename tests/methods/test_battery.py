@@ -189,6 +189,7 @@ def test_the_budget_is_what_trains(subject: Subject, study: Study) -> None:
     assert budget.total == sum(part.numel() for part in subject.base.parameters())
 
 
+@pytest.mark.slow_after(8)
 def test_a_state_put_on_a_fresh_backbone_gives_the_same_logits(subject: Subject, study: Study) -> None:
     model, trained = subject.attach(seed=1)
     trained.load_state({name: tensor.detach().clone() for name, tensor in study.trained.state().items()})
@@ -211,6 +212,7 @@ def test_a_foreign_state_is_refused_and_changes_nothing(subject: Subject, study:
     assert torch.equal(subject.logits(study.model), logits)
 
 
+@pytest.mark.slow_after(8)
 def test_what_is_saved_opens_on_a_fresh_backbone(subject: Subject, study: Study, tmp_path: Path) -> None:
     logits = subject.logits(study.model)
     study.trained.save(tmp_path / "adapter")
@@ -235,6 +237,7 @@ def test_what_is_saved_counts_as_what_trained(subject: Subject, study: Study, tm
     assert found.total == trained.total
 
 
+@pytest.mark.slow_after(8)
 def test_merging_leaves_a_plain_model_with_the_same_logits(subject: Subject, tmp_path: Path) -> None:
     model, trained = subject.train()
     logits = subject.logits(model)

@@ -117,6 +117,7 @@ def test_figures_are_the_same_every_time(store_sweep: StoreSweep, tmp_path: Path
         assert path.read_bytes() == (tmp_path / "two" / "figures" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_names_are_escaped(made_up: MakeResult, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     evil = "<script>$x$|&\"'"

@@ -290,6 +290,7 @@ def test_the_optimizer_hook_neither_keeps_a_model_alive_nor_outlives_it(
     assert num_hooks() == hooks_before
 
 
+@pytest.mark.slow
 def test_the_model_keeps_its_adapter_alive(tiny_llama: MakeLlama, batch: Batch) -> None:
     model = tiny_llama()
     neuroada.attach(model, CONFIG)

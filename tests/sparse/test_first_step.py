@@ -108,6 +108,7 @@ def test_the_loop_of_hugging_face_names_them(caplog: pytest.LogCaptureFixture, t
     assert f"2 of 4 trained tensors {MESSAGE}{names}; " in caplog.text
 
 
+@pytest.mark.slow
 def test_a_watched_model_does_not_stay_alive() -> None:
     model = HalfRead()
     neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["called"]))

@@ -161,7 +161,7 @@ def count(one: dict[str, Any], family: str) -> int:
     return sum(number for word, number in one["counts"].items() if word == family or word.startswith(f"{family}."))
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "most"), [("rows", 750), ("groups", 400), ("shared", 1000)])
 def test_every_kernel_stays_small_for_any_number_of_tokens(compiled: Found, kernel: str, most: int) -> None:
     sizes = {(one["capability"], one["is_aligned"]): one["instructions"] for one in of_kernel(compiled, kernel)}

@@ -43,6 +43,7 @@ def test_the_examples_are_the_first_that_training_sees(make_run: MakeRun, tmp_pa
     assert all(rows.alone(index)["input_ids"][0].equal(ids) for index, ids in zip(rows.order(6), seen, strict=True))
 
 
+@pytest.mark.slow
 def test_how_a_run_batches_and_recomputes_does_not_change_the_losses(make_run: MakeRun, tmp_path: Path) -> None:
     def losses(*overrides: str) -> list[torch.Tensor]:
         preparation = prepared(make_run, tmp_path, *overrides)
@@ -61,6 +62,7 @@ def test_how_a_run_batches_and_recomputes_does_not_change_the_losses(make_run: M
         torch.testing.assert_close(torch.stack(losses(*overrides)), plain)
 
 
+@pytest.mark.slow
 def test_the_hash_is_of_the_examples_alone(make_run: MakeRun, tmp_path: Path) -> None:
     def described(*overrides: str, batches: CalibrationBatches = BATCHES) -> dict[str, Any]:
         return prepared(make_run, tmp_path, *overrides).calibration().described(batches)
@@ -111,6 +113,7 @@ def test_a_function_of_the_users_chooses(make_run: MakeRun, tmp_path: Path, monk
             make_run(f"method.selection={wrong}")
 
 
+@pytest.mark.slow
 def test_a_job_that_reads_no_training_data_refuses(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("method.selection=fisher")
     sized = size(run).sized

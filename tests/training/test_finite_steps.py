@@ -90,6 +90,7 @@ def step_of(row: int, run: RunConfig) -> int:
     return torch.randperm(22, generator=generator).tolist().index(row) // run.data.batch_size + 1
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("optimizer", [(), (FUSED,)], ids=["read before the update", "left out on the device"])
 @pytest.mark.parametrize(
     ("direction", "kind"),
@@ -120,6 +121,7 @@ def test_stops_and_names_step_layer_file_and_row(
     assert steps == step - 1  # what the run would go on from
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("optimizer", [(), (FUSED,)], ids=["read before the update", "left out on the device"])
 def test_a_skipped_step_leaves_values_and_optimizer_state_bit_for_bit(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: tuple[str, ...], caplog: Any
@@ -138,6 +140,7 @@ def test_a_skipped_step_leaves_values_and_optimizer_state_bit_for_bit(
     assert f"2 of 12 steps were skipped: {step}, " in caplog.text
 
 
+@pytest.mark.slow
 def test_a_broken_first_step_can_be_skipped(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
@@ -157,6 +160,7 @@ def test_no_more_steps_are_skipped_than_allowed(
         finetune(run, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_skipping_and_ends_like_one_that_skipped_from_the_start(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_stopped_run_goes_on_with_skipping_and_ends_like_one_that_skipped_from
     assert one["adapter"] == other["adapter"]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("rate", ["1e38", "1e37", "1e20"])
 def test_values_that_overflow_in_an_update_are_never_stored(make_run: MakeRun, tmp_path: Path, rate: str) -> None:
     """Rates so high that finite gradients lead to infinite values, or that torch cannot use."""
@@ -183,6 +188,7 @@ def test_values_that_overflow_in_an_update_are_never_stored(make_run: MakeRun, t
         assert all(torch.isfinite(part.float()).all() for part in state.values())
 
 
+@pytest.mark.slow
 def test_looking_for_the_source_changes_nothing(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

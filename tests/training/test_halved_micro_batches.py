@@ -57,6 +57,7 @@ def adapter_of(folder: Path) -> Tensor:
     return torch.cat([part.flatten() for name, part in sorted(tensors.items()) if name.endswith("values")])
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("phase", ["forward", "backward"])
 @pytest.mark.parametrize(("most", "failures", "same_as"), [(2, 1, 2), (1, 2, 1)])
 def test_goes_on_with_half_and_ends_like_a_run_with_the_smaller_micro_batch(
@@ -79,6 +80,7 @@ def test_goes_on_with_half_and_ends_like_a_run_with_the_smaller_micro_batch(
     assert (chosen["micro_batch_size"], chosen["halved_micro_batch_size"]) == (4, same_as)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batching", ["packed", "grouped", "padded"])
 def test_halving_in_the_middle_changes_last_digits_only(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batching: str
@@ -107,6 +109,7 @@ def _fail_once(memory: SmallMemory) -> None:
     raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
+@pytest.mark.slow
 def test_the_logged_loss_counts_every_example_once(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +125,7 @@ def _loss(path: Path) -> float:
     return next(float(row["train/loss"]) for row in csv.DictReader(path.open()) if row["train/loss"])
 
 
+@pytest.mark.slow
 def test_a_later_start_keeps_the_smaller_micro_batch(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +142,7 @@ def test_a_later_start_keeps_the_smaller_micro_batch(
     assert memory.num_failures == 1
 
 
+@pytest.mark.slow
 def test_one_example_that_does_not_fit_ends_with_advice(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def test_each_step_stands_once_in_the_csv_of_a_resumed_run(
     assert in_csv(tmp_path / "run", "lr-AdamW") == Counter(list(range(10)) * by_micro_batch)
 
 
+@pytest.mark.slow
 def test_a_run_whose_training_was_done_keeps_its_last_measurement(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*STEPS)
     failing = {"_target_": "tests.training.callbacks.test_held_out_metrics.EndsAndFails", "step": 99}
@@ -106,6 +107,7 @@ def test_a_run_whose_training_was_done_keeps_its_last_measurement(make_run: Make
     assert {key: in_csv(tmp_path / "run", key) for key in LOGGED} == LOGGED
 
 
+@pytest.mark.slow
 def test_a_half_written_row_is_dropped(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*STEPS, "callbacks.checkpoint.every_n_train_steps=3")
     stop(run, tmp_path / "run", 5)
@@ -155,6 +157,7 @@ def test_runs_of_one_process_are_different_runs_at_wandb(make_run: MakeRun, tmp_
     assert one != two
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_an_id_of_the_user_stays(make_run: MakeRun, tmp_path: Path) -> None:
     options = ("logger=wandb", "task.benchmarks=[boolq]", "trainer.max_steps=2", "+logger.wandb.id=mine")

@@ -74,6 +74,7 @@ def test_gradient_checkpointing_changes_nothing(make_run: MakeRun, tmp_path: Pat
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("micro_batch_size", [1, 4])
 def test_micro_batch_size_changes_nothing(make_run: MakeRun, tmp_path: Path, micro_batch_size: int) -> None:
     values = trained_values(make_run(), tmp_path)
@@ -83,6 +84,7 @@ def test_micro_batch_size_changes_nothing(make_run: MakeRun, tmp_path: Path, mic
         torch.testing.assert_close(one, two, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batching", ["packed", "grouped"])
 def test_batching_changes_nothing(make_run: MakeRun, tmp_path: Path, batching: str) -> None:
     values = trained_values(make_run("data.batching=padded"), tmp_path)

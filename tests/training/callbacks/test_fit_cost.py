@@ -28,6 +28,7 @@ def test_tokens_are_counted_without_padding(make_run: MakeRun, tmp_path: Path) -
     assert packed["tokens_per_second"] == pytest.approx(packed["train_tokens"] / packed["step_seconds"], rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_load_of_the_machine_is_recorded(make_run: MakeRun, tmp_path: Path) -> None:
     """Whoever reads the speed must know whether the fit had to share the processors."""
     timings = result_of(make_run(), tmp_path / "run")["timings"]
@@ -35,6 +36,7 @@ def test_the_load_of_the_machine_is_recorded(make_run: MakeRun, tmp_path: Path) 
     assert timings["load_average"] == pytest.approx(os.getloadavg()[0], abs=2)
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_process_that_holds_torch(make_run: MakeRun, tmp_path: Path) -> None:
     memory = result_of(make_run(), tmp_path / "run")["memory"]
     assert memory["measured"] == "resident set of the process"

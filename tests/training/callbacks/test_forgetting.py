@@ -59,6 +59,7 @@ def test_a_fine_tune_measures_the_base_and_what_it_leaves(
     assert measured["text"] == run.evaluation.forgetting
 
 
+@pytest.mark.slow
 def test_an_adapter_is_held_against_its_base(make_run: MakeRun, text: str, tmp_path: Path) -> None:
     finetune(make_run(text, *SHORT), tmp_path / "run")
     evaluate(make_run("job=evaluate", text, f"adapter={tmp_path / 'run'}", "evaluation.limit=1"), tmp_path / "scored")

@@ -83,6 +83,7 @@ def test_each_measurement_is_told_once_with_its_value(make_run: MakeRun, tmp_pat
     assert Seen.found[-1][1] == pytest.approx(result(tmp_path / "run")["validation"]["loss"])
 
 
+@pytest.mark.slow
 def test_the_accuracy_is_told_when_it_was_measured(make_run: MakeRun, tmp_path: Path) -> None:
     SeenAccuracy.found.clear()
     run = make_run(*MEASURED, "validation.accuracy_rows=3", "validation.every_n_steps=1")

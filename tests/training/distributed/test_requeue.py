@@ -37,6 +37,7 @@ def _unhandled() -> Iterator[None]:
     signal.signal(signal.SIGUSR1, earlier)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("batch", [False, True])
 def test_the_job_is_requeued_and_its_next_start_ends_with_the_same_adapter(
     batch: bool, asked: Path, make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -55,6 +56,7 @@ def test_the_job_is_requeued_and_its_next_start_ends_with_the_same_adapter(
     assert not list(folder.rglob("hpc_ckpt*"))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.usefixtures("asked")
 @pytest.mark.parametrize(
     ("settings", "number"),
