@@ -285,6 +285,8 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"adapter={adapter}: job={name} takes no adapter; use job=evaluate or job=merge"
     if name == "evaluate" and isinstance(adapter, list) and len(adapter) > 1 and shares_backbone(trainer):
         yield "adapter: a sharded model cannot switch adapters; give one at a time, or use trainer=ddp"
+    if name == "finetune" and _section(values, "budget").get("spread") and shares_backbone(trainer):
+        yield f"budget.spread={values['budget']['spread']}: needs whole models; use trainer=ddp"
     if name in ("finetune", "contamination") and _section(values, "task").get("train") == []:
         yield "task.train=[]: give at least one training set" + (", or use job=evaluate" if name == "finetune" else "")
 

@@ -41,6 +41,7 @@ OBJECTIVES = tuple(METRICS)
 BEST_BY = ("loss", "score")
 MATCHES = ("neuroada", "masked")
 """Methods that ``budget.match`` accepts: their parameters can be counted at ``budget.top_k``."""
+SPREADS = ("layer", "block", "model")
 ONE_K = ("masked",)
 """Those of them with the same k in every layer."""
 
@@ -231,6 +232,10 @@ class BudgetConfig:
     by_depth: list[int] | None = None
     """Numbers of trained inputs per neuron from the first block to the last, such as [1, 8], with straight lines
     between them."""
+    spread: str | None = None
+    """What connections compete in for the same number of values: layer, block or model. Neurons then have as many
+    trained inputs as the scores of ``method.selection`` give them, and ``top_k`` is the mean; null means that each has
+    ``top_k``."""
 
     def __post_init__(self) -> None:
         require_at_least("budget.top_k", self.top_k, 1)
@@ -267,6 +272,8 @@ class BudgetConfig:
             depths is None or len(depths) > 1,
             f"budget.by_depth={depths}: give at least two numbers, for the first block and the last",
         )
+        if self.spread is not None:
+            require_choice("budget.spread", self.spread, SPREADS)
         shape = "budget.top_k_pattern" if pattern else "budget.by_depth" if depths else ""
         require(not (pattern and depths), "budget.top_k_pattern and budget.by_depth: give one of them")
         has_one_k = self.match in ONE_K

@@ -80,14 +80,15 @@ class SizedRun:
         """The ``budget`` of ``result.json``."""
         budget = self.sized.budget
         covered = {} if budget.coverage is None else {"coverage": budget.coverage.described()}
-        shape = "top_k_pattern" if "top_k_pattern" in self.sized.size else ""
+        size = self.sized.size
+        shapes = {key: size[key] for key in ("top_k_pattern", "neuron_fraction", "spread") if key in size}
         return {
             "trainable": budget.trainable,
             "total": budget.total,
             "percent": budget.percent,
-            "top_k": None if shape else self.sized.size.get("top_k"),
+            "top_k": None if "top_k_pattern" in shapes else size.get("top_k"),
             "wanted": self.wanted.trainable,
-            **({shape: dict(self.sized.size)[shape], "trainable_by_kind": by_kind(budget.layers)} if shape else {}),
+            **({**shapes, "trainable_by_kind": by_kind(budget.layers)} if shapes else {}),
             **covered,
         }
 
@@ -106,7 +107,7 @@ def size(run: RunConfig) -> SizedRun:
     targets = with_layers.model.target_modules
     chosen = targets if method.uses_targets and run.model.target_modules is None else ()
     asked = wanted(run.budget, skeleton, targets, run.method.get("modules_to_save"))
-    if asked.shape and asked.trainable is None and not method.takes_shapes:
+    if asked.shape and run.budget.match is None and not method.takes_shapes:
         raise UserError(
             f"budget.{asked.shape}: method={method.name} has no trained inputs per neuron; add budget.match=neuroada "
             "for as many parameters as NeuroAda has so, or leave it out"

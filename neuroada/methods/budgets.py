@@ -27,13 +27,15 @@ def wanted(
         AdapterError: The targets do not fit the model.
     """
     if budget.trainable is not None:
-        return Wanted(trainable=budget.trainable)
+        return Wanted(trainable=budget.trainable, spread=budget.spread)
     if budget.percent is not None:
-        return Wanted(trainable=max(1, round(budget.percent / 100 * count_parameters(skeleton))))
-    shaped = Wanted(top_k=budget.top_k, top_k_pattern=budget.top_k_pattern, by_depth=budget.by_depth)
+        number = max(1, round(budget.percent / 100 * count_parameters(skeleton)))
+        return Wanted(trainable=number, spread=budget.spread)
+    shaped = Wanted(budget.top_k, None, budget.top_k_pattern, budget.by_depth, budget.spread)
     if budget.match is None:
         return shaped
     other = _COUNTED_AT_TOP_K[budget.match].sized(skeleton, targets, shaped)
     whole = match_whole(skeleton, modules_to_save)
     beside = sum(size for name, size in other.budget.layers.items() if not is_inside(name, whole))
-    return Wanted(top_k=budget.top_k, trainable=beside + sum(whole_sizes(whole).values()))
+    number = beside + sum(whole_sizes(whole).values())
+    return Wanted(top_k=budget.top_k, trainable=number, spread=budget.spread)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuroada.sparse.entries import entries_at
 from neuroada.sparse.whole_modules import WholeModules
 
 _SPARSE_SHARE = 0.1
@@ -22,12 +23,14 @@ class Change:
         delta: What is added to it, of the same shape, in fp32 or wider, before it is rounded to the base's dtype.
         columns: (out_features, k) int64 inputs that were chosen for each neuron; None where nothing was chosen, and
             what counts is what changed.
+        rows: (rows,) neurons that ``columns``, then (rows, k), belongs to; None where every neuron has a row.
     """
 
     name: str
     base: Tensor
     delta: Tensor
     columns: Tensor | None = None
+    rows: Tensor | None = None
 
     @classmethod
     def between(cls, name: str, base: Tensor, trained: Tensor) -> "Change":
@@ -160,7 +163,8 @@ class Overlap:
 def _entries(change: Change) -> tuple[Tensor, Tensor]:
     """Base and delta at the entries that count, flat."""
     if change.columns is not None:
-        return change.base.gather(1, change.columns).flatten(), change.delta.gather(1, change.columns).flatten()
+        base, delta = (entries_at(part, change.columns, change.rows) for part in (change.base, change.delta))
+        return base.flatten(), delta.flatten()
     is_changed = change.delta != 0
     return change.base[is_changed], change.delta[is_changed]
 

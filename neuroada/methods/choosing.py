@@ -1,9 +1,10 @@
 """Choose the connections that train: by the weights, or by what the backbone makes of training examples."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich import get_console
 from rich.progress import track
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
 from neuroada.methods.contract import Calibration, CalibrationBatches, Described
-from neuroada.sparse.attaching import selected_columns
+from neuroada.sparse.attaching import Connections, selected
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.measurement import MOST_BYTES
+from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.strategies import Selection, shown, strategy_of
 
 _GIB = 2**30
@@ -97,13 +99,18 @@ class Chosen:
 
     Attributes:
         config: As asked for, with the hash of the data it was measured on.
-        columns: (out_features, k) by layer.
+        connections: Of each layer.
         facts: The data, for records; empty if none was looked at.
     """
 
     config: NeuroAdaConfig
-    columns: dict[str, Tensor]
+    connections: Connections
     facts: dict[str, Any]
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """(out_features, k) by layer, where every neuron has k."""
+        return self.connections.columns
 
 
 def chosen(model: nn.Module, config: NeuroAdaConfig, looks: Looks, calibration: Calibration | None) -> Chosen:
@@ -115,16 +122,41 @@ def chosen(model: nn.Module, config: NeuroAdaConfig, looks: Looks, calibration: 
     """
     strategy = strategy_of(config.selection)
     if not strategy.measures:
-        return Chosen(config, selected_columns(model, config, _shown_while_slow), {})
+        return Chosen(config, selected(model, config, _shown_while_slow), {})
     if calibration is None:
         raise UserError(
             f"method.selection={shown(strategy.described)}: is measured on training examples, which this job does not "
             "read; use method.selection=magnitude"
         )
     losses, facts = calibration.losses(model, looks.batches), calibration.described(looks.batches)
-    columns = selected_columns(model, config, _shown_while_slow, losses, looks.most_bytes)
-    calibration.agree(columns.values())
-    return Chosen(replace(config, calibration=facts["sha256"]), columns, {"calibration": facts})
+    found = selected(model, config, _shown_while_slow, losses, looks.most_bytes)
+    if config.spread is not None:
+        linear = [name for name, module in plain_modules(model).items() if isinstance(module, nn.Linear)]
+        found = agreed_sizes(found, linear, calibration)
+    calibration.agree([*found.columns.values(), *found.rows.values()])
+    return Chosen(replace(config, calibration=facts["sha256"]), found, {"calibration": facts})
+
+
+def agreed_sizes(found: Connections, names: Sequence[str], calibration: Calibration) -> Connections:
+    """Connections with as many entries in each layer as the first rank has, so that it can send its own.
+
+    Args:
+        found: One entry after another in each layer.
+        names: All layers that may have some.
+    """
+    counts = torch.tensor([len(found.rows.get(name, ())) for name in names])
+    if (given := next(iter(found.rows.values()), None)) is not None:
+        counts = counts.to(given.device)
+    calibration.agree([counts])
+    sizes = {name: size for name, size in zip(names, counts.tolist(), strict=True) if size}
+    rows = {name: _sized(found.rows.get(name), (size,), counts.device) for name, size in sizes.items()}
+    columns = {name: _sized(found.columns.get(name), (size, 1), counts.device) for name, size in sizes.items()}
+    return Connections(columns, rows)
+
+
+def _sized(tensor: Tensor | None, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    fits = tensor is not None and tensor.shape == shape
+    return tensor if fits and tensor is not None else torch.zeros(shape, dtype=torch.int32, device=device)
 
 
 def _shown_while_slow(layers: Iterable[str]) -> Iterable[str]:

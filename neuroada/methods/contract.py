@@ -33,17 +33,20 @@ class Wanted:
             leaves the size to ``top_k`` and to the method's own settings.
         top_k_pattern: Other numbers than ``top_k`` for layers by the end of their names, or a regular expression.
         by_depth: Numbers from the first block to the last, interpolated between; layers elsewhere have ``top_k``.
+        spread: What connections compete in for the values that these numbers add up to: layer, block or model.
     """
 
     top_k: int | None = None
     trainable: int | None = None
     top_k_pattern: Mapping[str, int] | None = None
     by_depth: Sequence[int] | None = None
+    spread: str | None = None
 
     @property
     def shape(self) -> str:
         """The setting of the budget that makes k differ between layers; empty if none does."""
-        return "top_k_pattern" if self.top_k_pattern else "by_depth" if self.by_depth else ""
+        given = {"top_k_pattern": self.top_k_pattern, "by_depth": self.by_depth, "spread": self.spread}
+        return next((key for key, value in given.items() if value), "")
 
     def less(self, num_parameters: int) -> "Wanted":
         """What is left of a wanted number when modules that train whole have taken theirs; at least one."""

@@ -20,6 +20,7 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.beside import BypassedBeside
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.coverage import blocks_of
+from neuroada.sparse.entries import scattered
 from neuroada.sparse.layer import BypassedLinear
 from neuroada.sparse.linear_layers import is_linear, widths
 from neuroada.sparse.strategies import described
@@ -40,18 +41,22 @@ class NeuroAda(Choosing):
         gradient: How the gradients of the values are made, see ``neuroada.attach``; a matter of speed.
         modules_to_save: Modules that train whole beside the bypasses; cannot be sharded.
         skip_layers: Transformer blocks without bypasses, by number from 0; negative ones count from the end.
+        neuron_fraction: Share of each layer's neurons that get bypasses, chosen by the scores of the selection; null
+            means all. Cannot be sharded.
     """
 
     name: str = "neuroada"
     gradient: str = "auto"
     modules_to_save: list[str] | None = None
     skip_layers: list[int] | None = None
+    neuron_fraction: float | None = None
 
     takes_shapes = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.whole_for = "modules_to_save" if self.modules_to_save else self.from_data
+        some = "neuron_fraction" if self.neuron_fraction not in (None, 1) else ""
+        self.whole_for = "modules_to_save" if self.modules_to_save else some or self.from_data
         self.can_shard = not self.whole_for
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedNeuroAda":
@@ -63,9 +68,12 @@ class NeuroAda(Choosing):
             modules_to_save=self.modules_to_save,
             top_k_pattern=pattern_of(skeleton, wanted),
             skip_layers=self.skip_layers,
+            neuron_fraction=self.neuron_fraction,
+            spread=wanted.spread,
         )
         layers = targets_of(skeleton, config, whole)
         shapes = [widths(layer) for layer in layers.values()]
+        shapes = [(config.neurons_of(outputs), inputs) for outputs, inputs in shapes]
         top_k = top_k_for(shapes, wanted.less(sum(whole_sizes(whole).values())))
         config = replace(config, top_k=top_k)
         counted = neuroada.budget(skeleton, config)
@@ -76,7 +84,7 @@ def top_k_for(widths: Iterable[tuple[int, int]], wanted: Wanted) -> int:
     """Inputs per neuron that come nearest to what is wanted.
 
     Args:
-        widths: (out_features, in_features) of each target layer.
+        widths: (neurons with bypasses, in_features) of each target layer.
     """
     layers = list(widths)
     if wanted.trainable is None:
@@ -132,12 +140,13 @@ class SizedNeuroAda:
 
     @property
     def size(self) -> dict[str, Any]:
-        pattern = self.config.top_k_pattern
-        return {"top_k": self.config.top_k, **({"top_k_pattern": pattern} if pattern else {})}
+        shapes = {key: getattr(self.config, key) for key in ("top_k_pattern", "neuron_fraction", "spread")}
+        return {"top_k": self.config.top_k, **{key: value for key, value in shapes.items() if value}}
 
     def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "AttachedNeuroAda":
         found = chosen(model, self.config, self.looks, calibration)
-        return AttachedNeuroAda(Adapter(model, found.config, found.columns, self.gradient), found.facts)
+        made = found.connections
+        return AttachedNeuroAda(Adapter(model, found.config, made.columns, self.gradient, made.rows), found.facts)
 
     def rehearse(self, model: nn.Module) -> "AttachedNeuroAda":
         """Columns are drawn: there are no weights to rank.
@@ -145,14 +154,20 @@ class SizedNeuroAda:
         Which columns are chosen matters where a layer saves only those of its input; random columns are more distinct
         than those of real weights.
         """
-        columns = {}
+        columns, rows = {}, {}
         for name, layer in named_layers(model, self.budget.layers).items():
-            drawn_OK = drawn_columns(*widths(layer), self.config.top_k_of(name))
-            columns[name] = drawn_OK.view_as(drawn_OK)  # a tensor of its own that shares the memory
+            outputs, inputs = widths(layer)
+            num_rows, top_k = self.config.neurons_of(outputs), self.config.top_k_of(name)
+            if self.config.spread is not None:
+                num_rows, top_k = num_rows * min(top_k, inputs), 1
+            drawn_RK = drawn_columns(num_rows, inputs, top_k)
+            columns[name] = drawn_RK.view_as(drawn_RK)  # a tensor of its own that shares the memory
+            if (self.config.spread, self.config.neuron_fraction) != (None, None):
+                rows[name] = torch.arange(num_rows, dtype=torch.int32) % outputs
         # A model with fewer blocks, for planning, may lack some.
         present = [entry for entry in self.config.modules_to_save or () if is_named(model, entry)]
         config = replace(self.config, modules_to_save=present or None)
-        return AttachedNeuroAda(Adapter(model, config, columns, self.gradient))
+        return AttachedNeuroAda(Adapter(model, config, columns, self.gradient, rows))
 
 
 class AttachedNeuroAda:
@@ -194,10 +209,10 @@ class AttachedNeuroAda:
 
     def changes(self) -> Iterator[Change]:
         for name, layer in self.adapter.layers.items():
-            columns_OK, values_OK = layer.columns.long(), layer.values.detach()
-            base_OI = layer.weight_OI.detach().scatter(1, columns_OK, layer.bypass.original)
-            delta_OI = torch.zeros_like(base_OI, dtype=values_OK.dtype).scatter_(1, columns_OK, values_OK)
-            yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK)
+            columns_OK, values_OK, rows = layer.columns.long(), layer.values.detach(), layer.bypass.rows
+            base_OI = scattered(layer.weight_OI.detach(), layer.bypass.original, columns_OK, rows)
+            delta_OI = scattered(torch.zeros_like(base_OI, dtype=values_OK.dtype), values_OK, columns_OK, rows)
+            yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK, rows)
         yield from whole_changes(self.adapter.whole)
 
     def merge(self) -> None:
@@ -210,7 +225,12 @@ class AttachedNeuroAda:
         config = self.adapter.config
         saved = {} if config.modules_to_save is None else {"modules_to_save": config.modules_to_save}
         selection = described(config.selection)
-        return {"selection": selection, **self._facts, "rounded_away": self.adapter.rounded_away(), **saved}
+        spread = {} if config.spread is None else {"trained_values": self._where()}
+        return {"selection": selection, **self._facts, "rounded_away": self.adapter.rounded_away(), **saved, **spread}
+
+    def _where(self) -> dict[str, int]:
+        """Where a spread budget went: trained values by layer."""
+        return {name: layer.values.numel() for name, layer in self.adapter.layers.items()}
 
 
 def named_layers(model: nn.Module, names: Collection[str]) -> dict[str, nn.Module]:

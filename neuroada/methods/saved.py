@@ -93,7 +93,7 @@ class SavedNeuroAda:
 
     @property
     def can_shard(self) -> bool:
-        return not self.stored.config.modules_to_save
+        return not (self.stored.config.modules_to_save or self.stored.rows)
 
     def budget(self, skeleton: nn.Module) -> Budget:
         layers = {name: values_OK.numel() for name, values_OK in self.stored.values.items()}

@@ -19,12 +19,12 @@ from neuroada.config.json_files import read_json
 from neuroada.sparse.adapter_files import (
     CONFIG_FILE,
     TENSORS_FILE,
-    are_columns,
     refuse_unknown_format,
     refuse_unusable,
     write_files,
 )
 from neuroada.sparse.base_weights import fingerprint, is_base, way_to_base
+from neuroada.sparse.entries import are_columns
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.whole_modules import is_inside
 

@@ -34,6 +34,8 @@ class Header(TypedDict):
     modules_to_save: NotRequired[list[str] | None]
     selection: NotRequired[str | dict[str, Any] | None]
     seed: NotRequired[int | None]
+    neuron_fraction: NotRequired[float | None]
+    spread: NotRequired[str | None]
     method: NotRequired[str | None]
 
 
@@ -43,6 +45,8 @@ _FACTS = {
     "method.selection": "selection",
     "method.selection_seed": "seed",
     "method.modules_to_save": "modules_to_save",
+    "method.neuron_fraction": "neuron_fraction",
+    "budget.spread": "spread",
 }
 """Configuration key -> header key that sets it: an adapter is loaded as it was saved."""
 

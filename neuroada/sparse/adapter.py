@@ -3,7 +3,7 @@
 import itertools
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from neuroada.sparse import adapter_files
 from neuroada.sparse.base_weights import Base, fingerprint
 from neuroada.sparse.beside import repack_again, stop_repacking
 from neuroada.sparse.budget import Budget
-from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, take_bypass
+from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows, take_bypass
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.errors import AdapterError
@@ -47,7 +47,8 @@ class Adapter:
     Attributes:
         model: The adapted model.
         config: The configuration it was attached with.
-        layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k).
+        layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k); (rows, k)
+            where ``.bypass.rows`` says which neurons have some.
         whole: The modules that train whole, ``config.modules_to_save``.
         coverage: Which of the model's weights the layers are.
         precision: What the weights of the layers are stored as: a dtype, or the quantisation and its library.
@@ -55,11 +56,17 @@ class Adapter:
     """
 
     def __init__(
-        self, model: nn.Module, config: NeuroAdaConfig, columns: dict[str, torch.Tensor], gradient: str = AUTO
+        self,
+        model: nn.Module,
+        config: NeuroAdaConfig,
+        columns: Mapping[str, torch.Tensor],
+        gradient: str = AUTO,
+        rows: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         modules = plain_modules(model)
         for device in {columns_OK.device for columns_OK in columns.values()}:
             check_way(gradient, device)
+        refuse_rows(modules, rows or {})
         whole = match_whole(model, config.modules_to_save)
         self.coverage = coverage(model, columns, whole)
         self.model = model
@@ -72,7 +79,7 @@ class Adapter:
         self.layers: dict[str, AdaptedLayer] = {}
         self.precision = precisions(modules[name] for name in columns)
         for name, columns_OK in columns.items():
-            self.layers[name] = add_bypass(modules[name], columns_OK, gradient)
+            self.layers[name] = add_bypass(modules[name], columns_OK, gradient, (rows or {}).get(name))
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
         self.whole = WholeModules(whole)
         # The model keeps its adapter alive, so the caller does not have to hold the returned object.
@@ -145,6 +152,7 @@ class Adapter:
             columns={name: all_rows(layer.columns).cpu() for name, layer in layers.items()},
             values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
             whole={name: tensor.detach().cpu() for name, tensor in self.whole.tensors().items()},
+            rows={name: layer.bypass.rows.cpu() for name, layer in layers.items() if layer.bypass.rows is not None},
         )
         if not self.is_sharded or torch.distributed.get_rank() == 0:
             adapter_files.write(Path(directory).expanduser(), stored)
@@ -160,9 +168,14 @@ class Adapter:
         a whole model.
 
         Raises:
-            AdapterError: It is sharded already, or has modules that train whole.
+            AdapterError: It is sharded already, has modules that train whole, or not the same k in each neuron.
         """
         self._refuse_sharded("shard")
+        if any(layer.bypass.rows is not None for layer in self._attached().values()):
+            raise AdapterError(
+                "shard(): neurons with different numbers of trained inputs (neuron_fraction, spread) cannot be "
+                "sharded; train on whole models, such as with DDP"
+            )
         if self.config.modules_to_save:
             raise AdapterError("shard(): modules_to_save cannot be sharded; train on whole models, such as with DDP")
         shard_model(self.model, by_rows(self._attached()), mesh)
@@ -246,6 +259,8 @@ class Adapter:
         return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)
 
     def _top_k(self) -> str:
+        if self.config.spread:
+            return f"{self.config.top_k} on average"
         counts = {layer.columns.shape[1] for layer in self.layers.values()} if self.config.top_k_pattern else set()
         return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(self.config.top_k)
 

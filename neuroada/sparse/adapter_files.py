@@ -1,7 +1,8 @@
 """Adapter files: ``adapter_config.json`` and ``adapter_model.safetensors``. Nothing is pickled.
 
-For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.values``, both (out_features, k). Of
-modules that train whole it holds ``modules_to_save.<name>`` for each parameter and buffer.
+For each adapted layer the tensors file holds ``<name>.columns`` and ``<name>.values``, both (out_features, k). Where
+not every neuron has k trained inputs, both are (rows, k), and ``<name>.rows`` (rows,) has the neuron of each row, see
+``entries``. Of modules that train whole it holds ``modules_to_save.<name>`` for each parameter and buffer.
 """
 
 import dataclasses
@@ -18,14 +19,15 @@ from torch import Tensor, nn
 
 from neuroada.sparse.base_weights import SAMPLED, Base
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.entries import are_columns, are_rows, entries_at
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.file_modes import open_as_new
 from neuroada.sparse.finite import not_finite
 from neuroada.sparse.linear_layers import matrix, precisions, weight_of, widths
 from neuroada.sparse.strategies import described
 
-FORMAT_VERSIONS = (1, 2, 3)
-"""2 has modules that train whole, which a reader of 1 would leave out; 3 a sample of the base entries."""
+FORMAT_VERSIONS = (1, 2, 3, 4)
+"""2 has modules that train whole, which a reader of 1 would leave out; 3 a sample of the base entries; 4 ``rows``."""
 KIND = "NEUROADA"
 """``peft_type`` of these files: peft refuses them by this name instead of misreading them."""
 CONFIG_FILE = "adapter_config.json"
@@ -36,7 +38,7 @@ VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """Of what trains: torch has no arithmetic for narrower numbers, and integers are no trained values."""
 _COUNT_DTYPES = (torch.int64, torch.int32, torch.bool)
 """Of buffers in modules that train whole, such as the number of batches that BatchNorm has seen."""
-_COLUMN_DTYPES = (torch.int16, torch.int32, torch.int64)
+_ENDINGS = (".columns", ".values", ".rows")
 _WHOLE = "modules_to_save."
 _SAMPLE = ".base_sample"
 _AGAIN = "copy or save the adapter again"
@@ -52,6 +54,7 @@ class StoredAdapter:
         columns: (out_features, k) int32 columns by layer name.
         values: (out_features, k) values by layer name.
         whole: Parameters and buffers of the modules that train whole, by name.
+        rows: (rows,) int32 neurons of the layers where not every one has a row, by layer name.
     """
 
     config: NeuroAdaConfig
@@ -59,6 +62,7 @@ class StoredAdapter:
     columns: dict[str, Tensor]
     values: dict[str, Tensor]
     whole: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    rows: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def check_base(self, layers: Mapping[str, nn.Module], directory: Path, allow_precision: bool = False) -> None:
         """Raise AdapterError unless the weights of these layers are those of this adapter's base.
@@ -69,19 +73,26 @@ class StoredAdapter:
         entries = {}
         for name, columns_OK in self.columns.items():
             self.check_shape(name, layers[name], directory)
-            weight_OI = matrix(layers[name]).detach()
-            entries[name] = weight_OI.gather(1, columns_OK.long().to(weight_OI.device))
+            entries[name] = entries_at(matrix(layers[name]).detach(), columns_OK, self.rows.get(name))
         self.base.check(entries, directory, precisions(layers[name] for name in self.columns), allow_precision)
 
     def check_shape(self, name: str, layer: nn.Module, directory: Path) -> None:
         """Raise AdapterError unless the columns stored for a layer fit its weight, and are ``top_k`` per neuron."""
         if weight_of(layer).is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device; load the model before its adapter")
-        columns_OK, shape = self.columns[name], widths(layer)
-        if columns_OK.shape[0] != shape[0] or int(columns_OK.max()) >= shape[1]:
+        columns_OK, rows_R, shape = self.columns[name], self.rows.get(name), widths(layer)
+        has_rows = len(columns_OK) == shape[0] if rows_R is None else int(rows_R.max()) < shape[0]
+        if not has_rows or int(columns_OK.max()) >= shape[1]:
             raise AdapterError(
                 f"{directory}: {name} has {shape} weights here, which the stored columns do not "
                 f"fit; the adapter was trained on {self.base}"
+            )
+        if self.config.spread is not None:
+            return
+        if len(columns_OK) != self.config.neurons_of(shape[0]):
+            raise AdapterError(
+                f"{directory}: {name} has {len(columns_OK)} neurons with trained inputs, but {CONFIG_FILE} says "
+                f"neuron_fraction={self.config.neuron_fraction or 1}; copy or save the adapter again"
             )
         if columns_OK.shape[1] != min(self.config.top_k_of(name), shape[1]):
             raise AdapterError(
@@ -105,12 +116,14 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         # int16 is enough for columns below 32,768; wider layers need the wider type.
         narrow = torch.int16 if int(columns_OK.max()) <= torch.iinfo(torch.int16).max else torch.int32
         tensors[f"{name}.columns"] = columns_OK.to(narrow).cpu().contiguous()
+        if name in stored.rows:
+            tensors[f"{name}.rows"] = stored.rows[name].int().cpu().contiguous()
         tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
     tensors.update({f"{name}{_SAMPLE}": sample.cpu().contiguous() for name, sample in stored.base.sample.items()})
     # Cloned: modules may share a tensor, and a file holds each name's content.
     tensors.update({f"{_WHOLE}{name}": part.cpu().clone().contiguous() for name, part in stored.whole.items()})
     header = {
-        "format_version": FORMAT_VERSIONS[-1],
+        "format_version": FORMAT_VERSIONS[3 if stored.rows else 2],
         "peft_type": KIND,
         "base_model_name_or_path": stored.base.name,
         "revision": stored.base.revision,
@@ -154,7 +167,7 @@ def read(directory: Path) -> StoredAdapter:
     others = {
         key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE) and not key.endswith(_SAMPLE)
     }
-    columns, values = _pair(others, path)
+    columns, values, rows = _pair(others, path)
     _check_samples(samples, path)
     trained = {name: tensor for name, tensor in whole.items() if tensor.dtype not in _COUNT_DTYPES}
     refuse_unusable({**values, **trained}, path)
@@ -166,7 +179,7 @@ def read(directory: Path) -> StoredAdapter:
         precision=header.get("precision"),
         sample=samples,
     )
-    return StoredAdapter(_config(header, directory / CONFIG_FILE), base, columns, values, whole)
+    return StoredAdapter(_config(header, directory / CONFIG_FILE), base, columns, values, whole, rows)
 
 
 def refuse_unusable(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -228,31 +241,25 @@ def _config(header: dict[str, Any], path: Path) -> NeuroAdaConfig:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
 
 
-def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Columns, values, and rows of the layers that have them."""
+    rows = {key.removesuffix(".rows"): tensors[key] for key in tensors if key.endswith(".rows")}
     columns = {key.removesuffix(".columns"): tensors[key] for key in tensors if key.endswith(".columns")}
     values = {key.removesuffix(".values"): tensors[key] for key in tensors if key.endswith(".values")}
     if not columns or columns.keys() != values.keys():
         odd = sorted(columns.keys() ^ values.keys())
         one = f" ({odd[0]} has only one of them)" if odd else ""
         raise AdapterError(f"{path} does not hold columns and values of the same layers{one}; save the adapter again")
-    if unknown := sorted(tensors.keys() - {f"{name}{end}" for name in columns for end in (".columns", ".values")}):
+    if unknown := sorted(tensors.keys() - {f"{name}{end}" for name in columns for end in _ENDINGS}):
         raise AdapterError(f"{path} holds {unknown[0]}, which no adapter has; {_AGAIN}")
     for name, columns_OK in columns.items():
-        if not are_columns(columns_OK, values[name]):
+        if not are_columns(columns_OK, values[name]) or (name in rows and not are_rows(rows[name], columns_OK)):
             raise AdapterError(f"{path}: columns and values of {name} do not belong together; save the adapter again")
-    return {name: columns_OK.int() for name, columns_OK in columns.items()}, values
+    columns, rows = ({name: part.int() for name, part in parts.items()} for parts in (columns, rows))
+    return columns, values, rows
 
 
 def _check_samples(samples: Mapping[str, Tensor], path: Path) -> None:
     for name, sample in samples.items():
         if sample.dtype != torch.bfloat16 or sample.dim() != 1 or len(sample) > SAMPLED:
             raise AdapterError(f"{path}: {name}{_SAMPLE} is not a sample of its base entries; {_AGAIN}")
-
-
-def are_columns(columns_OK: Tensor, values_OK: Tensor) -> bool:
-    """Whether a stored tensor names the input of each value: whole numbers from 0, none of them twice in a row."""
-    if columns_OK.dim() != 2 or columns_OK.shape != values_OK.shape or columns_OK.numel() == 0:
-        return False
-    # Ascending, so no duplicates: two values on one entry would overwrite each other.
-    is_whole = columns_OK.dtype in _COLUMN_DTYPES
-    return is_whole and int(columns_OK.min()) >= 0 and bool((columns_OK.diff(dim=1) > 0).all())

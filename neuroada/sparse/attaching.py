@@ -1,7 +1,9 @@
 """Attach a new adapter to a model, or one that was saved."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,14 +11,17 @@ from torch import Tensor, nn
 
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.bypassing import refuse_rows
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.coverage import blocks_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, check_way
-from neuroada.sparse.linear_layers import is_quantised, matrix, weight_of
+from neuroada.sparse.linear_layers import is_quantised, matrix, weight_of, widths
 from neuroada.sparse.measurement import MOST_BYTES, Losses, measured, passes
 from neuroada.sparse.module_names import plain_modules
-from neuroada.sparse.selection import layer_seed, select_columns
-from neuroada.sparse.strategies import Strategy, shown, strategy_of
+from neuroada.sparse.selection import layer_seed, scored, select_columns, select_neurons
+from neuroada.sparse.spreading import Contest, groups_of
+from neuroada.sparse.strategies import Selection, Strategy, shown, strategy_of
 from neuroada.sparse.targets import check_layers, refuse_attached, targets_of
 from neuroada.sparse.whole_modules import check_stored, match_whole, refuse_fresh_head
 
@@ -61,8 +66,8 @@ def attach(
             not be saved; the model is then unchanged.
     """
     check_way(gradient)
-    columns = selected_columns(model, config, track, losses, most_bytes)
-    adapter = Adapter(model, config, columns, gradient)
+    chosen = selected(model, config, track, losses, most_bytes)
+    adapter = Adapter(model, config, chosen.columns, gradient, chosen.rows)
     covered = adapter.coverage
     logger.info("adapted %s", covered)
     if covered.left_out:
@@ -77,7 +82,35 @@ def selected_columns(
     losses: Losses | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> dict[str, Tensor]:
-    """(out_features, k) columns for each target layer, by name. Nothing is changed.
+    """(out_features, k) columns for each target layer, by name, where every neuron has k. Nothing is changed.
+
+    Raises:
+        AdapterError: As ``attach``.
+    """
+    return selected(model, config, track, losses, most_bytes).columns
+
+
+@dataclass(frozen=True)
+class Connections:
+    """What was selected, by layer, as ``entries`` says.
+
+    Attributes:
+        columns: (out_features, k) int32; (rows, k) where there are rows.
+        rows: (rows,) int32 neurons of the layers where not every one has k.
+    """
+
+    columns: dict[str, Tensor]
+    rows: dict[str, Tensor]
+
+
+def selected(
+    model: nn.Module,
+    config: NeuroAdaConfig,
+    track: Track = iter,
+    losses: Losses | None = None,
+    most_bytes: int = MOST_BYTES,
+) -> Connections:
+    """The connections of each target layer that train. Nothing is changed.
 
     Raises:
         AdapterError: As ``attach``.
@@ -99,14 +132,15 @@ def selected_columns(
             f"selection={shown(strategy.described)}: needs gradients of the weights, which {quantised[0]} has none of, "
             "as it is quantised; use magnitude, wanda or another selection by the weights and their inputs"
         )
-    columns, unreached = {}, []
+    if config.spread is not None or config.neuron_fraction is not None:
+        refuse_rows(targets, targets)
+    unreached: list[str] = []
+    choice = _Choice(model, config, targets)
     for name, found in _per_layer(model, targets, strategy, losses, most_bytes, track):
         is_reached = all(bool(part.any()) for part in found.values())
         unreached += [] if is_reached else [name]
-        chosen = config.selection if is_reached else "magnitude"
-        seed, top_k = layer_seed(config.seed, name), config.top_k_of(name)
         try:
-            columns[name] = select_columns(matrix(targets[name]), top_k, chosen, seed, name=name, measured=found)
+            choice.add(name, config.selection if is_reached else "magnitude", found)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
     if unreached:
@@ -118,7 +152,45 @@ def selected_columns(
             len(unreached),
             len(targets),
         )
-    return columns
+    return choice.made()
+
+
+class _Choice:
+    """What is chosen of one layer after another: per neuron, or by a contest of a group of layers."""
+
+    def __init__(self, model: nn.Module, config: NeuroAdaConfig, targets: Mapping[str, nn.Module]) -> None:
+        self._config, self._targets = config, targets
+        self._columns: dict[str, Tensor] = {}
+        self._rows: dict[str, Tensor] = {}
+        self._groups: Mapping[str, str] = {}
+        self._contests: dict[str, Contest] = {}
+        if config.spread is not None:
+            blocks = [name for name, _ in blocks_of(plain_modules(model)[""])]
+            self._groups = groups_of(list(targets), config.spread, blocks)
+            sizes: Counter[str] = Counter()
+            for name, layer in targets.items():
+                sizes[self._groups[name]] += config.count_of(name, *widths(layer))
+            self._contests = {group: Contest(size) for group, size in sizes.items()}
+
+    def add(self, name: str, selection: Selection, measured: Mapping[str, Tensor]) -> None:
+        config, layer = self._config, self._targets[name]
+        seed, top_k = layer_seed(config.seed, name), config.top_k_of(name)
+        if not self._contests and config.neuron_fraction is None:
+            self._columns[name] = select_columns(matrix(layer), top_k, selection, seed, name=name, measured=measured)
+            return
+        scores = scored(matrix(layer), selection, seed, name=name, measured=measured)
+        if self._contests:
+            self._contests[self._groups[name]].enter(name, torch.cat(list(scores)))
+            return
+        chosen = config.neurons_of(widths(layer)[0])
+        self._rows[name], self._columns[name] = select_neurons(scores, top_k, chosen)
+
+    def made(self) -> Connections:
+        won = {name: found for contest in self._contests.values() for name, found in contest.winners().items()}
+        for name, layer in self._targets.items():
+            if name in won:
+                self._rows[name], self._columns[name] = (part.to(weight_of(layer).device) for part in won[name])
+        return Connections(self._columns, self._rows)
 
 
 def _per_layer(
@@ -167,7 +239,7 @@ def load(
     """
     check_way(gradient)
     stored = stored_for(model, adapter_files.adapter_folder(directory), allow_precision)
-    adapter = Adapter(model, stored.config, stored.columns, gradient)
+    adapter = Adapter(model, stored.config, stored.columns, gradient, stored.rows)
     adapter.whole.write(stored.whole)
     with torch.no_grad():
         for name, layer in adapter.layers.items():
@@ -210,6 +282,8 @@ def _refuse_lost_layers(
     model: nn.Module, stored: adapter_files.StoredAdapter, whole: Collection[str], directory: Path
 ) -> None:
     """The fingerprint is of all layers together, so that one without its tensors looks like another base."""
+    if stored.config.spread is not None:  # layers without any are none of the file's
+        return
     try:
         named = targets_of(model, stored.config, whole)
     except AdapterError:

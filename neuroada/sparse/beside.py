@@ -58,7 +58,8 @@ class _BesideProduct(torch.autograd.Function):
 class BypassBeside(Bypass):
     """A bypass whose values are added to the output; see ``Bypass`` for its tensors."""
 
-    def __init__(self, columns_OK: Tensor, original_OK: Tensor) -> None:
+    def __init__(self, columns_OK: Tensor, original_OK: Tensor, rows_R: Tensor | None = None) -> None:
+        assert rows_R is None, "refused by bypassing.refuse_rows"
         super().__init__(columns_OK, original_OK)
         self._by_input: tuple[Tensor, int, ByInput] | None = None
 

@@ -36,13 +36,14 @@ class Budget:
 def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
     """Count what ``attach(model, config)`` would train. Reads shapes only, so it works on the meta device.
 
+    With ``config.spread``, the weights decide how the total is divided; ``layers`` then says what each brings in.
+
     Raises:
         AdapterError: ``config.target_modules`` or ``modules_to_save`` does not match the model.
     """
     whole = match_whole(model, config.modules_to_save)
     targets = targets_of(model, config, whole)
     covered = coverage(model, targets, whole)
-    shapes = {name: widths(layer) for name, layer in targets.items()}
-    layers = {name: outputs * min(config.top_k_of(name), inputs) for name, (outputs, inputs) in shapes.items()}
+    layers = {name: config.count_of(name, *widths(layer)) for name, layer in targets.items()}
     layers.update(whole_sizes(whole))
     return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)

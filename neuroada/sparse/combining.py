@@ -21,6 +21,7 @@ from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.adapter_files import StoredAdapter
 from neuroada.sparse.attaching import stored_for
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.entries import keys_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO
 from neuroada.sparse.linear_layers import widths
@@ -38,12 +39,13 @@ class Sum:
     """One layer's sum.
 
     Attributes:
-        columns: (out_features, k) int32, ascending; k is the most that a neuron has in the union.
+        columns: (out_features, k) int64, ascending; k is the most that a neuron has in the union.
         values: (out_features, k) fp32, or fp64 if one of the adapters has it; zero at columns that only fill a row.
         num_shared: Entries that several adapters change.
         num_opposed: Those of them where they pull in opposite directions.
         num_filling: Columns that no adapter has.
         num_rounded: Values whose exact sum has more digits than the dtype.
+        rows: (rows,) neurons, if an adapter does not have the same k in each; columns and values are then (rows, 1).
     """
 
     columns: Tensor
@@ -52,6 +54,7 @@ class Sum:
     num_opposed: int
     num_filling: int
     num_rounded: int
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,13 @@ def combined(
         refuse_whole(directory)
     parts = [stored_for(model, directory) for directory in directories]
     names = list(dict.fromkeys(name for part in parts for name in part.columns))
-    sums = {name: _sum_of_layer(name, parts, weights) for name in names}
+    layers = check_layers(model, names)
+    sums = {name: _sum_of_layer(name, parts, weights, widths(layers[name])[1]) for name in names}
     sources = [_source(*one) for one in zip(directories, weights, strict=True)]
-    config = replace(_config(parts, sums, model), combined=sources)
-    adapter = Adapter(model, config, {name: one.columns for name, one in sums.items()}, gradient)
+    config = replace(_config(parts, sums, layers), combined=sources)
+    columns = {name: one.columns for name, one in sums.items()}
+    rows = {name: one.rows for name, one in sums.items() if one.rows is not None}
+    adapter = Adapter(model, config, columns, gradient, rows)
     with torch.no_grad():
         for name, layer in adapter.layers.items():
             layer.values.copy_(sums[name].values)
@@ -167,7 +173,7 @@ def weighted_sum(columns: Sequence[Tensor], values: Sequence[Tensor], weights: S
     dtype = torch.float64 if any(part.dtype == torch.float64 for part in values) else torch.float32
     rounded_OK = sum_OK.to(dtype)
     return Sum(
-        filled_OK.int(),
+        filled_OK,
         rounded_OK.gather(1, order_OK),
         num_shared=int(shared_OK.sum()),
         num_opposed=int((shared_OK & (sum_OK.abs() < size_OK * (1 - 1e-12))).sum()),
@@ -208,21 +214,27 @@ def _check_weights(adapters: Sequence[str | Path], weights: Sequence[float]) -> 
             raise AdapterError(f"combine: weights={list(weights)}: {weight!r} is no finite number")
 
 
-def _sum_of_layer(name: str, parts: Sequence[StoredAdapter], weights: Sequence[float]) -> Sum:
-    own = [(part.columns[name], part.values[name], weight) for part, weight in _having(name, parts, weights)]
-    columns, values, factors = zip(*own, strict=True)
-    return weighted_sum(columns, values, factors)
+def _sum_of_layer(name: str, parts: Sequence[StoredAdapter], weights: Sequence[float], num_inputs: int) -> Sum:
+    having = [(part, weight) for part, weight in zip(parts, weights, strict=True) if name in part.columns]
+    factors = [weight for _, weight in having]
+    columns, values = ([getattr(part, kind)[name] for part, _ in having] for kind in ("columns", "values"))
+    rows = [part.rows.get(name) for part, _ in having]
+    first = rows[0]
+    if all(one is first or (one is not None and first is not None and one.equal(first)) for one in rows):
+        return replace(weighted_sum(columns, values, factors), rows=first)
+    # One entry after another, as if the whole weight were one neuron.
+    keys = [keys_of(part, one, num_inputs).view(1, -1) for part, one in zip(columns, rows, strict=True)]
+    found = weighted_sum(keys, [part.reshape(1, -1) for part in values], factors)
+    keys_N = found.columns[0]
+    return replace(
+        found, columns=keys_N[:, None] % num_inputs, values=found.values.view(-1, 1), rows=(keys_N // num_inputs).int()
+    )
 
 
-def _having(name: str, parts: Sequence[StoredAdapter], weights: Sequence[float]) -> list[tuple[StoredAdapter, float]]:
-    return [(part, weight) for part, weight in zip(parts, weights, strict=True) if name in part.columns]
-
-
-def _config(parts: Sequence[StoredAdapter], sums: Mapping[str, Sum], model: nn.Module) -> NeuroAdaConfig:
+def _config(parts: Sequence[StoredAdapter], sums: Mapping[str, Sum], layers: Mapping[str, nn.Module]) -> NeuroAdaConfig:
     """What the files of the sum say: the settings that all parts share, and its own k and layers."""
     first, *others = [part.config for part in parts]
-    sizes = {name: one.columns.shape[1] for name, one in sums.items()}
-    config = replace(first, **_shape(first, sizes, model))
+    config = replace(first, **_shape(first, sums, layers))
     if any((one.target_modules, one.skip_layers) != (first.target_modules, first.skip_layers) for one in others):
         config = replace(config, target_modules=list(sums), skip_layers=None)
     if any(described(one.selection) != described(first.selection) or one.seed != first.seed for one in others):
@@ -232,15 +244,25 @@ def _config(parts: Sequence[StoredAdapter], sums: Mapping[str, Sum], model: nn.M
     return config
 
 
-def _shape(first: NeuroAdaConfig, sizes: Mapping[str, int], model: nn.Module) -> dict[str, Any]:
-    """``top_k`` and its pattern: those of the first part where they are still true, else the most common k and others
-    by name."""
-    inputs = {name: widths(layer)[1] for name, layer in check_layers(model, list(sizes)).items()}
-    if all(size == min(first.top_k_of(name), inputs[name]) for name, size in sizes.items()):
+def _shape(first: NeuroAdaConfig, sums: Mapping[str, Sum], layers: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """What the files say of k: as the first part where that is still true; else the most common k and others by name,
+    or the mean where neurons have different numbers."""
+    sizes = {name: one.columns.shape[1] for name, one in sums.items()}
+    shapes = {name: widths(layers[name]) for name in sums}
+    is_as_first = all(
+        sizes[name] == min(first.top_k_of(name), shapes[name][1])
+        and len(one.columns) == first.neurons_of(shapes[name][0])
+        for name, one in sums.items()
+    )
+    if is_as_first and first.spread is None:
         return {}
+    if any(one.rows is not None for one in sums.values()):
+        neurons = sum(outputs for outputs, _ in shapes.values())
+        mean = max(1, round(sum(one.values.numel() for one in sums.values()) / neurons))
+        return {"top_k": mean, "top_k_pattern": None, "neuron_fraction": None, "spread": first.spread or "layer"}
     [(top_k, _)] = Counter(sizes.values()).most_common(1)
     pattern = {re.escape(name): size for name, size in sizes.items() if size != top_k}
-    return {"top_k": top_k, "top_k_pattern": pattern or None}
+    return {"top_k": top_k, "top_k_pattern": pattern or None, "neuron_fraction": None, "spread": None}
 
 
 def _source(directory: Path, weight: float) -> dict[str, Any]:

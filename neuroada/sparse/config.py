@@ -8,6 +8,9 @@ from typing import Any
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.strategies import Selection, check_selection
 
+SPREADS = ("layer", "block", "model")
+"""Parts of a model in which connections can compete for one budget."""
+
 
 @dataclass(frozen=True)
 class NeuroAdaConfig:
@@ -31,6 +34,11 @@ class NeuroAdaConfig:
         calibration: Content hash of the data that a selection was measured on; recorded with the adapter, not read.
         combined: The adapters that this one is the sum of, each with ``adapter`` (its folder's name), ``weight`` and
             ``sha256`` of its tensors; recorded with the adapter, not read.
+        neuron_fraction: Share of each layer's neurons that get bypasses, above 0 and at most 1: those whose selected
+            connections have the largest scores together. None means all.
+        spread: What connections compete in for the same number of values: ``layer``, ``block`` or ``model``, where
+            neurons (and layers) then have different numbers of them, and ``top_k`` is the mean. None means that each
+            neuron has ``top_k``.
 
     Raises:
         AdapterError: A value is out of range.
@@ -45,6 +53,8 @@ class NeuroAdaConfig:
     skip_layers: Sequence[int] | None = None
     calibration: str | None = None
     combined: Sequence[Mapping[str, Any]] | None = None
+    neuron_fraction: float | None = None
+    spread: str | None = None
 
     def __post_init__(self) -> None:
         _check_count("top_k", self.top_k)
@@ -57,6 +67,7 @@ class NeuroAdaConfig:
             )
         self._check_modules_to_save()
         self._check_pattern()
+        self._check_neurons()
         skipped = self.skip_layers
         if skipped is not None:
             if isinstance(skipped, str) or not all(isinstance(one, int) for one in skipped):
@@ -69,6 +80,29 @@ class NeuroAdaConfig:
             if re.fullmatch(rf"(?:.*\.)?(?:{key})", name):
                 return top_k
         return self.top_k
+
+    def neurons_of(self, num_neurons: int) -> int:
+        """How many neurons of a layer have bypasses."""
+        return num_neurons if self.neuron_fraction is None else max(1, round(self.neuron_fraction * num_neurons))
+
+    def count_of(self, name: str, num_neurons: int, num_inputs: int) -> int:
+        """Trained values of a layer; with ``spread`` what it brings into the common budget."""
+        return self.neurons_of(num_neurons) * min(self.top_k_of(name), num_inputs)
+
+    def _check_neurons(self) -> None:
+        fraction = self.neuron_fraction
+        if fraction is not None:
+            is_number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+            if not is_number or not 0 < fraction <= 1:
+                raise AdapterError(f"neuron_fraction={fraction}: must be above 0 and at most 1")
+            object.__setattr__(self, "neuron_fraction", None if fraction == 1 else float(fraction))
+        if self.spread is not None and self.spread not in SPREADS:
+            raise AdapterError(f"spread={self.spread!r}: choose one of {', '.join(SPREADS)}, or None")
+        if self.spread is not None and self.neuron_fraction is not None:
+            raise AdapterError(
+                f"spread={self.spread} neuron_fraction={fraction}: spreading a budget decides itself which neurons get "
+                "some of it; give one of them"
+            )
 
     def _check_pattern(self) -> None:
         if self.top_k_pattern is None:

@@ -1,7 +1,7 @@
 """A linear layer whose weight holds the effective values, and whose gradient exists only at the selected entries.
 
 Shapes: T tokens (all leading dimensions together), O neurons (= out_features), I inputs (= in_features), K trained
-inputs per neuron.
+inputs per neuron, R rows of trained entries: all neurons, unless ``rows`` says otherwise (see ``entries``).
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.hooks import RemovableHandle
 
+from neuroada.sparse.entries import entries_at
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
 from neuroada.sparse.sharded_rows import all_rows, joined_rows, local_rows
@@ -41,9 +42,10 @@ class _EffectiveLinear(torch.autograd.Function):
         columns: Tensor,
         kept: Tensor | None,
         gradient: str,
+        rows: Tensor | None,
     ) -> Tensor:
         needed = input if kept is None else input.index_select(-1, kept)
-        ctx.save_for_backward(needed, weight, columns, kept)
+        ctx.save_for_backward(needed, weight, columns, kept, rows)
         ctx.values_dtype, ctx.input_dtype, ctx.gradient = values.dtype, input.dtype, gradient
         ctx.device_type = input.device.type
         ctx.autocast_dtype = (
@@ -54,7 +56,7 @@ class _EffectiveLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        needed, weight, columns, kept = ctx.saved_tensors
+        needed, weight, columns, kept, rows = ctx.saved_tensors
         grad_input = grad_bias = grad_values = None
         grad_TO = grad.reshape(-1, grad.shape[-1])
         if ctx.needs_input_grad[2]:
@@ -64,10 +66,23 @@ class _EffectiveLinear(torch.autograd.Function):
             if kept is not None:
                 columns = torch.searchsorted(kept, columns, out_int32=True)
             needed_TI = needed.reshape(-1, needed.shape[-1])
-            grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
+            if rows is None:
+                grad_values = sampled_weight_gradient(grad_TO, needed_TI, columns, ctx.values_dtype, ctx.gradient)
+            else:
+                grad_values = _gradient_of_rows(grad_TO, needed_TI, columns, rows, ctx)
         if ctx.needs_input_grad[0]:
             grad_input = _input_gradient(grad, weight, ctx)
-        return grad_input, None, grad_bias, grad_values, None, None, None
+        return grad_input, None, grad_bias, grad_values, None, None, None, None
+
+
+def _gradient_of_rows(grad_TO: Tensor, needed_TI: Tensor, columns_RK: Tensor, rows_R: Tensor, ctx: Any) -> Tensor:
+    """(R, k), with a copy of the output gradient of at most its own size at a time: a neuron may be in many rows."""
+    most = grad_TO.shape[1]
+    parts = [
+        sampled_weight_gradient(grad_TO.index_select(1, rows), needed_TI, columns, ctx.values_dtype, ctx.gradient)
+        for rows, columns in zip(rows_R.split(most), columns_RK.split(most), strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _input_gradient(grad: Tensor, weight: Tensor, ctx: Any) -> Tensor:
@@ -86,23 +101,27 @@ class Bypass(nn.Module):
     A separate child module, so that a sharding wrapper can handle the trainable values apart from the frozen weight.
 
     Attributes:
-        values: (out_features, k) parameter added to the selected entries; fp32, or fp64 over an fp64 weight.
+        values: (out_features, k) parameter added to the selected entries; fp32, or fp64 over an fp64 weight. With
+            ``rows`` it is (rows, k), and so are the next two.
         columns: (out_features, k) int32 buffer, the selected column of each value.
         original: (out_features, k) buffer in the weight's dtype, the base weight at the selected entries.
+        rows: (rows,) int32 buffer, the neuron of each row; None where every neuron has one. See ``entries``.
         kept: (num_kept,) int32 columns of the layer's input that are saved for backward, ascending; None saves the
             whole input. Not in the state dict: it follows from the columns.
     """
 
     columns: Tensor
     original: Tensor
+    rows: Tensor | None
     kept: Tensor | None
 
-    def __init__(self, columns_OK: Tensor, original_OK: Tensor) -> None:
+    def __init__(self, columns_OK: Tensor, original_OK: Tensor, rows_R: Tensor | None = None) -> None:
         super().__init__()
         values_dtype = torch.float64 if original_OK.dtype == torch.float64 else torch.float32
         self.values = nn.Parameter(torch.zeros_like(original_OK, dtype=values_dtype))
         self.register_buffer("columns", columns_OK.to(torch.int32))
         self.register_buffer("original", original_OK)
+        self.register_buffer("rows", None if rows_R is None else rows_R.to(torch.int32))
         self.register_buffer("kept", None, persistent=False)
         self._places: tuple[Tensor, int, Tensor] | None = None
 
@@ -177,12 +196,18 @@ class BypassedLinear(nn.Linear):
                 "call weight.requires_grad_(False), or merge() or detach() the adapter first"
             )
         bypass = self.bypass
-        return _EffectiveLinear.apply(input, weight_OI, bias, bypass.values, bypass.columns, bypass.kept, self.gradient)
+        return _EffectiveLinear.apply(
+            input, weight_OI, bias, bypass.values, bypass.columns, bypass.kept, self.gradient, bypass.rows
+        )
 
     @torch.no_grad()
     def write_selected(self, entries_OK: Tensor) -> None:
         """Write (out_features, k) entries, of this rank's rows, into the selected positions of the weight, in place."""
-        local_rows(self.weight_OI).scatter_(1, self.bypass.places(), entries_OK)
+        rows = self.bypass.rows
+        if rows is None:
+            local_rows(self.weight_OI).scatter_(1, self.bypass.places(), entries_OK)
+        else:
+            self.weight_OI.index_put_((rows.long()[:, None], self.bypass.places()), entries_OK)
 
     @torch.no_grad()
     def sync(self) -> None:
@@ -221,7 +246,7 @@ def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
     """After load_state_dict: take base entries from the (base) weight unless they were stored, then apply values."""
     assert isinstance(layer, BypassedLinear)
     if not layer._has_loaded_original:
-        entries_OK = local_rows(layer.weight_OI.detach()).gather(1, local_rows(layer.columns).long())
+        entries_OK = entries_at(local_rows(layer.weight_OI.detach()), local_rows(layer.columns), layer.bypass.rows)
         layer.bypass.original = joined_rows(entries_OK, layer.values)
     if layer.bypass.kept is not None and not layer.columns.is_meta:
         layer.bypass.keep_columns()
@@ -229,7 +254,11 @@ def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
 
 
 def bypass_linear(
-    layer: nn.Module, columns_OK: Tensor, gradient: str = AUTO, kind: type[BypassedLinear] = BypassedLinear
+    layer: nn.Module,
+    columns_OK: Tensor,
+    gradient: str = AUTO,
+    kind: type[BypassedLinear] = BypassedLinear,
+    rows_R: Tensor | None = None,
 ) -> BypassedLinear:
     """Give a linear layer a bypass, in place; the result is the same object. Its weight must already be frozen.
 
@@ -238,13 +267,15 @@ def bypass_linear(
         columns_OK: (out_features, k) selected columns.
         gradient: How the gradient of the values is computed, see ``gradient.sampled_weight_gradient``.
         kind: The class that the layer gets.
+        rows_R: (rows,) neurons, if not every one has a row of columns; ``columns_OK`` is then (rows, k).
     """
     plain = type(layer)
     layer.__class__ = kind
     assert isinstance(layer, BypassedLinear)
     columns_OK = columns_OK.to(layer.weight.device)
-    entries_OK = layer.weight_OI.detach().gather(1, columns_OK.long())
-    layer.bypass = Bypass(columns_OK, entries_OK).train(layer.training)
+    rows_R = None if rows_R is None else rows_R.to(layer.weight.device)
+    entries_OK = entries_at(layer.weight_OI.detach(), columns_OK, rows_R)
+    layer.bypass = Bypass(columns_OK, entries_OK, rows_R).train(layer.training)
     layer.gradient, layer._plain_class = gradient, plain
     layer._load_hook = layer.register_load_state_dict_post_hook(_after_load)
     return layer

@@ -4,7 +4,7 @@ Shapes: O neurons (= out_features), I inputs (= in_features), K trained inputs p
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -83,10 +83,42 @@ def select_columns(
     Raises:
         AdapterError: The scores cannot be ranked.
     """
+    parts = scored(weight_OI, selection, seed, name=name, measured=measured)
+    return torch.cat([top_k_per_row(scores_RI, top_k) for scores_RI in parts])
+
+
+def select_neurons(scores: Iterable[Tensor], top_k: int, num_neurons: int) -> tuple[Tensor, Tensor]:
+    """The neurons whose ``top_k`` best connections have the largest scores together; ties go to the lowest neuron.
+
+    Args:
+        scores: (rows, in_features) of one block of neurons after another.
+        num_neurons: How many are chosen.
+
+    Returns:
+        (num_neurons,) int32 rows, ascending, and their (num_neurons, min(top_k, in_features)) int32 columns.
+    """
+    columns, totals = [], []
+    for scores_RI in scores:
+        columns.append(top_k_per_row(scores_RI, top_k))
+        wide_RI = scores_RI.to(torch.promote_types(scores_RI.dtype, torch.float32))
+        totals.append(wide_RI.gather(1, columns[-1].long()).sum(dim=1))
+    rows = torch.cat(totals).sort(descending=True, stable=True).indices[:num_neurons].sort().values
+    return rows.int(), torch.cat(columns)[rows]
+
+
+def scored(
+    weight_OI: Tensor,
+    selection: Selection,
+    seed: int = 0,
+    *,
+    name: str = "",
+    measured: Mapping[str, Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """(rows, in_features) scores of one block of neurons after another; arguments as for ``select_columns``."""
     strategy = strategy_of(selection)
     generator = torch.Generator().manual_seed(seed)
     whole = {"weight": weight_OI.detach(), "name": name, "generator": generator, **(measured or {})}
-    return torch.cat([top_k_per_row(strategy.scores(given), top_k) for given in _given(strategy, whole)])
+    yield from (strategy.scores(given) for given in _given(strategy, whole))
 
 
 def _given(strategy: Strategy, whole: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from neuroada.sparse import adapter_files
-from neuroada.sparse.bypassing import AdaptedLayer
+from neuroada.sparse.bypassing import AdaptedLayer, refuse_rows
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.entries import entries_at, keys_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import Bypass
 from neuroada.sparse.linear_layers import precisions
@@ -54,10 +55,14 @@ def prepare(
     for name, layer in layers.items():
         stored.check_shape(name, layer, directory)
     whole.check(stored.whole, directory)
+    refuse_rows(layers, stored.rows)
     columns = {name: stored.columns[name].to(layer.weight.device) for name, layer in layers.items()}
-    entries = {name: base_entries(layer, columns[name]) for name, layer in layers.items()}
+    rows = {name: stored.rows[name].to(layer.weight.device) for name, layer in layers.items() if name in stored.rows}
+    entries = {name: base_entries(layer, columns[name], rows.get(name)) for name, layer in layers.items()}
     stored.base.check(entries, directory, precisions(layers.values()), allow_precision)
-    bypasses = {name: type(layer.bypass)(columns[name], entries[name]) for name, layer in layers.items()}
+    bypasses = {
+        name: type(layer.bypass)(columns[name], entries[name], rows.get(name)) for name, layer in layers.items()
+    }
     with torch.no_grad():
         for name, bypass in bypasses.items():
             bypass.values.copy_(stored.values[name])
@@ -67,13 +72,25 @@ def prepare(
     return PreparedAdapter(model, stored.config, bypasses, moved)
 
 
-def base_entries(layer: AdaptedLayer, columns_OK: Tensor) -> Tensor:
-    """(out_features, k) entries of the base weight at any columns, independent of the layer's current bypass."""
+def base_entries(layer: AdaptedLayer, columns_OK: Tensor, rows_R: Tensor | None = None) -> Tensor:
+    """(out_features, k) entries of the base weight at any columns, independent of the layer's current bypass; (rows, k)
+    of these rows only."""
+    if rows_R is not None or layer.bypass.rows is not None:
+        return _base_entries_of_rows(layer, columns_OK, rows_R)
     present_OJ = layer.columns
     entries_OK = layer.weight_OI.detach().gather(1, columns_OK.long())
     place_OK = torch.searchsorted(present_OJ, columns_OK).clamp_(max=present_OJ.shape[1] - 1)
     is_present_OK = present_OJ.gather(1, place_OK) == columns_OK
     return torch.where(is_present_OK, layer.bypass.original.gather(1, place_OK), entries_OK)
+
+
+def _base_entries_of_rows(layer: AdaptedLayer, columns_RK: Tensor, rows_R: Tensor | None) -> Tensor:
+    base_OI = layer.weight_OI.detach()
+    present = keys_of(layer.columns, layer.bypass.rows, base_OI.shape[1]).flatten()
+    keys_RK = keys_of(columns_RK, rows_R, base_OI.shape[1])
+    place_RK = torch.searchsorted(present, keys_RK).clamp_(max=len(present) - 1)
+    entries_RK = entries_at(base_OI, columns_RK, rows_R)
+    return torch.where(present[place_RK] == keys_RK, layer.bypass.original.flatten()[place_RK], entries_RK)
 
 
 def _check_same(stored: set[str], present: set[str], source: str) -> None:

@@ -19,6 +19,7 @@ class Row:
             ``parameters()`` alone change.
         trains_entries: Whether only entries of ``parameters()`` train.
         stores_ranks: What a saved adapter counts as trained, as a multiple of what was.
+        holds_per_value: Numbers that a checkpoint may hold for each trained one.
         holds_backbone: Whether a checkpoint may hold the backbone.
         trains_whole: Whether the overrides let modules train whole beside the method's own parameters.
         variant: What tells the row from others of its method.
@@ -34,6 +35,7 @@ class Row:
     changes_per_row: int | None = None
     trains_entries: bool = False
     stores_ranks: int = 1
+    holds_per_value: int = 3
     holds_backbone: bool = False
     trains_whole: bool = False
     variant: str = ""
@@ -79,6 +81,13 @@ ROWS = (
     chosen_by("wanda", "method.calibration_batches=0", name="masked"),
     Row("neuroada", "budget.by_depth=[1,2]", ("budget.top_k=2", "budget.top_k_pattern={down_proj: 4}",
         "method.skip_layers=[-1]"), merges_within=0.0, changes_per_row=4, variant="shaped", is_slow=True),
+    Row("neuroada", "method.neuron_fraction=2", ("budget.top_k=2", "method.neuron_fraction=0.5"), merges_within=0.0,
+        changes_per_row=2, holds_per_value=4, variant="neurons", is_slow=True),
+    Row("neuroada", "budget.spread=row", ("budget.top_k=2", "budget.spread=layer", "method.selection=gradient"),
+        merges_within=0.0, changes_per_row=96, holds_per_value=4, variant="spread", is_slow=True),
+    Row("neuroada", "method.neuron_fraction=0.5", ("budget.top_k=2", "budget.spread=model",
+        "method.selection=random"), merges_within=0.0, changes_per_row=96, holds_per_value=4, variant="random-model",
+        is_slow=True),
     Row("lora", "method.settings.r=0"),
     Row("lora", "+method.settings.modules_to_save=[norm]", ("method.modules_to_save=[norm]",), trains_whole=True),
     Row("rslora", "+method.settings.rr=1"),

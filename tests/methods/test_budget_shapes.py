@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
@@ -13,7 +14,9 @@ from neuroada.config.schema import RunConfig
 from neuroada.jobs.budget import budget
 from neuroada.jobs.finetune import finetune
 from neuroada.jobs.sizing import size
+from neuroada.methods.choosing import agreed_sizes
 from neuroada.methods.saved import open_saved
+from neuroada.sparse.attaching import Connections
 from neuroada.sparse.errors import AdapterError
 
 from ..tiny_runs import MakeRun
@@ -63,6 +66,43 @@ def test_a_rival_gets_as_many_parameters_as_the_shape_has(make_run: MakeRun) -> 
     assert size(make_run("method=lora", *shape, "budget.match=neuroada")).wanted.trainable == shaped
 
 
+def test_a_share_of_the_neurons_has_the_same_k_or_the_same_budget(make_run: MakeRun) -> None:
+    half = ("method.neuron_fraction=0.5", "budget.top_k=2")
+    same_k = size(make_run(*half))
+    assert same_k.sized.size == {"top_k": 2, "neuron_fraction": 0.5}
+    assert same_k.sized.budget.trainable == 2 * BLOCK
+    same_budget = size(make_run(*half, "budget.match=neuroada"))
+    assert same_budget.sized.size == {"top_k": 4, "neuron_fraction": 0.5}
+    assert same_budget.sized.budget.trainable == 4 * BLOCK
+    described = same_k.described()
+    assert (described["top_k"], described["neuron_fraction"]) == (2, 0.5)
+    assert sum(described["trainable_by_kind"].values()) == 2 * BLOCK
+
+
+def test_a_spread_budget_has_the_same_number_of_values(make_run: MakeRun, backbone: Path) -> None:
+    for settings in (("budget.spread=model",), ("budget.spread=block", "budget.by_depth=[1,5]")):
+        sized = size(make_run("budget.top_k=2", *settings)).sized
+        trained = sized.attach(AutoModelForCausalLM.from_pretrained(backbone))
+        found = trained.facts()["trained_values"]
+        assert sum(found.values()) == sized.budget.trainable
+        assert found != sized.budget.layers, "the scores decide where they go"
+        first_block = sum(number for name, number in found.items() if ".0." in name)
+        assert (first_block == BLOCK) == (len(settings) > 1)
+
+
+def test_ranks_take_the_numbers_of_the_first_one() -> None:
+    own = {"a": torch.ones(1, 1).int(), "b": torch.ones(2, 1).int()}
+    found = Connections(own, {name: columns[:, 0] for name, columns in own.items()})
+
+    class FirstRank:
+        def agree(self, chosen: list[torch.Tensor]) -> None:
+            chosen[0].copy_(torch.tensor([3, 0]))
+
+    agreed = agreed_sizes(found, ["a", "b"], FirstRank())  # type: ignore[arg-type]
+    assert {name: part.shape for name, part in agreed.columns.items()} == {"a": (3, 1)}
+    assert {name: part.shape for name, part in agreed.rows.items()} == {"a": (3,)}
+
+
 @pytest.mark.slow
 def test_a_run_saves_the_shape_and_says_where_it_went(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -106,6 +146,12 @@ def by_kind_of_saved(folder: Path, run: RunConfig) -> dict[str, int]:
         (("budget.by_depth=[1,2]", "budget.match=masked"), "budget.match=masked has one k"),
         (("method=lora", "budget.by_depth=[1,2]"), "budget.by_depth: method=lora has no trained inputs per neuron"),
         (("method=masked", "budget.by_depth=[1,2]"), "budget.by_depth: method=masked"),
+        (("budget.spread=neuron",), "budget.spread=neuron: choose one of layer, block, model"),
+        (("method=lora", "budget.spread=model"), "budget.spread: method=lora has no trained inputs per neuron"),
+        (("method=lora", "budget.spread=model", "budget.percent=1"), "budget.spread: method=lora"),
+        (("budget.spread=model", "method.neuron_fraction=0.5"), "give one of them"),
+        (("method.neuron_fraction=0",), "neuron_fraction=0: must be above 0 and at most 1"),
+        (("budget.spread=block", "trainer=fsdp"), "budget.spread=block: needs whole models; use trainer=ddp"),
         (("method.skip_layers=[2]",), "skip_layers=[2]: the model has 2 blocks, numbered from 0"),
         (("method.skip_layers=[0,1]",), "skip_layers=[0, 1]: no target layer is left"),
         (("method.skip_layers=[first]",), "skip_layers=['first']: give a list of numbers of blocks"),

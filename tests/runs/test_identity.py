@@ -80,6 +80,7 @@ DECISIONS = {
     "budget.percent": "finetune budget benchmark",
     "budget.top_k_pattern": ATTACHING,
     "budget.by_depth": ATTACHING,
+    "budget.spread": ATTACHING,
     "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
@@ -91,6 +92,7 @@ DECISIONS = {
     "method.scores_gib": "budget",
     "method.gradient": "budget benchmark",
     "method.skip_layers": ATTACHING,
+    "method.neuron_fraction": ATTACHING,
     "method.learning_rate": NOTHING,  # what is used of it is optimizer.lr
     "method.config": ATTACHING,
     "method.settings": ATTACHING,

@@ -287,7 +287,7 @@ def test_the_header_of_another_library(content: Any, base: Path, saved: Path) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format_version": 4}, "written by a newer version of neuroada (format 4, this one reads up to 3); update"),
+        ({"format_version": 5}, "written by a newer version of neuroada (format 5, this one reads up to 4); update"),
         ({"format_version": "2"}, "format version 2, which does not exist"),
         ({"fingerprint": "0" * 64}, "not those the adapter was trained on"),
         ({"top_k": 0}, "top_k=0"),
