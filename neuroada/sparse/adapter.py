@@ -301,7 +301,8 @@ class Adapter:
         """What trains, by layer name, or by parameter name in whole modules; nothing once it is merged or detached."""
         if not self.layers:
             return {}
-        return {**{name: layer.values for name, layer in self.layers.items()}, **self.whole.named_parameters()}
+        # Whole, as FSDP leaves them after a forward, they would not be those that an optimizer has.
+        return {**{name: layer.values for name, layer in self._attached().items()}, **self.whole.named_parameters()}
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_hook"}
