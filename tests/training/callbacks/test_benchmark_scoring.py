@@ -141,7 +141,7 @@ def test_killed_rank_ends_the_job_and_a_rerun_goes_on(
     evaluate(make_run(*settings), tmp_path / "whole")
     code, said = killed(overrides, settings, tmp_path / "killed")
     assert code != 0
-    assert "rank 1 failed with exit code -9" in said
+    assert "rank 1 was killed (SIGKILL)" in said
     assert not (tmp_path / "killed" / "metrics.json").exists()
     evaluate(make_run(*settings), tmp_path / "killed")
     assert predictions(tmp_path / "killed") == predictions(tmp_path / "whole")
