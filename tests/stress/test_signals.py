@@ -55,7 +55,10 @@ JOBS = {
     "rescore": (RESCORE, ("neuroada.jobs.rescore:judged_again", 1)),
     "compare": (COMPARE, ("neuroada.jobs.compare:contests_with", 1)),
     "generate": (("job=generate", "adapter=outputs/tuned", *EVALUATE[2:-1], "generate.prompt=Why?"), (_GENERATED, 1)),
-    "benchmark": (("job=benchmark", "benchmark.scope=layer"), ("neuroada.jobs.benchmark:_measure", 1)),
+    "benchmark": (
+        ("job=benchmark", "benchmark.scope=layer", "benchmark.layers=[[64,64]]", "benchmark.repeats=2"),
+        ("neuroada.jobs.benchmark:_measure", 1),
+    ),
     "contamination": (("job=contamination", *EVALUATE[2:-1]), ("neuroada.jobs.contamination:_fetched", 1)),
 }
 
