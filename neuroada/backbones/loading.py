@@ -18,9 +18,11 @@ from transformers.utils.hub import extract_commit_hash
 
 from neuroada.backbones.heads import Head, auto_class
 from neuroada.backbones.places import cannot_be_loaded, known_architecture, source_of
+from neuroada.backbones.quantization import forget, loading_options, refused_in_one_line
 from neuroada.backbones.varlen_attention import leave_out_cudnn
 from neuroada.backbones.whole_weights import refuse_incomplete, refuse_not_finite, without_load_report
 from neuroada.config.errors import UserError
+from neuroada.config.quantizations import named
 from neuroada.config.schema import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -59,17 +61,21 @@ def load_model(
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     leave_out_cudnn()
-    model = _read(config, head, place, dtype=dtype, **options, **_streamed(device, options))
+    how = loading_options(config.quantization, device) or _streamed(device, options)
+    with refused_in_one_line(config.quantization):
+        model = _read(config, head, place, dtype=dtype, **options, **how)
     if "gguf_file" in options:
-        _forget_quantization(model)
+        forget(model)  # transformers has dequantised the weights
     # Adapters record the requested name of their base, not its path on this machine.
     model.name_or_path = config.name_or_path
     if config.gradient_checkpointing:
         enable_gradient_checkpointing(model)
     if config.liger_kernel:
         use_liger_kernels(model, computes_on or device)
-    logger.info("backbone %s: %s on %s", config.name_or_path, str(dtype).removeprefix("torch."), device)
-    model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
+    quantised = "" if config.quantization is None else f", {named(config.quantization)[0]}"
+    logger.info("backbone %s: %s%s on %s", config.name_or_path, str(dtype).removeprefix("torch."), quantised, device)
+    if "device_map" not in how:  # else it is there, and bitsandbytes' layers may not be moved
+        model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides torch's overloads
     refuse_not_finite(config, model)
     return model
 
@@ -194,14 +200,6 @@ def _plain_architecture(config: ModelConfig) -> Any:
         values = json.loads(known.read_text())
         return AutoConfig.for_model(values.pop("model_type"), **values)
     return AutoConfig.from_pretrained(place, **options, **OWN_CODE_ONLY)
-
-
-def _forget_quantization(model: PreTrainedModel) -> None:
-    # transformers has dequantised the weights; the remaining markers would prevent saving them.
-    model.hf_quantizer = None  # type: ignore[assignment]
-    model.is_quantized = False  # type: ignore[assignment]
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
 
 
 def _refuse_folder_of_a_run(config: ModelConfig) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from neuroada.backbones.heads import Head
@@ -15,6 +16,7 @@ from neuroada.backbones.places import source_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import ModelConfig
 from neuroada.sparse.finite import not_finite
+from neuroada.sparse.linear_layers import is_quantised, stored_tensors
 from neuroada.sparse.whole_modules import is_inside
 
 logger = logging.getLogger(__name__)
@@ -71,8 +73,16 @@ def refuse_not_finite(config: ModelConfig, model: PreTrainedModel) -> None:
     Raises:
         UserError: A weight has one.
     """
-    if odd := not_finite(dict(model.named_parameters())):
+    if odd := not_finite(_tensors(model)):
         raise UserError(f"{_place(config, odd[0])}: NaN or infinite entries in {_shown(odd)}; {_WAY_OUT}")
+
+
+def _tensors(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights, and the scales of quantised ones."""
+    quantised = {name: module for name, module in model.named_modules() if is_quantised(module)}
+    plain = {name: part for name, part in model.named_parameters() if name.removesuffix(".weight") not in quantised}
+    parts = {f"{name}.{key}": part for name, one in quantised.items() for key, part in stored_tensors(one).items()}
+    return {**plain, **parts}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from neuroada.config.errors import UserError, rejected, shown, suggest
 from neuroada.config.monitors import mistaken_monitors
 from neuroada.config.optimizers import with_fused
 from neuroada.config.partial_functions import called_later
+from neuroada.config.quantizations import mistaken_quantization
 from neuroada.config.ranks import shares_backbone
 from neuroada.config.requirements import require_inside, require_name
 from neuroada.config.resolution import first_line, resolved
@@ -171,6 +172,7 @@ def _rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _job_rules(values)
     yield from _decoding_rules(values)
     yield from _objective_rules(values)
+    yield from mistaken_quantization(values)
 
 
 def _objective_rules(values: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from neuroada.config.requirements import (
     require_name,
 )
 
+QUANTIZED_BASES = ("refuse", "dequantize")
 BENCHMARK_SCOPES = ("layer", "model", "packed", "epoch", "evaluation", "gradient")
 
 
@@ -35,6 +36,9 @@ class JobConfig:
     """The GPU that job=budget plans for: h100, h200, a100-80, a100-40, l40s or rtx4090; null means this machine's."""
     device_memory_gib: float | None = None
     """The same by its memory in GiB, for any other GPU."""
+    quantized_base: str = "refuse"
+    """What job=merge does with a quantised base, whose weights cannot take the values: refuse, or dequantize, which
+    makes plain layers of all quantised ones."""
     depends_on: list[str] = MISSING
     """What the outcome depends on: dotted paths of groups or single keys, or device (the one the run would use)."""
     but_not_on: list[str] = field(default_factory=list)
@@ -44,6 +48,7 @@ class JobConfig:
 
     def __post_init__(self) -> None:
         require_name("job.name", self.name)
+        require_choice("job.quantized_base", self.quantized_base, QUANTIZED_BASES)
         require(
             self.device_memory_gib is None or self.device_memory_gib > 0,
             f"job.device_memory_gib={self.device_memory_gib}: must be above 0",

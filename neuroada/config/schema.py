@@ -18,6 +18,7 @@ from neuroada.config.job_schema import (
     InspectConfig,
     JobConfig,
 )
+from neuroada.config.quantizations import require_quantization
 from neuroada.config.requirements import (
     require,
     require_at_least,
@@ -58,6 +59,10 @@ class ModelConfig:
     """Branch, tag or commit on the hub."""
     dtype: str = "auto"
     """Precision of the backbone: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU)."""
+    quantization: Any = None
+    """How linear layers are quantised as they are loaded: torchao_int8, torchao_int4, bitsandbytes_int8 or
+    bitsandbytes_nf4; or a mapping of such a name and options, {name: torchao_int4, group_size: 64}. null loads the
+    checkpoint as it is."""
     target_modules: Any = None
     """Linear layers to adapt, as in PEFT: a list of name endings, one regular expression, or "all-linear"; null means
     all linear layers of the transformer blocks."""
@@ -69,6 +74,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_name("model.name", self.name)
         require_choice("model.dtype", self.dtype, DTYPES)
+        require_quantization("model.quantization", self.quantization)
         targets = self.target_modules
         is_names = (
             isinstance(targets, list) and bool(targets) and all(isinstance(name, str) and name for name in targets)
@@ -402,6 +408,9 @@ class RunConfig:
     adapter: Any = None
     """A run folder or adapter folder to evaluate, merge or time; for job=evaluate and job=combine also a list of
     them."""
+    allow_precision: bool = False
+    """Whether the base of ``adapter`` may be in another precision than it was trained on, such as unquantised; a
+    warning says by how much the weights differ."""
     seed: int = 42
     """Seed of the order of the data, of random selections and of the values that a method initialises at random."""
     max_skipped_steps: int = 0

@@ -159,7 +159,7 @@ def questions_of(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Qu
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation, answer_ends(run.model, tokenizer))
     model = backbone(run, device, dtype).eval()
     if run.adapter is not None:
-        open_saved(adapter_directory(Path(run.adapter))).attach(model)
+        open_saved(adapter_directory(Path(run.adapter)), run.allow_precision).attach(model)
     return Questions(model, data, decoding)
 
 

@@ -49,6 +49,7 @@ class NeuroAdaLM(HFLM):
             name_or_path=pretrained or origin.header.get("base_model_name_or_path") or "",
             revision=revision or (None if pretrained else origin.header.get("revision")),
             dtype=dtype,
+            quantization=None if pretrained else origin.sections["model"].get("quantization"),
         )
         place = _available(device)
         model = loading.load_model(config, place)

@@ -38,7 +38,7 @@ def combine(run: RunConfig, folder: Path) -> None:
     directories = [_part(Path(path)) for path in run.adapter]
     model = loading.load_model(replace(run.model, liger_kernel=False), torch.device("cpu"))
     weights = run.combine.weights or [1 / len(directories)] * len(directories)
-    combination = combined(model, directories, weights)
+    combination = combined(model, directories, weights, allow_precision=run.allow_precision)
     write_config(folder, recorded(run))
     with whole_folder(target) as partial:
         combination.adapter.save(partial)

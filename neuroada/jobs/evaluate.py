@@ -68,7 +68,7 @@ def _score(run: RunConfig, folder: Path, loaded: FineTuningModule | None) -> Fin
 
 
 def _opened(directory: Path, preparation: Preparation) -> Saved:
-    saved = open_saved(directory)
+    saved = open_saved(directory, preparation.run.allow_precision)
     if isinstance(preparation.trainer.strategy, ShardedStrategy) and not saved.can_shard:
         raise UserError(f"trainer=fsdp: the adapter in {directory} cannot be sharded; use trainer=ddp")
     return saved

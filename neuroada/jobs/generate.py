@@ -70,13 +70,14 @@ def _asked(run: RunConfig, sources: Sources) -> _Asked:
 
 
 def _writers(run: RunConfig, protocol: Protocol) -> Writers:
-    adapters = {} if run.adapter is None else {"adapted": _opened(adapter_directory(Path(run.adapter)))}
+    adapters = {} if run.adapter is None else {"adapted": _opened(run)}
     return Writers.of(run, protocol, adapters)
 
 
-def _opened(directory: Path) -> Saved:
+def _opened(run: RunConfig) -> Saved:
+    directory = adapter_directory(Path(run.adapter))
     refuse_changed_adapter(directory)
-    return open_saved(directory)
+    return open_saved(directory, run.allow_precision)
 
 
 def _talk(writers: Writers, console: Console) -> None:

@@ -51,7 +51,7 @@ def inspect(run: RunConfig, folder: Path) -> None:
     refuse_other_files(folder, own=_written_by(folder))
     assert run.adapter is not None, "checked with the configuration"
     with locked([folder]):
-        adapters = _opened([run.adapter, *([run.inspect.against] if run.inspect.against else [])])
+        adapters = _opened([run.adapter, *([run.inspect.against] if run.inspect.against else [])], run.allow_precision)
         found, answers = _looked_into(run, adapters)
         console = console_for_tables()
         console.print(table_of(kinds_table(found), "what was learnt, by kind of layer"))
@@ -76,13 +76,13 @@ def _written_by(folder: Path) -> Callable[[Path], bool]:
     return own
 
 
-def _opened(paths: Sequence[str]) -> dict[str, Saved]:
+def _opened(paths: Sequence[str], allow_precision: bool) -> dict[str, Saved]:
     """The adapters by the names that tables give them."""
     directories = [adapter_directory(Path(path)) for path in paths]
     for directory in directories:
         refuse_changed_adapter(directory)
     names = _names(paths)
-    return {name: open_saved(directory) for name, directory in zip(names, directories, strict=True)}
+    return {name: open_saved(directory, allow_precision) for name, directory in zip(names, directories, strict=True)}
 
 
 def _names(paths: Sequence[str]) -> list[str]:

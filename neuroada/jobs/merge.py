@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from neuroada.backbones import loading, shipped_files
 from neuroada.backbones.heads import head_of
+from neuroada.backbones.quantization import dequantise
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.chat_templates import with_chat_template
@@ -22,7 +23,9 @@ from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
 from neuroada.runs.foreign_files import refuse_other_files
 from neuroada.runs.recorded_files import refuse_changed_adapter
+from neuroada.sparse.dequantising import DEQUANTIZE
 from neuroada.sparse.file_modes import open_as_new
+from neuroada.sparse.linear_layers import is_quantised
 from neuroada.storage.whole_files import PARTIAL_ENDING, whole_folder
 
 logger = logging.getLogger(__name__)
@@ -52,9 +55,13 @@ def merge(run: RunConfig, folder: Path) -> None:
     refuse_other_files(folder, own=lambda file: MERGED_FOLDER in file.relative_to(folder).parts[0])
     directory = adapter_directory(Path(run.adapter))
     refuse_changed_adapter(directory)
-    saved = open_saved(directory)
+    saved = open_saved(directory, run.allow_precision)
     head = head_of(run.task, run.method.get("modules_to_save"))
     model = loading.load_model(replace(run.model, liger_kernel=False), torch.device("cpu"), head=head)
+    if run.job.quantized_base == DEQUANTIZE:
+        dequantise(model)  # before the adapter, so that whatever kind it is finds plain layers
+    else:
+        _refuse_quantised(run, model)
     trained = saved.attach(model)
     facts = trained.facts()
     trained.merge()
@@ -63,6 +70,16 @@ def merge(run: RunConfig, folder: Path) -> None:
     if facts.get("rounded_away"):
         logger.info("%.2f %% of the values are lost to rounding in %s", 100 * facts["rounded_away"], model.dtype)
     _say_where(target)
+
+
+def _refuse_quantised(run: RunConfig, model: PreTrainedModel) -> None:
+    """Raises UserError if a layer is quantised, so that values cannot be added to its weight."""
+    if any(is_quantised(module) for module in model.modules()):
+        raise UserError(
+            "job=merge: the base is quantised, so its weights cannot take the values; job.quantized_base=dequantize "
+            "makes plain layers of it first, or merge into the base as it was before: model.quantization=null "
+            "allow_precision=true"
+        )
 
 
 def _write(run: RunConfig, model: PreTrainedModel, adapter: Path, folder: Path) -> None:

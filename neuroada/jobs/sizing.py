@@ -15,6 +15,7 @@ from neuroada.backbones.block_layers import linear_layers_of_blocks
 from neuroada.backbones.heads import head_modules, head_of
 from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
+from neuroada.config.quantizations import named
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
@@ -103,6 +104,11 @@ def size(run: RunConfig) -> SizedRun:
     run = with_saved_head(run, skeleton)
     method = method_of(run.method)
     method.check_optimizer(run.optimizer)
+    if run.model.quantization is not None and not method.takes_quantized:
+        raise UserError(
+            f"model.quantization={named(run.model.quantization)[0]}: method={method.name} cannot train on quantised "
+            "layers; leave it out, or use method=neuroada"
+        )
     with_layers = with_targets(run, skeleton) if method.uses_targets else _without_targets(run)
     targets = with_layers.model.target_modules
     chosen = targets if method.uses_targets and run.model.target_modules is None else ()

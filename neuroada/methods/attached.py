@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from neuroada.methods.changes import Change
 from neuroada.methods.contract import refuse_foreign_state
-from neuroada.sparse.first_step import FirstStep, held_by
+from neuroada.sparse.optimizer_steps import FirstStep, held_by
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

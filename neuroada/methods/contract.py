@@ -174,6 +174,7 @@ class Method(Protocol):
         whole_for: The setting that keeps it from that; empty if it is the method itself.
         takes_shapes: Whether the number of trained inputs per neuron can differ between layers.
         uses_targets: Whether ``model.target_modules`` decides what trains.
+        takes_quantized: Whether it trains on a backbone whose linear layers are quantised.
     """
 
     name: str
@@ -182,6 +183,7 @@ class Method(Protocol):
     whole_for: str
     takes_shapes: bool
     uses_targets: bool
+    takes_quantized: bool
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
         """Choose the size; reads shapes only, so the skeleton may be on the meta device.
@@ -214,6 +216,7 @@ class Described:
     whole_for = ""
     takes_shapes = False
     uses_targets = True
+    takes_quantized = False
 
     def __post_init__(self) -> None:
         self.label = self.label or self.name

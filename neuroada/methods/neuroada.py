@@ -52,6 +52,7 @@ class NeuroAda(Choosing):
     neuron_fraction: float | None = None
 
     takes_shapes = True
+    takes_quantized = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -66,8 +66,13 @@ class Saved(Protocol):
         ...
 
 
-def open_saved(directory: Path) -> Saved:
+def open_saved(directory: Path, allow_precision: bool = False) -> Saved:
     """The adapter in a folder, whichever method saved it.
+
+    Args:
+        directory: The folder.
+        allow_precision: Whether its base may be in another precision than it was trained on, as ``neuroada.load`` says.
+            Other libraries' adapters do not know theirs.
 
     Raises:
         UserError, AdapterError: A file is missing or damaged, or of an unknown kind.
@@ -76,7 +81,7 @@ def open_saved(directory: Path) -> Saved:
     if kind in _PROMPTS:
         raise UserError(f"adapter={directory}: {kind} adds tokens to the input and no layers; give another adapter")
     if kind == adapter_files.KIND:
-        return SavedNeuroAda(adapter_files.read(directory), directory)
+        return SavedNeuroAda(adapter_files.read(directory), directory, allow_precision)
     if kind == weight_files.KIND:
         return SavedWeights(weight_files.read(directory), directory)
     _check_tensors(directory / TENSORS_FILE)
@@ -90,6 +95,7 @@ class SavedNeuroAda:
 
     stored: adapter_files.StoredAdapter
     directory: Path
+    allow_precision: bool = False
 
     @property
     def can_shard(self) -> bool:
@@ -101,7 +107,8 @@ class SavedNeuroAda:
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
     def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:
-        return AttachedNeuroAda(neuroada.load(model, self.directory, to_shard=to_shard))
+        adapter = neuroada.load(model, self.directory, to_shard=to_shard, allow_precision=self.allow_precision)
+        return AttachedNeuroAda(adapter)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Untrained(Described):
 
     can_shard = True
     uses_targets = False
+    takes_quantized = True
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedUntrained":
         return SizedUntrained(Budget(trainable=0, total=count_parameters(skeleton), layers={}))

@@ -2,14 +2,12 @@
 
 import itertools
 import logging
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from neuroada.sparse import adapter_files
 from neuroada.sparse.base_weights import Base, fingerprint
@@ -18,11 +16,12 @@ from neuroada.sparse.budget import Budget
 from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows, take_bypass
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
+from neuroada.sparse.dequantising import REFUSE, learnt_beside, merge_dequantised
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.first_step import FirstStep, held_by
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.linear_layers import precisions, weight_of
 from neuroada.sparse.module_names import plain_modules, unwrapped
+from neuroada.sparse.optimizer_steps import FirstStep, follow_optimizers
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saved_inputs import limit_saved_inputs
 from neuroada.sparse.sharded_rows import all_rows, is_sharded
@@ -227,11 +226,24 @@ class Adapter:
         self.sync()
         return before
 
-    def merge(self) -> None:
-        """Keep the effective weights and remove the bypasses: the model is a plain fine-tuned model."""
+    def merge(self, *, quantized: str = REFUSE) -> None:
+        """Keep the effective weights and remove the bypasses: the model is a plain fine-tuned model.
+
+        Args:
+            quantized: What to do with quantised layers, whose weights cannot take the values: ``refuse``, or
+                ``dequantize``, which replaces all of the model's quantised layers by ``nn.Linear`` with the same
+                weights, in the precision of the rest of the model, and says so in a warning.
+
+        Raises:
+            AdapterError: The model is sharded, or quantised layers are refused; it is then unchanged.
+        """
         self._refuse_sharded("merge")
+        self._attached()
+        learnt = learnt_beside(self.layers, quantized)
         self.sync()
         self._remove()
+        if learnt:
+            merge_dequantised(self.model, learnt)
 
     def detach(self) -> None:
         """Restore the base weights bit for bit, and ``requires_grad``, and remove the bypasses."""
@@ -282,20 +294,8 @@ class Adapter:
         del self.model._neuroada_adapter
 
     def _follow_optimizers(self) -> None:
-        """After each step of any optimizer that holds values of this adapter, rewrite the effective weights; after the
-        first, say which of them got no gradient."""
-        # The hook is global to torch, so it must not keep an unused model alive.
-        this = weakref.ref(self)
-
-        def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-            adapter = this()
-            if adapter is not None and (held := held_by(optimizer, adapter._named_parameters())):
-                adapter._first_step(held)
-                adapter._rewrite()
-
         self._first_step = FirstStep()
-        self._hook = register_optimizer_step_post_hook(after_step)
-        weakref.finalize(self, self._hook.remove)
+        self._hook = follow_optimizers(self)
 
     def _named_parameters(self) -> dict[str, nn.Parameter]:
         """What trains, by layer name, or by parameter name in whole modules; nothing once it is merged or detached."""

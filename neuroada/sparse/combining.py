@@ -87,7 +87,12 @@ class Combination:
 
 
 def combine(
-    model: nn.Module, adapters: Sequence[str | Path], weights: Sequence[float], *, gradient: str = AUTO
+    model: nn.Module,
+    adapters: Sequence[str | Path],
+    weights: Sequence[float],
+    *,
+    gradient: str = AUTO,
+    allow_precision: bool = False,
 ) -> Adapter:
     """Attach the weighted sum of saved adapters to the base that they were trained on; ``save`` writes it as one.
 
@@ -99,25 +104,31 @@ def combine(
         adapters: What ``Adapter.save`` wrote, or folders of runs; k and target layers may differ.
         weights: One factor each, also negative ones; 0.5 each for the mean of two.
         gradient: As in ``attach``.
+        allow_precision: As in ``load``.
 
     Raises:
         AdapterError: As ``load``; the numbers of adapters and weights differ, or an adapter has modules that train
             whole. The model is then unchanged.
     """
-    combination = combined(model, adapters, weights, gradient=gradient)
+    combination = combined(model, adapters, weights, gradient=gradient, allow_precision=allow_precision)
     logger.info("combined %d adapters: %s", len(adapters), combination)
     return combination.adapter
 
 
 def combined(
-    model: nn.Module, adapters: Sequence[str | Path], weights: Sequence[float], *, gradient: str = AUTO
+    model: nn.Module,
+    adapters: Sequence[str | Path],
+    weights: Sequence[float],
+    *,
+    gradient: str = AUTO,
+    allow_precision: bool = False,
 ) -> Combination:
     """``combine``, with what it lost."""
     _check_weights(adapters, weights)
     directories = [adapter_files.adapter_folder(directory) for directory in adapters]
     for directory in directories:
         refuse_whole(directory)
-    parts = [stored_for(model, directory) for directory in directories]
+    parts = [stored_for(model, directory, allow_precision) for directory in directories]
     names = list(dict.fromkeys(name for part in parts for name in part.columns))
     layers = check_layers(model, names)
     sums = {name: _sum_of_layer(name, parts, weights, widths(layers[name])[1]) for name in names}

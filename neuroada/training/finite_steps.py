@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from neuroada.config.errors import UserError
-from neuroada.sparse.first_step import STEP_LEFT_OUT
+from neuroada.sparse.optimizer_steps import STEP_LEFT_OUT
 from neuroada.sparse.sharded_rows import all_rows, local_rows
 from neuroada.training.nonfinite_source import StepPlace, described_source
 from neuroada.training.schedule import planned_steps

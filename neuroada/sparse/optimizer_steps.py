@@ -1,10 +1,16 @@
-"""Name what an optimizer's first step leaves where it was because no gradient reached it."""
+"""After the steps of an optimizer: effective weights are rewritten, and what got no gradient in the first is named."""
 
 import logging
+import weakref
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.optim.optimizer import Optimizer
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
+
+if TYPE_CHECKING:
+    from neuroada.sparse.adapter import Adapter
 
 logger = logging.getLogger(__name__)
 
@@ -55,3 +61,20 @@ def _warn(names: list[str], num_checked: int) -> None:
         ", ".join(names[:_MOST_SHOWN]),
         others,
     )
+
+
+def follow_optimizers(adapter: "Adapter") -> RemovableHandle:
+    """After each step of any optimizer that holds values of an adapter, rewrite the effective weights; after the first,
+    say which of them got no gradient. Until the handle is removed, or the adapter is gone."""
+    # The hook is global to torch, so it must not keep an unused model alive.
+    this = weakref.ref(adapter)
+
+    def after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        present = this()
+        if present is not None and (held := held_by(optimizer, present._named_parameters())):
+            present._first_step(held)
+            present._rewrite()
+
+    hook = register_optimizer_step_post_hook(after_step)
+    weakref.finalize(adapter, hook.remove)
+    return hook

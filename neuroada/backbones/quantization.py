@@ -1,0 +1,102 @@
+"""Quantise a backbone as it is loaded, through transformers and torchao or bitsandbytes.
+
+The output head and the embeddings stay as they are. Nothing of a quantised layer is ever written to afterwards.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from neuroada.config.errors import UserError
+from neuroada.config.quantizations import missing_package, named
+from neuroada.sparse.dequantising import dequantise_layers
+
+_DEFAULT_GROUP = 32
+"""Weights that share a scale in ``torchao_int4``."""
+
+logger = logging.getLogger(__name__)
+
+
+def loading_options(quantization: str | Mapping[str, Any] | None, device: torch.device) -> dict[str, Any]:
+    """Keywords of ``from_pretrained`` that quantise a backbone on its device; none if it stays as it is.
+
+    Raises:
+        UserError: The package is not installed.
+    """
+    if quantization is None:
+        return {}
+    if missing := missing_package(quantization):
+        raise UserError(missing)
+    return {"quantization_config": _config(*named(quantization)), "device_map": {"": device}}
+
+
+def _config(name: str, options: Mapping[str, Any]) -> Any:
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+
+    if name == "bitsandbytes_nf4":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", **options)
+    if name == "bitsandbytes_int8":
+        return BitsAndBytesConfig(load_in_8bit=True, **options)
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
+
+    kept = options.get("modules_to_not_convert")
+    if name == "torchao_int8":
+        return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=kept)
+    # Not Int4WeightOnlyConfig: its kernels need a GPU, and another package for each kind of it.
+    group = PerGroup(options.get("group_size", _DEFAULT_GROUP))
+    int4: torch.dtype = torch.int4  # type: ignore[attr-defined]
+    return TorchAoConfig(IntxWeightOnlyConfig(int4, group), modules_to_not_convert=kept)
+
+
+@contextmanager
+def refused_in_one_line(quantization: str | Mapping[str, Any] | None) -> Iterator[None]:
+    """Turn what transformers reports about a failed conversion, in many lines, into one.
+
+    Raises:
+        UserError: The backbone could not be quantised.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if quantization is None:
+            raise
+        name, options = named(quantization)
+        hint = ""
+        if name == "torchao_int4":
+            group = options.get("group_size", _DEFAULT_GROUP)
+            hint = f" (its group_size, {group}, must divide the inputs of every layer)"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"model.quantization={name}: the backbone cannot be quantised{hint}: {reason}; use another quantization"
+        ) from error
+
+
+def dequantise(model: PreTrainedModel) -> None:
+    """Replace quantised layers by plain ones with the same weights in floating point, in place; says so.
+
+    What transformers keeps of the quantisation is removed, so that the model is saved like any other.
+    """
+    num_layers = dequantise_layers(model)
+    forget(model)
+    logger.warning(
+        "job.quantized_base=dequantize: %d quantised layers become plain ones with the same weights, in %s; the merged "
+        "model takes %.3f GiB",
+        num_layers,
+        str(model.dtype).removeprefix("torch."),
+        model.get_memory_footprint() / 2**30,
+    )
+
+
+def forget(model: PreTrainedModel) -> None:
+    """Remove transformers' markers of a quantised model; they would prevent saving it."""
+    model.hf_quantizer = None  # type: ignore[assignment]
+    model.is_quantized = False  # type: ignore[assignment]
+    for marker in ("is_loaded_in_4bit", "is_loaded_in_8bit", "quantization_method"):
+        if hasattr(model, marker):
+            delattr(model, marker)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
