@@ -4,19 +4,25 @@ The output head and the embeddings stay as they are. Nothing of a quantised laye
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from neuroada.config.errors import UserError
 from neuroada.config.quantizations import missing_package, named
 from neuroada.sparse.dequantising import dequantise_layers
+from neuroada.sparse.whole_modules import is_inside
 
 _DEFAULT_GROUP = 32
 """Weights that share a scale in ``torchao_int4``."""
+
+_NF4_BLOCK = 64
+"""Weights that share a scale in ``bitsandbytes_nf4``."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +79,55 @@ def refused_in_one_line(quantization: str | Mapping[str, Any] | None) -> Iterato
         raise UserError(
             f"model.quantization={name}: the backbone cannot be quantised{hint}: {reason}; use another quantization"
         ) from error
+
+
+@dataclass(frozen=True)
+class QuantisedMemory:
+    """What quantising a backbone changes of its memory, in bytes; all zero for one that stays as it is.
+
+    Attributes:
+        saved: Less for the weights.
+        largest: The largest layer in floating point, which is made for a moment in each pass.
+        widths: (out_features, in_features) of that layer.
+    """
+
+    saved: int = 0
+    largest: int = 0
+    widths: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, quantization: str | Mapping[str, Any] | None, skeleton: PreTrainedModel) -> "QuantisedMemory":
+        """Of a skeleton in the precision that the backbone is loaded in; no weights are read."""
+        if quantization is None:
+            return cls()
+        name, options = named(quantization)
+        layers = _converted(skeleton, options.get("modules_to_not_convert") or options.get("llm_int8_skip_modules"))
+        if not layers:
+            return cls()
+        saved = sum(layer.weight.nbytes - _stored_bytes(name, options, layer) for layer in layers)
+        largest = max(layers, key=lambda layer: layer.weight.nbytes)
+        return cls(saved, largest.weight.nbytes, (largest.out_features, largest.in_features))
+
+
+def _converted(skeleton: PreTrainedModel, kept: Sequence[str] | None) -> list[nn.Linear]:
+    """The layers that transformers quantises: all linear ones but the output head, or those that the options name."""
+    head = skeleton.get_output_embeddings()
+    return [
+        module
+        for name, module in skeleton.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and not is_inside(name, kept or ())
+    ]
+
+
+def _stored_bytes(name: str, options: Mapping[str, Any], layer: nn.Linear) -> int:
+    """Of a quantised weight and its scales; double quantisation of the scales is not counted."""
+    rows, entries = layer.out_features, layer.weight.numel()
+    if name == "bitsandbytes_nf4":
+        return entries // 2 + 4 * -(-entries // _NF4_BLOCK)
+    if name == "torchao_int4":
+        groups = entries // options.get("group_size", _DEFAULT_GROUP)
+        return entries + groups * (layer.weight.itemsize + 1)
+    return entries + rows * (4 if name == "bitsandbytes_int8" else 5)
 
 
 def dequantise(model: PreTrainedModel) -> None:

@@ -79,7 +79,7 @@ def missing_package(quantization: str | Mapping[str, Any]) -> str:
 
 def mistaken_quantization(values: Mapping[str, Any]) -> Iterator[str]:
     """What a quantised backbone lacks, or cannot be used for, in a composed configuration; one line each."""
-    model, job, trainer, evaluation = (values.get(key) or {} for key in ("model", "job", "trainer", "evaluation"))
+    model, job, trainer, evaluation = (_section(values, key) for key in ("model", "job", "trainer", "evaluation"))
     if values.get("allow_precision") and values.get("adapter") is None:
         yield "allow_precision=true: is about the base of a saved adapter; give adapter=..., or leave it out"
     quantization = model.get("quantization")
@@ -95,3 +95,9 @@ def mistaken_quantization(values: Mapping[str, Any]) -> Iterator[str]:
         yield "trainer=fsdp: a quantised backbone cannot be sharded; use trainer=ddp, or model.quantization=null"
     if evaluation.get("decoding") == "vllm":
         yield "evaluation.decoding=vllm: reads its own weights; score a merged checkpoint, without model.quantization"
+
+
+def _section(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A group, which may itself be missing or mistyped."""
+    section = values.get(key)
+    return section if isinstance(section, Mapping) else {}

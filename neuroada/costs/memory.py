@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from neuroada.backbones import loading
 from neuroada.backbones.heads import head_of
 from neuroada.backbones.packed_attention import attend_by_example
+from neuroada.backbones.quantization import QuantisedMemory
 from neuroada.config.errors import UserError
 from neuroada.config.optimizers import with_fused
 from neuroada.config.schema import DataConfig, RunConfig
@@ -90,7 +91,8 @@ def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
         UserError, AdapterError: The architecture cannot be loaded, or the targets do not match it.
     """
     model = _skeleton(run, device_type)
-    weights = _bytes_of([*model.parameters(), *model.buffers()])
+    quantised = QuantisedMemory.of(run.model.quantization, model)
+    weights = _bytes_of([*model.parameters(), *model.buffers()]) - quantised.saved
     if sized.budget.trainable == 0:
         return MemoryPlan(weights)
     if run.task.objective is not None:
@@ -101,7 +103,16 @@ def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
         reason = str(error).strip().partition("\n")[0]
         raise NotPredictable(f"{type(model).__name__} cannot be run on tensors without content ({reason})") from error
     working = max(peaks.in_decoder, peaks.in_backward, peaks.in_update) - peaks.activations
+    working += _beside(quantised, run.data, model.dtype)
     return MemoryPlan(weights, peaks.trained, peaks.activations, peaks.in_loss - peaks.activations, working)
+
+
+def _beside(quantised: QuantisedMemory, data: DataConfig, dtype: torch.dtype) -> int:
+    """What a bypass beside a quantised weight takes on top of one inside a plain weight, for the largest layer: the
+    weight in floating point, the layer's input with tokens last, and what is added to its output, in both orders."""
+    outputs, inputs = quantised.widths
+    tokens = data.chosen_micro_batch_size * data.max_length
+    return quantised.largest + tokens * (inputs + 2 * outputs) * dtype.itemsize
 
 
 def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:

@@ -212,6 +212,8 @@ class AttachedNeuroAda:
         for name, layer in self.adapter.layers.items():
             columns_OK, values_OK, rows = layer.columns.long(), layer.values.detach(), layer.bypass.rows
             base_OI = scattered(layer.weight_OI.detach(), layer.bypass.original, columns_OK, rows)
+            if isinstance(layer, BypassedBeside):
+                base_OI = base_OI.to(values_OK.dtype)  # values beside a weight are not rounded to its precision
             delta_OI = scattered(torch.zeros_like(base_OI, dtype=values_OK.dtype), values_OK, columns_OK, rows)
             yield Change(f"{name}.weight", base_OI, delta_OI, columns_OK, rows)
         yield from whole_changes(self.adapter.whole)

@@ -11,13 +11,13 @@ from torch import nn
 
 from neuroada.sparse import adapter_files
 from neuroada.sparse.base_weights import Base, fingerprint
-from neuroada.sparse.beside import repack_again, stop_repacking
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows, take_bypass
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.dequantising import REFUSE, learnt_beside, merge_dequantised
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.frozen_layers import keep_copies_again, keep_no_copies, repack_again, stop_repacking
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.linear_layers import precisions, weight_of
 from neuroada.sparse.module_names import plain_modules, unwrapped
@@ -79,6 +79,7 @@ class Adapter:
         self.precision = precisions(modules[name] for name in columns)
         for name, columns_OK in columns.items():
             self.layers[name] = add_bypass(modules[name], columns_OK, gradient, (rows or {}).get(name))
+        self._frozen = keep_no_copies(model)
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
         self.whole = WholeModules(whole)
         # The model keeps its adapter alive, so the caller does not have to hold the returned object.
@@ -286,6 +287,7 @@ class Adapter:
     def _remove(self) -> None:
         for layer in self.layers.values():
             take_bypass(layer)
+        keep_copies_again(self._frozen)
         repack_again(self._repacking)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))

@@ -7,7 +7,6 @@ Shapes: T tokens (all leading dimensions together), O neurons (= out_features), 
 inputs per neuron.
 """
 
-from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -16,13 +15,12 @@ from torch.autograd.function import once_differentiable
 from torch.utils.hooks import RemovableHandle
 
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.frozen_layers import frozen_forward
 from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
 from neuroada.sparse.layer import Bypass
 from neuroada.sparse.linear_layers import dequantised, precision, weight_of, widths
 from neuroada.sparse.product import ByInput, product
 
-_REPACKS = "support_avx512bf16_for_cpu"
-"""Attribute of bitsandbytes' 4-bit layers, see ``stop_repacking``."""
 _CLASSES: dict[type[nn.Module], type["BypassedBeside"]] = {}
 """The class that a layer gets, by the one that it has."""
 
@@ -31,18 +29,26 @@ class _BesideProduct(torch.autograd.Function):
     """``input @ S.T`` with S the sparse matrix of the values; backward gives the input's gradient and the values'."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, values: Tensor, bypass: "BypassBeside", gradient: str) -> Tensor:
-        columns, kept = bypass.columns, bypass.kept
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        values: Tensor,
+        columns: Tensor,
+        kept: Tensor | None,
+        order: Tensor,
+        starts: Tensor,
+        gradient: str,
+    ) -> Tensor:
         needed = input if kept is None else input.index_select(-1, kept)
-        ctx.save_for_backward(needed, values, columns, kept)
-        ctx.bypass, ctx.gradient, ctx.num_inputs = bypass, gradient, input.shape[-1]
+        ctx.save_for_backward(needed, values, columns, kept, order, starts)
+        ctx.gradient = gradient
         output_TO = product(input.reshape(-1, input.shape[-1]), columns, values)
         return output_TO.reshape(*input.shape[:-1], len(columns))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        needed, values, columns, kept = ctx.saved_tensors
+        needed, values, columns, kept, order, starts = ctx.saved_tensors
         grad_input = grad_values = None
         grad_TO = grad.reshape(-1, grad.shape[-1])
         if ctx.needs_input_grad[1]:
@@ -50,9 +56,9 @@ class _BesideProduct(torch.autograd.Function):
             needed_TI = needed.reshape(-1, needed.shape[-1])
             grad_values = sampled_weight_gradient(grad_TO, needed_TI, selected, values.dtype, ctx.gradient)
         if ctx.needs_input_grad[0]:
-            grad_TI = ctx.bypass.by_input(ctx.num_inputs).product(grad_TO, values)
-            grad_input = grad_TI.reshape(*grad.shape[:-1], ctx.num_inputs)
-        return grad_input, grad_values, None, None
+            grad_TI = ByInput(order, starts).product(grad_TO, values)
+            grad_input = grad_TI.reshape(*grad.shape[:-1], len(starts))
+        return grad_input, grad_values, None, None, None, None, None
 
 
 class BypassBeside(Bypass):
@@ -97,8 +103,12 @@ class BypassedBeside(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        output: Tensor = super().forward(input)
-        added = _BesideProduct.apply(input, self.bypass.values, self.bypass, self.gradient)
+        bypass = self.bypass
+        output = frozen_forward(self, self._plain_class, input)
+        by_input = bypass.by_input(input.shape[-1])
+        added = _BesideProduct.apply(
+            input, bypass.values, bypass.columns, bypass.kept, by_input.order, by_input.starts, self.gradient
+        )
         return output + added.to(output.dtype)
 
     @property
@@ -167,24 +177,6 @@ def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:
     bypass.original = dequantised(layer).gather(1, bypass.columns.long()).to(bypass.original.dtype)
     if bypass.kept is not None:
         bypass.keep_columns()
-
-
-def stop_repacking(model: nn.Module) -> list[nn.Module]:
-    """Keep bitsandbytes from writing to its 4-bit weights, for ``repack_again``.
-
-    On a CPU with AVX-512 BF16 it stores them in another layout at their first evaluation, from which no gradient can be
-    computed.
-    """
-    stopped = [module for module in model.modules() if getattr(module, _REPACKS, False)]
-    for module in stopped:
-        setattr(module, _REPACKS, False)
-    return stopped
-
-
-def repack_again(modules: Iterable[nn.Module]) -> None:
-    """Let bitsandbytes do again what ``stop_repacking`` stopped."""
-    for module in modules:
-        setattr(module, _REPACKS, True)
 
 
 def refuse_unusable(name: str, layer: nn.Module) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,15 @@ from transformers import AutoModelForCausalLM
 
 from neuroada.backbones import loading
 from neuroada.backbones.packed_attention import attend_by_example
-from neuroada.config.schema import RunConfig
+from neuroada.backbones.quantization import QuantisedMemory
+from neuroada.config.quantizations import package_of
+from neuroada.config.schema import ModelConfig, RunConfig
 from neuroada.costs.measurement import measure_peak
 from neuroada.costs.memory import NotPredictable, plan, worst_batch
 from neuroada.costs.workloads import Workload
 from neuroada.jobs.sizing import size
 from neuroada.methods.contract import Sized
+from neuroada.sparse.linear_layers import is_quantised, stored_tensors
 from neuroada.training.loss import SummedLoss
 
 MakeRun = Callable[..., RunConfig]
@@ -95,6 +99,39 @@ def test_a_plan_comes_within_a_twentieth_of_the_measured_peak(
 ) -> None:
     run = planned_run(architecture, *overrides)
     assert planned_bytes(run) == pytest.approx(measured_bytes(run), rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchao_int8", "torchao_int4", "bitsandbytes_nf4", "bitsandbytes_int8"])
+def test_a_quantised_backbone_is_planned_with_its_weights_as_stored(planned_run: MakeRun, name: str) -> None:
+    pytest.importorskip(package_of(name))
+    run = planned_run("Llama", f"model.quantization={name}", "model.dtype=bfloat16")
+    model = loading.load_model(run.model, CPU)
+    quantised = {module: stored_tensors(module).values() for module in model.modules() if is_quantised(module)}
+    own = {id(module.weight) for module in quantised}
+    plain = [part for part in [*model.parameters(), *model.buffers()] if id(part) not in own]
+    stored = sum(part.nbytes for part in [*plain, *(part for parts in quantised.values() for part in parts)])
+    planned = plan(run, sized_for(run), "cpu")
+    assert planned.weights == pytest.approx(stored, rel=0.01)
+    if name != "bitsandbytes_int8":  # which rounds activations, in more copies than are planned
+        assert planned.total == pytest.approx(measured_bytes(run), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected_gib"),
+    [
+        (None, 14.96),
+        ("torchao_int8", 8.46),
+        ("bitsandbytes_nf4", 5.61),
+        ({"name": "torchao_int4", "group_size": 64}, 8.76),
+    ],
+)
+def test_quantised_weights_are_counted_by_their_bits(name: Any, expected_gib: float) -> None:
+    config = ModelConfig(name="llama", name_or_path="meta-llama/Meta-Llama-3-8B", quantization=name)
+    skeleton = loading.random_model(config, torch.device("meta"), torch.bfloat16)
+    saved = QuantisedMemory.of(config.quantization, skeleton).saved
+    weights = sum(part.nbytes for part in skeleton.parameters()) - saved
+    assert weights / 2**30 == pytest.approx(expected_gib, abs=0.01)
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ..tiny_runs import MakeRun, compose_run, small_overrides
 
@@ -30,3 +32,16 @@ def compose_method(
         # The fixture that does this for each test comes after those of a module.
         patched.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets_cache"))
         yield lambda *more: compose_run([*overrides, *more])
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """Folder of a GPT-2 with two layers, whose linear layers are transformers' Conv1D, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 420, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.1}
+    without_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # whose state a resumed run draws anew
+    config = GPT2Config(bos_token_id=0, eos_token_id=1, **sizes, **without_dropout)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

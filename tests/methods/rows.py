@@ -1,6 +1,9 @@
 """What each method promises beyond the common contract: one row enters a method in the battery."""
 
+import importlib.util
 from dataclasses import dataclass
+
+from neuroada.config.quantizations import package_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Row:
         holds_per_value: Numbers that a checkpoint may hold for each trained one.
         holds_backbone: Whether a checkpoint may hold the backbone.
         trains_whole: Whether the overrides let modules train whole beside the method's own parameters.
+        backbone: The tiny backbone it is tested on.
+        quantized: The value of ``model.quantization``; its package may be absent.
         variant: What tells the row from others of its method.
         is_slow: Whether its tests run with the slow ones: another row of the method stands for it.
     """
@@ -38,6 +43,8 @@ class Row:
     holds_per_value: int = 3
     holds_backbone: bool = False
     trains_whole: bool = False
+    backbone: str = "llama"
+    quantized: str = ""
     variant: str = ""
     is_slow: bool = False
 
@@ -48,7 +55,23 @@ class Row:
 
     def composed_with(self) -> tuple[str, ...]:
         """The overrides that select it."""
-        return (f"method={self.name}", *self.overrides)
+        return (
+            f"method={self.name}",
+            *self.overrides,
+            *([f"model.quantization={self.quantized}"] * bool(self.quantized)),
+        )
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether a package that it needs is not installed."""
+        return bool(self.quantized) and importlib.util.find_spec(package_of(self.quantized)) is None
+
+
+def quantised(name: str) -> Row:
+    """NeuroAda beside weights that cannot be written."""
+    return Row(
+        "neuroada", "method.selection=gradients", ("budget.top_k=2",), quantized=name, variant=name, is_slow=True
+    )
 
 
 def chosen_by(selection: str, wrong: str, name: str = "neuroada", is_slow: bool = True) -> Row:
@@ -88,6 +111,12 @@ ROWS = (
     Row("neuroada", "method.neuron_fraction=0.5", ("budget.top_k=2", "budget.spread=model",
         "method.selection=random"), merges_within=0.0, changes_per_row=96, holds_per_value=4, variant="random-model",
         is_slow=True),
+    Row("neuroada", "method.selection=largest", ("budget.top_k=2", "model.target_modules=null"), merges_within=0.0,
+        changes_per_row=2, backbone="gpt2", variant="conv1d", is_slow=True),
+    quantised("torchao_int8"),
+    quantised("torchao_int4"),
+    quantised("bitsandbytes_nf4"),
+    quantised("bitsandbytes_int8"),
     Row("lora", "method.settings.r=0"),
     Row("lora", "+method.settings.modules_to_save=[norm]", ("method.modules_to_save=[norm]",), trains_whole=True),
     Row("rslora", "+method.settings.rr=1"),

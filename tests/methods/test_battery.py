@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
+from neuroada.config.quantizations import package_of
 from neuroada.config.schema import RunConfig
 from neuroada.costs.memory import plan
 from neuroada.jobs.evaluate import evaluate
@@ -23,13 +25,17 @@ from neuroada.jobs.sizing import SizedRun, size
 from neuroada.methods.contract import Calibration, Trained
 from neuroada.methods.saved import open_saved
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.linear_layers import is_quantised, stored_tensors
 
 from ..tiny_runs import MakeRun, StopAt
 from .rows import ROWS, Row
 
 CPU = torch.device("cpu")
-FROZEN = "model.embed_tokens.weight"
-"""A parameter that does not require a gradient before a method is attached."""
+FROZEN = {"llama": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight"}
+"""A parameter of each backbone that does not require a gradient before a method is attached."""
+
+KINDS = {"llama": "model.target_modules=[q_proj,down_proj]", "gpt2": "model.target_modules=[c_attn,c_fc]"}
+"""Two kinds of layers of each backbone."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Subject:
     def load(self) -> PreTrainedModel:
         """A new backbone."""
         model = loading.load_model(self.run.model, CPU)
-        model.get_parameter(FROZEN).requires_grad_(False)
+        model.get_parameter(FROZEN[self.row.backbone]).requires_grad_(False)
         return model
 
     def attach(self, seed: int = 0) -> tuple[PreTrainedModel, Trained]:
@@ -96,7 +102,9 @@ class Study:
 def subject(
     request: pytest.FixtureRequest, compose_method: MakeRun, tmp_path_factory: pytest.TempPathFactory
 ) -> Subject:
-    run = compose_method(*request.param.composed_with())
+    if request.param.is_absent:
+        pytest.skip(f"{package_of(request.param.quantized)} is not installed")
+    run = compose_method(*request.param.composed_with(), *backbone_of(request.param, request))
     sized = size(run)
     calibration = prepare(sized, tmp_path_factory.mktemp("runs")).calibration()
     tokens_BT = torch.randint(2, 420, (2, 24), generator=torch.Generator().manual_seed(0))
@@ -120,13 +128,24 @@ def straight(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+def backbone_of(row: Row, request: pytest.FixtureRequest) -> list[str]:
+    """The overrides that select a row's backbone, if it is another than that of ``compose_method``."""
+    return [] if row.backbone == "llama" else [f"model.name_or_path={request.getfixturevalue(row.backbone)}"]
+
+
 def with_checkpoints(run: RunConfig) -> RunConfig:
     often = {**run.callbacks["checkpoint"], "every_n_train_steps": 1}
     return dataclasses.replace(run, callbacks={**run.callbacks, "checkpoint": often})
 
 
 def tensors_of(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
+    """Parameters and buffers; of a quantised weight, the tensors that it consists of."""
+    quantised = {name: module for name, module in model.named_modules() if is_quantised(module)}
+    for name, part in model.named_parameters():
+        if name.removesuffix(".weight") not in quantised:
+            yield name, part
+    for name, module in quantised.items():
+        yield from ((f"{name}.{key}", part) for key, part in stored_tensors(module).items())
     yield from model.named_buffers()
 
 
@@ -156,6 +175,7 @@ def test_nothing_changes_but_what_is_declared(subject: Subject, study: Study) ->
     for name, tensor in tensors_of(study.model):
         changed = tensor.detach() != study.before[name]
         if name in targets:
+            changed = changed.T if subject.row.backbone == "gpt2" else changed  # Conv1D has its neurons in columns
             assert changed.sum(1).max() <= entries, name
             assert changed.any(), name
         elif id(tensor) in declared:
@@ -186,7 +206,7 @@ def test_the_budget_is_what_trains(subject: Subject, study: Study) -> None:
     else:
         counted = sum(part.numel() for part in parameters)
     assert budget.trainable == counted == sum(budget.layers.values())
-    assert budget.total == sum(part.numel() for part in subject.base.parameters())
+    assert budget.total == loading.load_skeleton(subject.run.model).num_parameters()
 
 
 @pytest.mark.slow_after(8)
@@ -241,6 +261,11 @@ def test_what_is_saved_counts_as_what_trained(subject: Subject, study: Study, tm
 def test_merging_leaves_a_plain_model_with_the_same_logits(subject: Subject, tmp_path: Path) -> None:
     model, trained = subject.train()
     logits = subject.logits(model)
+    if subject.row.quantized:
+        with pytest.raises(AdapterError, match="the base is quantised"):
+            trained.merge()
+        assert torch.equal(subject.logits(model), logits)
+        return
     trained.merge()
     assert_near(subject.logits(model), logits, subject.row.merges_within)
     assert_is_plain(model, subject)
@@ -254,11 +279,16 @@ def test_the_changes_on_the_base_are_the_merged_weights_and_reading_them_changes
     logits = subject.logits(model)
     changes = list(trained.changes())
     assert torch.equal(subject.logits(model), logits)
+    if subject.row.quantized:
+        assert [change.name.removesuffix(".weight") for change in changes] == list(subject.sized.sized.budget.layers)
+        return
     trained.merge()
     merged = {name: part.detach() for name, part in model.named_parameters()}
     for change in changes:
-        assert change.delta.shape == change.base.shape == merged[change.name].shape
-        torch.testing.assert_close(change.base + change.delta, merged[change.name], rtol=0, atol=1e-5)
+        is_transposed = isinstance(model.get_submodule(change.name.rpartition(".")[0]), Conv1D)
+        weight = merged[change.name].T if is_transposed else merged[change.name]
+        assert change.delta.shape == change.base.shape == weight.shape
+        torch.testing.assert_close(change.base + change.delta, weight, rtol=0, atol=1e-5)
     base = dict(subject.base.named_parameters(remove_duplicate=False))
     assert {name for name, part in merged.items() if not torch.equal(part, base[name])} <= {
         change.name for change in changes
@@ -286,7 +316,8 @@ def assert_is_plain(model: PreTrainedModel, subject: Subject) -> None:
 
 def assert_is_the_base(model: PreTrainedModel, subject: Subject) -> None:
     assert_is_plain(model, subject)
-    state, expected = model.state_dict(), subject.base.state_dict()
+    assert model.state_dict().keys() == subject.base.state_dict().keys()
+    state, expected = dict(tensors_of(model)), dict(tensors_of(subject.base))
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
@@ -328,8 +359,11 @@ def test_an_interrupted_run_ends_as_if_it_never_stopped(
 
 
 @pytest.mark.slow_after(3)
-def test_evaluating_a_run_gives_its_own_metrics(straight: Path, tmp_path: Path, compose_method: MakeRun) -> None:
-    evaluate(compose_method("job=evaluate", f"adapter={straight}"), tmp_path / "evaluation")
+def test_evaluating_a_run_gives_its_own_metrics(
+    subject: Subject, straight: Path, tmp_path: Path, compose_method: MakeRun, request: pytest.FixtureRequest
+) -> None:
+    same = backbone_of(subject.row, request)
+    evaluate(compose_method("job=evaluate", f"adapter={straight}", *same), tmp_path / "evaluation")
     assert metrics_of(tmp_path / "evaluation") == metrics_of(straight)
 
 
@@ -343,9 +377,11 @@ def metrics_of(folder: Path) -> dict[str, object]:
     return metrics
 
 
-def test_a_wrong_setting_is_one_clear_line(subject: Subject, compose_method: MakeRun) -> None:
+def test_a_wrong_setting_is_one_clear_line(
+    subject: Subject, compose_method: MakeRun, request: pytest.FixtureRequest
+) -> None:
     with pytest.raises((UserError, AdapterError)) as refused:
-        size(compose_method(*subject.row.composed_with(), subject.row.wrong))
+        size(compose_method(*subject.row.composed_with(), *backbone_of(subject.row, request), subject.row.wrong))
     setting = subject.row.wrong.removeprefix("+").partition("=")[0]
     lines = str(refused.value).removeprefix("config rejected:\n  - ").splitlines()
     assert len(lines) == 1
@@ -361,9 +397,11 @@ def test_a_wrong_setting_is_one_clear_line(subject: Subject, compose_method: Mak
     indirect=True,
     ids=lambda row: row.id,
 )
-def test_the_memory_of_a_step_can_be_planned(subject: Subject, compose_method: MakeRun) -> None:
+def test_the_memory_of_a_step_can_be_planned(
+    subject: Subject, compose_method: MakeRun, request: pytest.FixtureRequest
+) -> None:
     # Two kinds of layers instead of seven: planning is slow per operator.
-    run = compose_method(*subject.row.composed_with(), "model.target_modules=[q_proj,down_proj]")
+    run = compose_method(*subject.row.composed_with(), KINDS[subject.row.backbone], *backbone_of(subject.row, request))
     sized = size(run)
     planned = plan(sized.run, sized.sized, "cpu")
     assert planned.total > planned.weights

@@ -205,6 +205,7 @@ DECISIONS = {
     "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,
     "trust": NOTHING,
+    "allow_precision": NOTHING,  # permits a base, and the base is what counts
     "runs": "compare rescore",
     "baseline": "compare",
 }

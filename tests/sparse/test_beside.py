@@ -145,6 +145,22 @@ def test_gradients_are_those_of_a_dense_layer_with_the_same_weight(way: str) -> 
         assert (layer.values.grad - gradient_OK).abs().max() <= share * gradient_OK.abs().max()
 
 
+@EVERY_WAY
+def test_no_weight_is_kept_in_floating_point_for_the_backward(way: str) -> None:
+    model = nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(3)))
+    quantise(model, way)
+    adapter = neuroada.attach(model, neuroada.NeuroAdaConfig(1, ["0", "1"]))
+    input_TI = torch.randn(2, 64, requires_grad=True)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda part: kept.append(part) or part, lambda part: part):
+        output = model(input_TI)
+    assert max(part.numel() for part in kept if type(part) is Tensor) <= 2 * 64
+    output.sum().backward()
+    assert all(layer.values.grad.any() for layer in adapter.layers.values())
+    adapter.detach()
+    assert {type(layer).__name__ for layer in model} <= {"Linear", "Linear4bit", "Linear8bitLt"}
+
+
 def test_copies_and_pickles_compute_the_same(tiny_llama: MakeLlama, batch: dict[str, Tensor]) -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     quantise(model, "stand_in")
@@ -293,3 +309,55 @@ def test_switching_between_saved_adapters(tiny_llama: MakeLlama, batch: dict[str
     other.switch(previous)
     assert torch.equal(logits(model, batch), first)
     assert hashes(model) == before
+
+
+# Merging
+
+
+@EVERY_WAY
+def test_merging_is_refused_and_changes_nothing(way: str, tiny_llama: MakeLlama, batch: dict[str, Tensor]) -> None:
+    model = quantised_llama(tiny_llama, way)
+    adapter = neuroada.attach(model, CONFIG)
+    train(model, adapter, batch)
+    before, trained = hashes(model), logits(model, batch)
+    with pytest.raises(AdapterError, match=r"the base is quantised .*merge\(quantized='dequantize'\).*allow_precision"):
+        adapter.merge()
+    assert hashes(model) == before
+    assert torch.equal(logits(model, batch), trained)
+
+
+@EVERY_WAY
+def test_merging_by_choice_makes_plain_layers_of_all_quantised_ones(
+    way: str, tiny_llama: MakeLlama, batch: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = quantised_llama(tiny_llama, way)
+    weights = {name: dequantised(module) for name, module in model.named_modules() if is_quantised(module)}
+    adapter = neuroada.attach(model, CONFIG)
+    train(model, adapter, batch)
+    trained = logits(model, batch)
+    learnt = {name: (layer.columns.long(), layer.values.detach().clone()) for name, layer in adapter.layers.items()}
+    adapter.merge(quantized="dequantize")
+    (warning,) = warnings_of(caplog)
+    assert "14 quantised layers are plain ones now" in warning
+    assert {type(module) for module in model.modules() if isinstance(module, nn.Linear)} == {nn.Linear}
+    for name, weight_OI in weights.items():
+        columns_OK, values_OK = learnt.get(
+            name, (torch.zeros(len(weight_OI), 0).long(), torch.zeros(len(weight_OI), 0))
+        )
+        expected_OI = weight_OI.scatter_add(1, columns_OK, values_OK.to(weight_OI.dtype))
+        torch.testing.assert_close(model.get_submodule(name).weight, expected_OI)
+    # bitsandbytes rounds the activations of its 8-bit layers
+    share = 0.05 if way == "bitsandbytes_int8" else 1e-4
+    assert (logits(model, batch) - trained).abs().max() <= share * trained.abs().max()
+
+
+def test_a_choice_that_merging_does_not_have(tiny_llama: MakeLlama) -> None:
+    adapter = neuroada.attach(tiny_llama(), neuroada.NeuroAdaConfig(1))
+    with pytest.raises(AdapterError, match=r"merge\(quantized='round'\): choose refuse or dequantize"):
+        adapter.merge(quantized="round")
+
+
+def test_a_quantised_model_is_not_sharded(tiny_llama: MakeLlama) -> None:
+    adapter = neuroada.attach(quantised_llama(tiny_llama, "stand_in"), CONFIG)
+    with pytest.raises(AdapterError, match=r"shard\(\): model.layers.0.self_attn.q_proj is quantised"):
+        adapter.shard(None)  # type: ignore[arg-type]
