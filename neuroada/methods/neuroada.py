@@ -18,6 +18,7 @@ from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_forei
 from neuroada.methods.sizes import nearest_whole
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.beside import BypassedBeside
+from neuroada.sparse.biases import match_biases
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.coverage import blocks_of
 from neuroada.sparse.entries import scattered
@@ -43,6 +44,7 @@ class NeuroAda(Choosing):
         skip_layers: Transformer blocks without bypasses, by number from 0; negative ones count from the end.
         neuron_fraction: Share of each layer's neurons that get bypasses, chosen by the scores of the selection; null
             means all. Cannot be sharded.
+        bias: ``all`` trains the model's biases, too; null or ``none`` leaves them. Cannot be sharded.
     """
 
     name: str = "neuroada"
@@ -50,13 +52,14 @@ class NeuroAda(Choosing):
     modules_to_save: list[str] | None = None
     skip_layers: list[int] | None = None
     neuron_fraction: float | None = None
+    bias: str | None = None
 
     takes_shapes = True
     takes_quantized = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        some = "neuron_fraction" if self.neuron_fraction not in (None, 1) else ""
+        some = "neuron_fraction" if self.neuron_fraction not in (None, 1) else "bias" if self.bias == "all" else ""
         self.whole_for = "modules_to_save" if self.modules_to_save else some or self.from_data
         self.can_shard = not self.whole_for
 
@@ -71,11 +74,13 @@ class NeuroAda(Choosing):
             skip_layers=self.skip_layers,
             neuron_fraction=self.neuron_fraction,
             spread=wanted.spread,
+            bias=self.bias,
         )
         layers = targets_of(skeleton, config, whole)
         shapes = [widths(layer) for layer in layers.values()]
+        beside = {**whole, **match_biases(skeleton, config.bias, whole)}
         shapes = [(config.neurons_of(outputs), inputs) for outputs, inputs in shapes]
-        top_k = top_k_for(shapes, wanted.less(sum(whole_sizes(whole).values())))
+        top_k = top_k_for(shapes, wanted.less(sum(whole_sizes(beside).values())))
         config = replace(config, top_k=top_k)
         counted = neuroada.budget(skeleton, config)
         return SizedNeuroAda(config, counted, self.gradient, clamped(shapes, top_k), self.looks)
@@ -229,6 +234,7 @@ class AttachedNeuroAda:
         saved = {} if config.modules_to_save is None else {"modules_to_save": config.modules_to_save}
         selection = described(config.selection)
         spread = {} if config.spread is None else {"trained_values": self._where()}
+        saved |= {} if config.bias is None else {"bias": config.bias}
         return {"selection": selection, **self._facts, "rounded_away": self.adapter.rounded_away(), **saved, **spread}
 
     def _where(self) -> dict[str, int]:

@@ -27,6 +27,7 @@ from neuroada.methods.trained_weights import TrainedWeights
 from neuroada.methods.weight_files import of_base
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import CONFIG_FILE, TENSORS_FILE
+from neuroada.sparse.biases import match_biases
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.finite import not_finite
 from neuroada.sparse.whole_modules import match_whole, whole_sizes
@@ -99,11 +100,12 @@ class SavedNeuroAda:
 
     @property
     def can_shard(self) -> bool:
-        return not (self.stored.config.modules_to_save or self.stored.rows)
+        return not (self.stored.whole or self.stored.rows)
 
     def budget(self, skeleton: nn.Module) -> Budget:
         layers = {name: values_OK.numel() for name, values_OK in self.stored.values.items()}
-        layers.update(whole_sizes(match_whole(skeleton, self.stored.config.modules_to_save)))
+        whole = match_whole(skeleton, self.stored.config.modules_to_save)
+        layers.update(whole_sizes({**whole, **match_biases(skeleton, self.stored.config.bias, whole)}))
         return Budget(trainable=sum(layers.values()), total=count_parameters(skeleton), layers=layers)
 
     def attach(self, model: nn.Module, *, to_shard: bool = False) -> Trained:

@@ -11,6 +11,7 @@ from torch import nn
 
 from neuroada.sparse import adapter_files
 from neuroada.sparse.base_weights import Base, fingerprint
+from neuroada.sparse.biases import match_biases
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows, take_bypass
 from neuroada.sparse.config import NeuroAdaConfig
@@ -48,7 +49,7 @@ class Adapter:
         config: The configuration it was attached with.
         layers: The adapted layers by module name, each with ``.columns`` and ``.values``, (out_features, k); (rows, k)
             where ``.bypass.rows`` says which neurons have some.
-        whole: The modules that train whole, ``config.modules_to_save``.
+        whole: What trains whole: ``config.modules_to_save``, and biases.
         coverage: Which of the model's weights the layers are.
         precision: What the weights of the layers are stored as: a dtype, or the quantisation and its library.
         is_sharded: Whether ``shard`` spread the model over ranks.
@@ -66,6 +67,7 @@ class Adapter:
         for device in {columns_OK.device for columns_OK in columns.values()}:
             check_way(gradient, device)
         refuse_rows(modules, rows or {})
+        match_biases(model, config.bias)  # refuses before anything changes
         whole = match_whole(model, config.modules_to_save)
         self.coverage = coverage(model, columns, whole)
         self.model = model
@@ -81,7 +83,7 @@ class Adapter:
             self.layers[name] = add_bypass(modules[name], columns_OK, gradient, (rows or {}).get(name))
         self._frozen = keep_no_copies(model)
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
-        self.whole = WholeModules(whole)
+        self.whole = WholeModules({**whole, **match_biases(model, config.bias, whole)})
         # The model keeps its adapter alive, so the caller does not have to hold the returned object.
         model._neuroada_adapter = self  # type: ignore[assignment]
         self._follow_optimizers()
@@ -176,8 +178,9 @@ class Adapter:
                 "shard(): neurons with different numbers of trained inputs (neuron_fraction, spread) cannot be "
                 "sharded; train on whole models, such as with DDP"
             )
-        if self.config.modules_to_save:
-            raise AdapterError("shard(): modules_to_save cannot be sharded; train on whole models, such as with DDP")
+        if self.config.modules_to_save or self.config.bias:
+            key = "modules_to_save" if self.config.modules_to_save else "bias=all"
+            raise AdapterError(f"shard(): {key} cannot be sharded; train on whole models, such as with DDP")
         shard_model(self.model, by_rows(self._attached()), mesh)
         self.is_sharded = True
         self._rewrite()  # of an adapter that was loaded for this, the values are not in the weights yet

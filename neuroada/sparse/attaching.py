@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter import Adapter
+from neuroada.sparse.biases import match_biases
 from neuroada.sparse.bypassing import refuse_rows
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import blocks_of
@@ -269,7 +270,7 @@ def stored_for(model: nn.Module, directory: Path, allow_precision: bool = False)
         )
     layers = check_layers(model, list(stored.columns))
     whole = match_whole(model, stored.config.modules_to_save)
-    check_stored(stored.whole, whole, directory)
+    check_stored(stored.whole, {**whole, **match_biases(model, stored.config.bias, whole)}, directory)
     try:
         stored.check_base(layers, directory, allow_precision)
     except AdapterError:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from neuroada.sparse.biases import match_biases
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import Coverage, coverage
 from neuroada.sparse.linear_layers import widths
@@ -45,5 +46,5 @@ def budget(model: nn.Module, config: NeuroAdaConfig) -> Budget:
     targets = targets_of(model, config, whole)
     covered = coverage(model, targets, whole)
     layers = {name: config.count_of(name, *widths(layer)) for name, layer in targets.items()}
-    layers.update(whole_sizes(whole))
+    layers.update(whole_sizes({**whole, **match_biases(model, config.bias, whole)}))
     return Budget(trainable=sum(layers.values()), total=covered.total, layers=layers, coverage=covered)

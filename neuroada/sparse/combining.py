@@ -207,8 +207,11 @@ def _filled(union_OK: Tensor, count_O1: Tensor) -> Tensor:
 
 
 def refuse_whole(directory: Path) -> None:
-    """Raise AdapterError if an adapter holds modules that trained whole."""
-    if whole := adapter_files.read_header(directory).get("modules_to_save"):
+    """Raise AdapterError if an adapter holds modules that trained whole, or biases."""
+    header = adapter_files.read_header(directory)
+    if header.get("bias"):
+        raise AdapterError(f"{directory}: holds trained biases, which have no values to add; combine adapters without")
+    if whole := header.get("modules_to_save"):
         raise AdapterError(
             f"{directory}: holds whole trained modules ({', '.join(map(str, whole))}), which have no values to add; "
             "combine adapters without modules_to_save"

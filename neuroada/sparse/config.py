@@ -39,6 +39,8 @@ class NeuroAdaConfig:
         spread: What connections compete in for the same number of values: ``layer``, ``block`` or ``model``, where
             neurons (and layers) then have different numbers of them, and ``top_k`` is the mean. None means that each
             neuron has ``top_k``.
+        bias: ``all`` trains the biases that the model has, too, in their own dtype, and saves them with the adapter;
+            ``none``, or None, trains none.
 
     Raises:
         AdapterError: A value is out of range.
@@ -55,6 +57,7 @@ class NeuroAdaConfig:
     combined: Sequence[Mapping[str, Any]] | None = None
     neuron_fraction: float | None = None
     spread: str | None = None
+    bias: str | None = None
 
     def __post_init__(self) -> None:
         _check_count("top_k", self.top_k)
@@ -68,6 +71,9 @@ class NeuroAdaConfig:
         self._check_modules_to_save()
         self._check_pattern()
         self._check_neurons()
+        if self.bias not in (None, "none", "all"):
+            raise AdapterError(f"bias={self.bias!r}: choose none or all")
+        object.__setattr__(self, "bias", None if self.bias == "none" else self.bias)
         skipped = self.skip_layers
         if skipped is not None:
             if isinstance(skipped, str) or not all(isinstance(one, int) for one in skipped):

@@ -45,6 +45,7 @@ def evaluated(adapter: Path, folder: Path, *more: str) -> list[dict[str, Any]]:
         ["method=layernorm"],
         ["method=head"],
         ["method=full", "optimizer.lr=0.003"],
+        pytest.param(["method=neuroada", "budget.top_k=2", "method.bias=all"], id="neuroada-bias"),
     ],
     ids=lambda overrides: overrides[0].partition("=")[2],
 )

@@ -150,6 +150,8 @@ def by_kind_of_saved(folder: Path, run: RunConfig) -> dict[str, int]:
         (("method=lora", "budget.spread=model"), "budget.spread: method=lora has no trained inputs per neuron"),
         (("method=lora", "budget.spread=model", "budget.percent=1"), "budget.spread: method=lora"),
         (("budget.spread=model", "method.neuron_fraction=0.5"), "give one of them"),
+        (("method.bias=all",), "bias=all: the model has no biases; leave it out"),
+        (("method.bias=lora_only",), "bias='lora_only': choose none or all"),
         (("method.neuron_fraction=0",), "neuron_fraction=0: must be above 0 and at most 1"),
         (("budget.spread=block", "trainer=fsdp"), "budget.spread=block: needs whole models; use trainer=ddp"),
         (("method.skip_layers=[2]",), "skip_layers=[2]: the model has 2 blocks, numbered from 0"),

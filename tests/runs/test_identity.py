@@ -95,6 +95,7 @@ DECISIONS = {
     "method.gradient": "budget benchmark",
     "method.skip_layers": ATTACHING,
     "method.neuron_fraction": ATTACHING,
+    "method.bias": ATTACHING,
     "method.learning_rate": NOTHING,  # what is used of it is optimizer.lr
     "method.config": ATTACHING,
     "method.settings": ATTACHING,
