@@ -131,11 +131,13 @@ def _stored_bytes(name: str, options: Mapping[str, Any], layer: nn.Linear) -> in
 
 
 def dequantise(model: PreTrainedModel) -> None:
-    """Replace quantised layers by plain ones with the same weights in floating point, in place; says so.
+    """Replace quantised layers, if there are any, by plain ones with the same weights in floating point; says so.
 
     What transformers keeps of the quantisation is removed, so that the model is saved like any other.
     """
     num_layers = dequantise_layers(model)
+    if num_layers == 0:
+        return
     forget(model)
     logger.warning(
         "job.quantized_base=dequantize: %d quantised layers become plain ones with the same weights, in %s; the merged "

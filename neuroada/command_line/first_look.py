@@ -10,6 +10,7 @@ from neuroada.backbones.first_look import look_at_backbone, look_at_layers
 from neuroada.command_line.wandb_login import require_login
 from neuroada.config.definitions import Definition, class_constant, find, parameters
 from neuroada.config.errors import UserError, suggest
+from neuroada.config.quantizations import refuse_missing_package
 from neuroada.config.schema import RunConfig
 
 _LARGEST = 4 * 2**20
@@ -23,11 +24,12 @@ def look(run: RunConfig) -> None:
     """Look at the files that a run reads.
 
     Raises:
-        UserError: The backbone, one of its layers, a data file or a login is not there, or a small data file is
-            malformed.
+        UserError: The backbone, one of its layers, a package, a data file or a login is not there, or a small data
+            file is malformed.
     """
     if run.job.distributed:
         require_login(run.logger)
+    refuse_missing_package(run.job.name, run.model.quantization)
     if run.job.name in _LOADS:
         look_at_backbone(run.model)
     if run.job.name == "finetune" and _uses_targets(run):

@@ -77,9 +77,15 @@ def missing_package(quantization: str | Mapping[str, Any]) -> str:
     )
 
 
+def refuse_missing_package(job: str, quantization: str | Mapping[str, Any] | None) -> None:
+    """Raises UserError if a job that reads weights cannot quantise them here; nothing is imported."""
+    if quantization is not None and job not in _WEIGHTLESS_JOBS and (missing := missing_package(quantization)):
+        raise UserError(missing)
+
+
 def mistaken_quantization(values: Mapping[str, Any]) -> Iterator[str]:
-    """What a quantised backbone lacks, or cannot be used for, in a composed configuration; one line each."""
-    model, job, trainer, evaluation = (_section(values, key) for key in ("model", "job", "trainer", "evaluation"))
+    """What a quantised backbone cannot be used for, in a composed configuration; one line each."""
+    model, trainer, evaluation = (_section(values, key) for key in ("model", "trainer", "evaluation"))
     if values.get("allow_precision") and values.get("adapter") is None:
         yield "allow_precision=true: is about the base of a saved adapter; give adapter=..., or leave it out"
     quantization = model.get("quantization")
@@ -89,8 +95,6 @@ def mistaken_quantization(values: Mapping[str, Any]) -> Iterator[str]:
         return  # said with the section it is in
     if quantization is None:
         return
-    if job.get("name") not in _WEIGHTLESS_JOBS and (missing := missing_package(quantization)):
-        yield missing
     if shares_backbone(trainer):
         yield "trainer=fsdp: a quantised backbone cannot be sharded; use trainer=ddp, or model.quantization=null"
     if evaluation.get("decoding") == "vllm":

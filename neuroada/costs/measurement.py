@@ -11,7 +11,7 @@ from torch import nn
 
 from neuroada.costs.timing import Timing, synchronize
 from neuroada.costs.workloads import Workload
-from neuroada.sparse.linear_layers import is_quantised, stored_tensors
+from neuroada.sparse.linear_layers import is_quantised, stored_tensors, weight_of
 
 
 class Attached(Protocol):
@@ -92,11 +92,11 @@ def _parameters(optimizer: torch.optim.Optimizer | None) -> list[torch.Tensor]:
 def _held_bytes(module: torch.nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
     """Memory of a module's tensors and an optimizer's state, shared storage counted once."""
     state = [value for entry in optimizer.state.values() for value in entry.values()] if optimizer is not None else []
-    own = [
-        part for part in [*module.parameters(), *module.buffers()] if type(part) in (torch.Tensor, torch.nn.Parameter)
-    ]
-    quantised = [part for one in module.modules() if is_quantised(one) for part in stored_tensors(one).values()]
-    tensors = [*own, *quantised, *(value for value in state if torch.is_tensor(value))]
+    quantised = [one for one in module.modules() if is_quantised(one)]
+    packed = {id(weight_of(one)) for one in quantised}
+    own = [part for part in [*module.parameters(), *module.buffers()] if id(part) not in packed]
+    parts = [part for one in quantised for part in stored_tensors(one).values()]
+    tensors = [*own, *parts, *(value for value in state if torch.is_tensor(value))]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 

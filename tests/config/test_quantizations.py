@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from neuroada.config.errors import UserError
-from neuroada.config.quantizations import missing_package, mistaken_quantization, named, require_quantization
+from neuroada.config.quantizations import (
+    missing_package,
+    mistaken_quantization,
+    named,
+    refuse_missing_package,
+    require_quantization,
+)
 
 KEY = "model.quantization"
 
@@ -74,17 +80,14 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
         ({"evaluation": {"decoding": "vllm"}}, "evaluation.decoding=vllm: reads its own weights"),
     ],
 )
-def test_what_a_quantised_backbone_cannot_do(
-    values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    composed = {"model": {"quantization": "torchao_int8"}, "job": {"name": "finetune"}, **values}
-    (line,) = mistaken_quantization(composed)
+def test_what_a_quantised_backbone_cannot_do(values: dict[str, Any], message: str) -> None:
+    (line,) = mistaken_quantization({"model": {"quantization": "torchao_int8"}, **values})
     assert line.startswith(message)
 
 
-def test_a_job_that_reads_no_weights_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_job_that_reads_weights_needs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    model = {"quantization": "torchao_int8"}
-    assert list(mistaken_quantization({"model": model, "job": {"name": "budget"}})) == []
-    assert len(list(mistaken_quantization({"model": model, "job": {"name": "evaluate"}}))) == 1
+    refuse_missing_package("budget", "torchao_int8")
+    refuse_missing_package("finetune", None)
+    with pytest.raises(UserError, match="needs torchao and accelerate"):
+        refuse_missing_package("evaluate", "torchao_int8")
