@@ -1,6 +1,7 @@
 """Attacks that take minutes: ``make stress`` runs them and writes what they measured into docs/reliability.md."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +15,6 @@ from .figures import FIGURES, PAGE, Figure, store, stored, with_table
 from .forked_runs import run
 
 _PROPERTY = "figure"
-_measured: list[Figure] = []
 
 
 @pytest.fixture
@@ -34,15 +34,12 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" and report.passed:
-        _measured.extend(Figure(**values) for name, values in report.user_properties if name == _PROPERTY)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput") or not _measured:  # a process of xdist only reports
+    """Write the row of a test that passed at once: a run of hours may be stopped before its end."""
+    if report.when != "call" or not report.passed or "PYTEST_XDIST_WORKER" in os.environ:
         return
-    store(_measured)
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), stored(FIGURES)), encoding="utf-8")
+    if measured := [Figure(**values) for name, values in report.user_properties if name == _PROPERTY]:
+        store(measured)
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), stored(FIGURES)), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
