@@ -85,6 +85,7 @@ class Preparation:
             loss_reduction=self.run.task.loss_reduction,
             content=self.content,
             max_skipped_steps=self.run.max_skipped_steps,
+            seed=self.run.seed,
         )
 
     def calibration(self) -> TrainingCalibration:

@@ -19,6 +19,7 @@ from neuroada.training.distributed.fsdp import ShardedStrategy
 from neuroada.training.finite_steps import FiniteSteps
 from neuroada.training.halved_micro_batches import HalvedMicroBatches
 from neuroada.training.objective import Objective
+from neuroada.training.randomness import seed_step
 from neuroada.training.schedule import learning_rate_schedule, planned_steps
 from neuroada.training.step_loss import is_looked_at, is_shown_by_lightning, over_ranks, spreading
 
@@ -40,6 +41,7 @@ class FineTuningModule(lightning.LightningModule):
         loss_reduction: ``step`` or ``micro_batch``, see ``TaskConfig``.
         content: Hashes of what the run reads; a checkpoint with other hashes is rejected.
         max_skipped_steps: See ``RunConfig``.
+        seed: Of what a step draws, such as dropout.
 
     Attributes:
         finite_steps: Judges every optimizer step.
@@ -56,6 +58,7 @@ class FineTuningModule(lightning.LightningModule):
         loss_reduction: str,
         content: dict[str, Any],
         max_skipped_steps: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -67,6 +70,7 @@ class FineTuningModule(lightning.LightningModule):
         self._scheduler = scheduler
         self._loss_reduction = loss_reduction
         self.content = content
+        self._seed = seed
         self.finite_steps = FiniteSteps(max_skipped_steps)
         self.halved: HalvedMicroBatches | None = None
         self._step_loss = torch.zeros(())
@@ -143,6 +147,7 @@ class FineTuningModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            seed_step(self._seed, self.global_step, self.trainer.global_rank)
             self.finite_steps.settle_earlier(self.device)
 
     def on_train_end(self) -> None:

@@ -1,8 +1,10 @@
 """``job=finetune``: the files in the run folder, and that an interruption changes nothing."""
 
 import csv
+import functools
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,15 +113,27 @@ def test_resume_never_starts_over(make_run: MakeRun, tmp_path: Path) -> None:
     assert all(torch.equal(again[key], values[key]) for key in values)
 
 
+@pytest.fixture
+def with_dropout(backbone: Path, tmp_path: Path) -> Path:
+    """The backbone with dropout in its attention: what a step computes is drawn."""
+    folder = shutil.copytree(backbone, tmp_path / "with_dropout")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    return folder
+
+
 @pytest.mark.slow_after(1)
 @pytest.mark.parametrize("crash_at", [3, 6, 8], ids=["mid-epoch", "between epochs", "second epoch"])
 def test_interrupted_run_ends_as_if_it_never_stopped(
     make_run: MakeRun,
+    with_dropout: Path,
     tmp_path: Path,
     crash_at: int,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    model = f"model.name_or_path={with_dropout}"
+    make_run = functools.partial(make_run, model)
     often = "callbacks.checkpoint.every_n_train_steps=1"
     finetune(make_run(often), tmp_path / "straight")
     broken = tmp_path / "broken"
