@@ -44,8 +44,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory, backbone: Path, choice_row: object, sum_row: object) -> Path:
-    """A folder with a backbone and data."""
+    """A folder with a backbone, data, and general text."""
     folder = tmp_path_factory.mktemp("inputs")
+    (folder / "general.txt").write_text("A question is answered with true or false. " * 50, encoding="utf-8")
     shutil.copytree(backbone, folder / "backbone")
     for name, make, numbers in (
         ("boolq/train", choice_row, range(22)),

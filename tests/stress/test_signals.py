@@ -42,13 +42,13 @@ PLACES = {
     "writing the result": ("neuroada.runs.record:RunRecord.finish", 1),
 }
 _SCORING = PLACES["scoring"]
-_GENERATED = "neuroada.jobs.generate:_Writers.rows"
+_GENERATED = "neuroada.jobs.side_by_side:Writers.rows"
 JOBS = {
     "evaluate, plain": ((*EVALUATE, "evaluation.decoding=plain"), _SCORING),
     "evaluate, verified": ((*EVALUATE, "evaluation.decoding=verified"), _SCORING),
     "evaluate, continuous": ((*EVALUATE, "evaluation.decoding=continuous"), _SCORING),
     "evaluate, forgetting": (
-        (*(word for word in EVALUATE if "forgetting" not in word), "evaluation.forgetting.num_rows=8"),
+        (*(word for word in EVALUATE if "forgetting" not in word), "evaluation.forgetting=general.txt"),
         ("neuroada.training.callbacks.forgetting:mean_loss", 1),
     ),
     "merge": (MERGE, PLACES["loading"]),
@@ -57,7 +57,7 @@ JOBS = {
     "generate": (("job=generate", "adapter=outputs/tuned", *EVALUATE[2:-1], "generate.prompt=Why?"), (_GENERATED, 1)),
     "benchmark": (
         ("job=benchmark", "benchmark.scope=layer", "benchmark.layers=[[64,64]]", "benchmark.repeats=2"),
-        ("neuroada.jobs.benchmark:_measure", 1),
+        ("neuroada.jobs.benchmark:markdown", 1),
     ),
     "contamination": (("job=contamination", *EVALUATE[2:-1]), ("neuroada.jobs.contamination:_fetched", 1)),
 }
