@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neuroada.sparse.biases import ALL, NONE
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.strategies import Selection, check_selection
 
@@ -71,9 +72,9 @@ class NeuroAdaConfig:
         self._check_modules_to_save()
         self._check_pattern()
         self._check_neurons()
-        if self.bias not in (None, "none", "all"):
+        if self.bias not in (None, ALL, NONE):
             raise AdapterError(f"bias={self.bias!r}: choose none or all")
-        object.__setattr__(self, "bias", None if self.bias == "none" else self.bias)
+        object.__setattr__(self, "bias", None if self.bias == NONE else self.bias)
         skipped = self.skip_layers
         if skipped is not None:
             if isinstance(skipped, str) or not all(isinstance(one, int) for one in skipped):
