@@ -13,13 +13,14 @@ from neuroada.sparse import adapter_files
 from neuroada.sparse.base_weights import Base, fingerprint
 from neuroada.sparse.biases import match_biases
 from neuroada.sparse.budget import Budget
-from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows, take_bypass
+from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.dequantising import REFUSE, learnt_beside, merge_dequantised
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.frozen_layers import keep_copies_again, keep_no_copies, repack_again, stop_repacking
 from neuroada.sparse.gradient import AUTO, check_way
+from neuroada.sparse.layer import remove_bypass
 from neuroada.sparse.linear_layers import precisions, weight_of
 from neuroada.sparse.module_names import plain_modules, unwrapped
 from neuroada.sparse.optimizer_steps import FirstStep, follow_optimizers
@@ -289,7 +290,7 @@ class Adapter:
 
     def _remove(self) -> None:
         for layer in self.layers.values():
-            take_bypass(layer)
+            remove_bypass(layer)
         keep_copies_again(self._frozen)
         repack_again(self._repacking)
         for name, parameter in self.model.named_parameters():

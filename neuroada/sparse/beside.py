@@ -12,12 +12,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.hooks import RemovableHandle
 
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.frozen_layers import frozen_forward
 from neuroada.sparse.gradient import AUTO, sampled_weight_gradient
-from neuroada.sparse.layer import Bypass
+from neuroada.sparse.layer import Bypass, WithBypass
 from neuroada.sparse.linear_layers import dequantised, precision, weight_of, widths
 from neuroada.sparse.product import ByInput, product
 
@@ -78,28 +77,15 @@ class BypassBeside(Bypass):
         return kept[2]
 
 
-class BypassedBeside(nn.Module):
+class BypassedBeside(WithBypass, nn.Module):
     """What a linear layer becomes by a bypass beside its weight, together with the layer's own class.
 
     ``bypass_beside`` makes it from an existing layer by changing the layer's class: the object, its hooks, its
-    state-dict keys and all references to it stay valid. ``remove_beside`` changes it back.
+    state-dict keys and all references to it stay valid. ``remove_bypass`` changes it back.
     """
 
     bypass: BypassBeside
-    gradient: str
     weight: Tensor
-    _plain_class: type[nn.Module]
-    _load_hook: RemovableHandle
-
-    @property
-    def values(self) -> nn.Parameter:
-        """(out_features, k) trainable values."""
-        return self.bypass.values
-
-    @property
-    def columns(self) -> Tensor:
-        """(out_features, k) int32 columns of the values."""
-        return self.bypass.columns
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -159,15 +145,6 @@ def bypass_beside(layer: nn.Module, columns_OK: Tensor, gradient: str = AUTO) ->
     adapted.bypass, adapted.gradient, adapted._plain_class = bypass, gradient, plain
     adapted._load_hook = adapted.register_load_state_dict_post_hook(_after_load)
     return adapted
-
-
-def remove_beside(layer: BypassedBeside) -> nn.Module:
-    """Make the layer what it was, in place."""
-    layer._load_hook.remove()
-    plain = layer._plain_class
-    del layer._load_hook, layer.bypass, layer.gradient, layer._plain_class
-    layer.__class__ = plain  # type: ignore[assignment]
-    return layer
 
 
 def _after_load(layer: nn.Module, _incompatible_keys: Any) -> None:

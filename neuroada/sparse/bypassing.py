@@ -1,13 +1,13 @@
-"""Give a layer the bypass that its kind of weight takes, and take it away."""
+"""Give a layer the bypass that its kind of weight takes."""
 
 from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
-from neuroada.sparse.beside import BypassedBeside, bypass_beside, remove_beside
+from neuroada.sparse.beside import BypassedBeside, bypass_beside
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO
-from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
+from neuroada.sparse.layer import BypassedLinear, bypass_linear
 from neuroada.sparse.linear_layers import is_conv1d, is_falcon, is_quantised
 from neuroada.sparse.other_layouts import BypassedConv1D, BypassedFalconLinear
 
@@ -44,8 +44,3 @@ def add_bypass(
         return bypass_beside(layer, columns_OK, gradient)
     kind = BypassedConv1D if is_conv1d(layer) else BypassedFalconLinear if is_falcon(layer) else BypassedLinear
     return bypass_linear(layer, columns_OK, gradient, kind, rows_R)
-
-
-def take_bypass(layer: AdaptedLayer) -> nn.Module:
-    """Make a layer what it was again, in place, with its current weight."""
-    return remove_beside(layer) if isinstance(layer, BypassedBeside) else remove_bypass(layer)

@@ -157,18 +157,18 @@ class Bypass(nn.Module):
         return self
 
 
-class BypassedLinear(nn.Linear):
-    """An ``nn.Linear`` with a bypass: ``weight`` holds ``(W0 + scatter(values)).to(dtype)`` at all times.
+class WithBypass:
+    """What a layer has while it has a bypass, wherever its values count.
 
-    ``bypass_linear`` makes it from an existing layer by changing the layer's class: the object, its hooks, its
-    state-dict keys and all references to it stay valid. ``remove_bypass`` changes it back.
+    Attributes:
+        bypass: The trainable part.
+        gradient: How the gradient of the values is computed, see ``gradient.sampled_weight_gradient``.
     """
 
     bypass: Bypass
     gradient: str
     _plain_class: type[nn.Module]
     _load_hook: RemovableHandle
-    _has_loaded_original: bool
 
     @property
     def values(self) -> nn.Parameter:
@@ -179,6 +179,16 @@ class BypassedLinear(nn.Linear):
     def columns(self) -> Tensor:
         """(out_features, k) int32 columns of the values."""
         return self.bypass.columns
+
+
+class BypassedLinear(WithBypass, nn.Linear):
+    """An ``nn.Linear`` with a bypass: ``weight`` holds ``(W0 + scatter(values)).to(dtype)`` at all times.
+
+    ``bypass_linear`` makes it from an existing layer by changing the layer's class: the object, its hooks, its
+    state-dict keys and all references to it stay valid. ``remove_bypass`` changes it back.
+    """
+
+    _has_loaded_original: bool
 
     @property
     def weight_OI(self) -> Tensor:
@@ -281,8 +291,9 @@ def bypass_linear(
     return layer
 
 
-def remove_bypass(layer: BypassedLinear) -> nn.Module:
-    """Make the layer what it was again, in place, with its current weight."""
+def remove_bypass(layer: WithBypass) -> nn.Module:
+    """Make a layer what it was again, in place, with its current weight."""
+    assert isinstance(layer, nn.Module)
     plain = layer._plain_class
     layer._load_hook.remove()
     del layer._load_hook, layer.bypass, layer.gradient, layer._plain_class
