@@ -13,7 +13,7 @@ WHEELS_PYTHON ?= 3.12
 WHEELS_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck pytest format test-slow stress docs docs-serve bundled wheels clean
+.PHONY: help demo test lint typecheck pytest format test-slow stress results docs docs-serve bundled wheels clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,11 @@ test-slow: $(READY)  ## The slow tests: every case, two processes for every meth
 
 stress: $(READY)  ## Kills, signals, full disks, torn files, bad inputs, fuzz and soak; writes docs/reliability.md
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto -m stress --timeout 3600 tests/stress
+
+# SET is for this machine alone: make results SET="model.name_or_path=<folder> data.dir=<folder>"
+STUDIES ?= $(dir $(wildcard sweeps/*/study.yaml))
+results: $(READY)  ## Run what the studies in sweeps/ lack, and make their tables again from the records
+	OMP_NUM_THREADS=1 $(BIN)/python -m neuroada.studies $(STUDIES) $(if $(SET),--set $(SET))
 
 docs: $(READY)  ## The documentation as a site in build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml

@@ -25,6 +25,7 @@ ALLOWED = {
     },
     "integrations": {"decoding", "methods", "backbones", "runs", "sparse", "config"},
     "sweeping": {"runs", "config", "storage"},
+    "studies": {"report", "runs", "config", "storage"},
     "report": {"runs", "data", "tasks", "config", "storage"},
     "costs": {"training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"},
     "training": {"decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config", "storage"},
@@ -44,7 +45,7 @@ ALLOWED = {
 LIBRARIES = {
     "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "gpu_check", "jobs", "bundled"},
     "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
-    "omegaconf": {"command_line", "config", "runs", "training", "sweeping"},
+    "omegaconf": {"command_line", "config", "runs", "training", "sweeping", "studies"},
     "hydra": {"command_line", "config", "runs", "training", "costs", "jobs", "sweeping"},
 }
 # These compose nothing: they make what the configuration names.
@@ -85,7 +86,7 @@ def _is_allowed(part: str, name: str) -> bool:
 
 def _part(path: Path) -> str:
     relative = path.relative_to(ROOT)
-    if relative.parts[0] != "neuroada" or relative.name == "__main__.py":
+    if relative.parts[0] != "neuroada" or relative.parts[1] == "__main__.py":
         return "run"
     return relative.parts[1] if len(relative.parts) > 2 else ""
 

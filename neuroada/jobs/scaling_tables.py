@@ -1,7 +1,6 @@
 """``python -m neuroada.jobs.scaling_tables``: the tables and the figure of docs/scaling.md, from the memory planner."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from neuroada.costs import many_devices, roofline
 from neuroada.costs.many_devices import EXAMPLE_TOKENS, LORA_RANK, MODELS, Layout, Subject, model_config
 from neuroada.costs.roofline import Cluster, measured_share
 from neuroada.report import drawing, palette
+from neuroada.report.marked_pages import check_places, markdown, write_into
 
 _GIGA = 1e9
 _GPUS = {80: (0, (4, 3)), 141: (0, (1, 2))}
@@ -124,12 +124,6 @@ TABLES: dict[str, Callable[[Scenario, Sequence[Subject]], str]] = {
 }
 
 
-def markdown(heads: Sequence[str], rows: Rows, left: Sequence[int] = (0,)) -> str:
-    """A Markdown table; the columns whose index is in ``left`` are left-aligned, the others right-aligned."""
-    marks = ["---" if index in left else "--:" for index in range(len(heads))]
-    return "".join("| " + " | ".join(line) + " |\n" for line in [list(heads), marks, *rows])
-
-
 def _gb(num_bytes: float) -> str:
     return f"{num_bytes / _GIGA:,.1f}"
 
@@ -183,13 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         scenario = _scenario(given)
         if given.into is not None:
-            _check_places(given.into)
+            check_places(given.into, TABLES)
         subjects = [Subject(name, top_k) for name in scenario.models for top_k in scenario.budgets]
         tables = {name: make(scenario, subjects) for name, make in TABLES.items()}
         if given.into is None:
             sys.stdout.write("\n".join(tables.values()))
         else:
-            _write_into(given.into, tables)
+            write_into(given.into, tables)
         if given.figure is not None:
             draw(given.figure, subjects[-1], max(scenario.tokens))
     except UserError as error:
@@ -253,27 +247,6 @@ def _scenario(given: argparse.Namespace) -> Scenario:
         links_reached=given.links,
     )
     return Scenario(given.models, sorted(given.top_k), sorted(given.ranks), sorted(given.tokens), cluster)
-
-
-def _place(name: str) -> str:
-    return rf"(<!-- table: {name} -->\n).*?(?=<!-- end -->)"
-
-
-def _check_places(page: Path) -> None:
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    for name in TABLES:
-        if re.search(_place(name), text, re.DOTALL) is None:
-            raise UserError(
-                f"{page}: has no place for the {name} table; put <!-- table: {name} --> and <!-- end --> there"
-            )
-
-
-def _write_into(page: Path, tables: dict[str, str]) -> None:
-    """Replace the text between ``<!-- table: NAME -->`` and ``<!-- end -->``."""
-    text = page.read_text(encoding="utf-8")
-    for name, table in tables.items():
-        text = re.sub(_place(name), rf"\g<1>{table}", text, flags=re.DOTALL)
-    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

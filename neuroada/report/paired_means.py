@@ -1,0 +1,117 @@
+"""How far two settings are apart, by what both did on the same items with the same seeds.
+
+The seeds of a setting are averaged for each item; the interval and the test are then over the items' differences, so
+that an item that is hard for both says nothing. The interval is the wider of two: the percentile bootstrap over the
+items (B. Efron, Annals of Statistics 7, 1979), resampled within each benchmark, and Student's over the differences of
+the seeds. The test is the sign test over the items that differ.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+from scipy.stats import binomtest, bootstrap, ttest_1samp
+
+from neuroada.report.estimates import CONFIDENCE
+from neuroada.report.significance import Item
+
+_RESAMPLES = 9999
+Values = Mapping[Item, float]
+"""Item -> what a run got for it: 1 if it was right, or a loss."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of one setting minus that of another.
+
+    Attributes:
+        mean: Over items and seeds; each benchmark has the same weight.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        higher: Items with a higher mean over the seeds.
+        lower: Items with a lower one.
+    """
+
+    mean: float
+    low: float
+    high: float
+    higher: int
+    lower: int
+
+    @property
+    def p(self) -> float:
+        """Of the sign test: how likely so uneven a split of the items is if neither setting is better."""
+        num_different = self.higher + self.lower
+        return float(binomtest(self.higher, num_different).pvalue) if num_different else 1.0
+
+
+def difference(mine: Mapping[int, Values], theirs: Mapping[int, Values]) -> Difference | None:
+    """Of two settings.
+
+    Args:
+        mine: Seed -> item -> value.
+        theirs: The same of the other setting; only the items of all runs count.
+
+    Returns:
+        None if they share no item.
+    """
+    runs = [*mine.values(), *theirs.values()]
+    shared = [item for item in next(iter(runs), {}) if all(item in run for run in runs)]
+    if not shared:
+        return None
+    strata: dict[str, list[float]] = {}
+    for item in shared:
+        of_item = _mean(mine, item) - _mean(theirs, item)
+        strata.setdefault(item.benchmark, []).append(of_item)
+    bounds = [_over_items(list(strata.values()))]
+    seeds = [seed for seed in mine if seed in theirs]
+    if len(seeds) > 1:
+        bounds.append(_over_seeds([_macro(mine[seed], theirs[seed], shared) for seed in seeds]))
+    lows, highs = zip(*bounds, strict=True)
+    differences = [value for values in strata.values() for value in values]
+    return Difference(
+        mean=statistics.fmean(map(statistics.fmean, strata.values())),
+        low=min(lows),
+        high=max(highs),
+        higher=sum(value > 0 for value in differences),
+        lower=sum(value < 0 for value in differences),
+    )
+
+
+def _mean(runs: Mapping[int, Values], item: Item) -> float:
+    return statistics.fmean(values[item] for values in runs.values())
+
+
+def _macro(mine: Values, theirs: Values, shared: Sequence[Item]) -> float:
+    """The difference of one seed; each benchmark has the same weight."""
+    strata: dict[str, list[float]] = {}
+    for item in shared:
+        strata.setdefault(item.benchmark, []).append(mine[item] - theirs[item])
+    return statistics.fmean(map(statistics.fmean, strata.values()))
+
+
+def _over_items(strata: Sequence[Sequence[float]]) -> tuple[float, float]:
+    if any(len(values) < 2 for values in strata):
+        return float("-inf"), float("inf")  # one item says nothing about others
+    found = bootstrap(
+        [numpy.asarray(values) for values in strata],
+        _mean_of_means,
+        n_resamples=_RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=numpy.random.default_rng(0),
+    )
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def _mean_of_means(*strata: Any, axis: int) -> Any:
+    return sum(values.mean(axis=axis) for values in strata) / len(strata)
+
+
+def _over_seeds(differences: Sequence[float]) -> tuple[float, float]:
+    if len(set(differences)) == 1:  # Student's interval of equal numbers is that number
+        return differences[0], differences[0]
+    interval = ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,100 @@
+"""``python -m neuroada.studies sweeps/*``: run what studies lack, keep its records, and make their tables again."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from neuroada.config.errors import EXIT_OF_FAILURES, UserError
+from neuroada.report.marked_pages import check_places, write_into
+from neuroada.storage.whole_files import write_whole
+from neuroada.studies.definition import STUDY_FILE, read_study
+from neuroada.studies.plan import StudyPlan
+from neuroada.studies.running import Stopped, Workplace, run_missing
+from neuroada.studies.tables import frame, rates_table, results_of, results_table, runs_table
+
+PAGE = "README.md"
+CELLS_FILE = "cells.csv"
+RECORDS = "records"
+_OUTPUTS = Path("outputs/studies")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exits with 2 after a mistake and with 1 after a run that failed or was stopped."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_time=False)])
+    try:
+        for folder in given.studies:
+            _study(folder, given)
+    except UserError as error:
+        sys.exit(_reported(f"neuroada: {error}", 2))
+    except Stopped as stopped:
+        sys.exit(_reported(f"neuroada: {stopped}", EXIT_OF_FAILURES))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m neuroada.studies", description=__doc__.partition("``: ")[2])
+    parser.add_argument("studies", nargs="+", type=Path, help=f"folders with a {STUDY_FILE}")
+    parser.add_argument("--at-a-time", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="only say which runs are missing")
+    what.add_argument("--tables", action="store_true", help="only make the tables again from the records")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for this machine, such as a model's path"
+    )
+    return parser
+
+
+def _study(folder: Path, given: argparse.Namespace) -> None:
+    plan = StudyPlan(read_study(folder), folder / RECORDS)
+    if given.list:
+        _list(folder, plan)
+        return
+    if not given.tables:
+        workplace = Workplace(_OUTPUTS / folder.resolve().name, given.set, given.at_a_time)
+        run_missing(plan, folder / RECORDS, workplace)
+    write_tables(folder, plan)
+
+
+def write_tables(folder: Path, plan: StudyPlan) -> None:
+    """Write the tables into the study's page, and every run into ``cells.csv``.
+
+    Raises:
+        UserError: The page has no places for them.
+    """
+    cells = results_of(plan)
+    tables = {
+        "results": results_table(plan, cells),
+        "rates": rates_table(plan),
+        "runs": runs_table(plan, cells),
+    }
+    wanted = {name: table for name, table in tables.items() if table}
+    check_places(folder / PAGE, wanted)
+    write_into(folder / PAGE, wanted)
+    write_whole(folder / CELLS_FILE, frame(plan, cells).to_csv(index=False))
+
+
+def _list(folder: Path, plan: StudyPlan) -> None:
+    table = Table(title=f"{folder}: {plan.study.question}", title_justify="left")
+    for name in ("setting", "missing runs"):
+        table.add_column(name, justify="left" if name == "setting" else "right")
+    for cell, count in plan.num_missing().items():
+        table.add_row(cell, str(count) if count else "–")
+    console = Console()
+    console.print(table)
+    for need in plan.study.needs:
+        console.print(f"needs {need}", markup=False, soft_wrap=True)
+
+
+def _reported(message: str, exit_code: int) -> int:
+    Console(stderr=True).print(message, markup=False, soft_wrap=True, highlight=False)
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

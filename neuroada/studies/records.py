@@ -1,0 +1,130 @@
+"""What is kept of a run of a study: its result, its predictions where the tables need them, and how it was run."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from neuroada.config.json_files import read_json
+from neuroada.runs.files import PREDICTIONS_FOLDER, RESULT_FILE
+from neuroada.runs.listing import Run
+from neuroada.runs.recorded_files import FILES
+from neuroada.runs.stored_files import read_result
+from neuroada.storage.whole_files import write_whole
+
+RUN_FILE = "run.json"
+_WAY_OUT = "delete the folder to run it again"
+
+
+class RunEntry(TypedDict):
+    """Content of ``run.json``."""
+
+    overrides: list[str]
+    cpu_seconds: float
+    wall_seconds: float
+    machine: dict[str, Any]
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        overrides: Those of the study; not those that only this machine needs.
+        cpu_seconds: Processor time of all its processes.
+        wall_seconds: From its start to its end.
+        failure: Why it has no result; None if it has one.
+    """
+
+    overrides: tuple[str, ...]
+    cpu_seconds: float
+    wall_seconds: float
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of one run.
+
+    Attributes:
+        folder: Where it is.
+        entry: How it was run.
+        run: Its result; None if it failed.
+    """
+
+    folder: Path
+    entry: RunEntry
+    run: Run | None
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        return tuple(self.entry["overrides"])
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """In nats per token; None if the run failed."""
+        return None if self.run is None else self.run.numbers.get("held-out loss")
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a folder; None if there is none.
+
+    Raises:
+        UserError: A file of it is damaged or missing.
+    """
+    if not (folder / RUN_FILE).is_file():
+        return None
+    entry: RunEntry = read_json(folder / RUN_FILE, RunEntry, _WAY_OUT)
+    if entry["failure"] is not None:
+        return Record(folder, entry, None)
+    return Record(folder, entry, Run.finished(read_result(folder), folder, folder.name))
+
+
+def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], with_predictions: bool) -> None:
+    """Write the record of a run.
+
+    Args:
+        folder: The run folder.
+        record: The folder of the record; what it held is replaced.
+        ended: How the run ended.
+        private: Texts that mean something on this machine only, such as paths -> what is written instead.
+        with_predictions: Whether paired tests need its predictions.
+    """
+    if record.exists():
+        shutil.rmtree(record)
+    record.mkdir(parents=True)
+    if ended.failure is None:
+        result = dict(read_result(folder))
+        files = result.get(FILES) or {}
+        kept = PREDICTIONS_FOLDER if with_predictions else None
+        result[FILES] = {path: entry for path, entry in files.items() if path.split("/")[0] == kept}
+        if with_predictions and (folder / PREDICTIONS_FOLDER).is_dir():
+            shutil.copytree(folder / PREDICTIONS_FOLDER, record / PREDICTIONS_FOLDER)
+        text = json.dumps(result, indent=1)
+        for own, public in private.items():
+            text = text.replace(own, public)
+        write_whole(record / RESULT_FILE, text + "\n")
+    entry = {**asdict(ended), "machine": machine()}
+    # Last: a record is whole when it has this file.
+    write_whole(record / RUN_FILE, json.dumps(entry, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures of a run depend on, as far as it can be named without naming the machine."""
+    return {"processor": _processor(), "processors": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS")}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
