@@ -122,7 +122,8 @@ def chosen(model: nn.Module, config: NeuroAdaConfig, looks: Looks, calibration: 
     """
     strategy = strategy_of(config.selection)
     if not strategy.measures:
-        return Chosen(config, selected(model, config, _shown_while_slow), {})
+        device = None if calibration is None else calibration.device
+        return Chosen(config, selected(model, config, _shown_while_slow, device=device), {})
     if calibration is None:
         raise UserError(
             f"method.selection={shown(strategy.described)}: is measured on training examples, which this job does not "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
@@ -113,7 +114,14 @@ class CalibrationBatches:
 
 
 class Calibration(Protocol):
-    """The first training examples, for methods that choose what trains by what the backbone makes of them."""
+    """The first training examples, for methods that choose what trains by what the backbone makes of them.
+
+    Attributes:
+        device: Where the backbone will train, which may still be on the CPU.
+    """
+
+    @property
+    def device(self) -> torch.device: ...
 
     def losses(self, model: nn.Module, batches: CalibrationBatches) -> Callable[[], Iterable[Tensor]]:
         """What computes the mean loss, (), of one batch after another; the same in each call."""

@@ -110,8 +110,13 @@ def selected(
     track: Track = iter,
     losses: Losses | None = None,
     most_bytes: int = MOST_BYTES,
+    device: torch.device | None = None,
 ) -> Connections:
     """The connections of each target layer that train. Nothing is changed.
+
+    Args:
+        device: Where weights are ranked, a block of a layer at a time, if every device ranks alike: a model of 70B that
+            waits on the CPU to be sharded takes one thread minutes to rank. None means where the weights are.
 
     Raises:
         AdapterError: As ``attach``.
@@ -136,7 +141,7 @@ def selected(
     if config.spread is not None or config.neuron_fraction is not None:
         refuse_rows(targets, targets)
     unreached: list[str] = []
-    choice = _Choice(model, config, targets)
+    choice = _Choice(model, config, targets, device)
     for name, found in _per_layer(model, targets, strategy, losses, most_bytes, track):
         is_reached = all(bool(part.any()) for part in found.values())
         unreached += [] if is_reached else [name]
@@ -159,8 +164,14 @@ def selected(
 class _Choice:
     """What is chosen of one layer after another: per neuron, or by a contest of a group of layers."""
 
-    def __init__(self, model: nn.Module, config: NeuroAdaConfig, targets: Mapping[str, nn.Module]) -> None:
-        self._config, self._targets = config, targets
+    def __init__(
+        self,
+        model: nn.Module,
+        config: NeuroAdaConfig,
+        targets: Mapping[str, nn.Module],
+        device: torch.device | None = None,
+    ) -> None:
+        self._config, self._targets, self._device = config, targets, device
         self._columns: dict[str, Tensor] = {}
         self._rows: dict[str, Tensor] = {}
         self._groups: Mapping[str, str] = {}
@@ -177,7 +188,9 @@ class _Choice:
         config, layer = self._config, self._targets[name]
         seed, top_k = layer_seed(config.seed, name), config.top_k_of(name)
         if not self._contests and config.neuron_fraction is None:
-            self._columns[name] = select_columns(matrix(layer), top_k, selection, seed, name=name, measured=measured)
+            self._columns[name] = select_columns(
+                matrix(layer), top_k, selection, seed, name=name, measured=measured, device=self._device
+            )
             return
         scores = scored(matrix(layer), selection, seed, name=name, measured=measured)
         if self._contests:

@@ -70,6 +70,7 @@ def select_columns(
     *,
     name: str = "",
     measured: Mapping[str, Tensor] | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Columns of the connections that get a bypass, see ``top_k_per_row``; where it can, block by block of rows.
 
@@ -79,12 +80,16 @@ def select_columns(
         seed: Of the strategy's generator.
         name: Of the layer, for strategies that ask for it.
         measured: What the strategy needs of ``strategies.MEASURED``.
+        device: Where blocks are ranked, if every device ranks alike; null means where the weight is.
+
+    Returns:
+        On the device of the weight.
 
     Raises:
         AdapterError: The scores cannot be ranked.
     """
-    parts = scored(weight_OI, selection, seed, name=name, measured=measured)
-    return torch.cat([top_k_per_row(scores_RI, top_k) for scores_RI in parts])
+    parts = scored(weight_OI, selection, seed, name=name, measured=measured, device=device)
+    return torch.cat([top_k_per_row(scores_RI, top_k).to(weight_OI.device) for scores_RI in parts])
 
 
 def select_neurons(scores: Iterable[Tensor], top_k: int, num_neurons: int) -> tuple[Tensor, Tensor]:
@@ -113,12 +118,15 @@ def scored(
     *,
     name: str = "",
     measured: Mapping[str, Tensor] | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[Tensor]:
     """(rows, in_features) scores of one block of neurons after another; arguments as for ``select_columns``."""
     strategy = strategy_of(selection)
     generator = torch.Generator().manual_seed(seed)
     whole = {"weight": weight_OI.detach(), "name": name, "generator": generator, **(measured or {})}
-    yield from (strategy.scores(given) for given in _given(strategy, whole))
+    there = device if device is not None and strategy.is_exact else weight_OI.device
+    for given in _given(strategy, whole):
+        yield strategy.scores({**given, "weight": given["weight"].to(there, non_blocking=True)})
 
 
 def _given(strategy: Strategy, whole: dict[str, Any]) -> list[dict[str, Any]]:

@@ -130,6 +130,11 @@ class Strategy:
         """Whether it can be given a block of rows at a time."""
         return self.function in _BY_ROWS
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a score is one number of the weight, so that every device ranks alike: nothing is added up."""
+        return self.function in (magnitude, smallest)
+
     def scores(self, given: Mapping[str, Any]) -> Tensor:
         """(O, I) scores of a layer, or of a block of its rows.
 

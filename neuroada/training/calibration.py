@@ -37,6 +37,11 @@ class TrainingCalibration:
         self._strategy = strategy
         self._recomputes = recomputes
 
+    @property
+    def device(self) -> torch.device:
+        """Of this rank; a backbone that will be sharded is still on the CPU."""
+        return self._strategy.root_device
+
     def losses(self, model: nn.Module, batches: CalibrationBatches) -> Callable[[], Iterable[Tensor]]:
         """What computes the mean loss of one batch after another, without dropout."""
         objective = self._objective(model)

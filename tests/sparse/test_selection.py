@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from neuroada.sparse import selection
 from neuroada.sparse.errors import AdapterError
@@ -89,6 +90,35 @@ def test_no_copy_of_a_large_weight_is_made(
     with largest_result() as largest:
         select_columns(weight, 5, name)
     assert largest.num_entries == 400
+
+
+class Sends(TorchFunctionMode):
+    """Counts the tensors that are sent to a GPU, which is not here: they stay where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.to and args[1:] == (GPU,):
+            self.rows.append(len(args[0]))
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(("name", "sent"), [("magnitude", [4, 4, 2]), ("smallest", [4, 4, 2]), ("random", [])])
+def test_weights_on_the_cpu_are_ranked_on_another_device_block_by_block_where_each_ranks_alike(
+    name: str, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "_BLOCK_ENTRIES", 4 * 6)
+    weight_OI = torch.randn(10, 6)
+    with Sends() as sends:
+        found = select_columns(weight_OI, 2, name, device=GPU)
+    assert sends.rows == sent
+    assert torch.equal(found, select_columns(weight_OI, 2, name))
 
 
 def test_random_columns_depend_on_the_seed_alone() -> None:
