@@ -29,6 +29,8 @@ class HeldOut:
     """The rows whose loss is measured."""
     questions: Sequence[BenchmarkItems]
     """The questions whose answers are judged: a sample of the rows of each training set; may be empty."""
+    places: Sequence[tuple[str, int]] = ()
+    """Of each row: its data set, and its index in the file, from 0."""
 
     @property
     def num_tokens(self) -> int:

@@ -117,7 +117,8 @@ class TrainingRows:
             parts, drawn = self._held_out_sets.apart(parts, own)
             questions = [self._questions(part) for part in drawn] if self._held_out_sets.asks else []
             self._drawn = drawn
-            self._held_out = HeldOut(self._form.rows([part.rows for part in drawn]), questions)
+            places = [(part.file.dataset.name, index) for part in drawn for index in part.indices]
+            self._held_out = HeldOut(self._form.rows([part.rows for part in drawn]), questions, places)
             if self._held_out.num_tokens == 0:
                 raise UserError(f"data.max_length={self._config.max_length}: no held-out row keeps a label; raise it")
         self._rows = self._form.rows(parts)

@@ -15,6 +15,7 @@ from neuroada.jobs.preparation import HALVED, Preparation, prepare
 from neuroada.jobs.sizing import SizedRun, size
 from neuroada.methods.saved import open_saved
 from neuroada.runs.files import ADAPTER_FOLDER, CHECKPOINTS_FOLDER, PROMPTS_FILE
+from neuroada.runs.held_out_rows import write_rows
 from neuroada.runs.record import RunRecord, recorded
 from neuroada.runs.recorded_files import FILES, describe_adapter
 from neuroada.runs.stop_signals import DeferredSignals
@@ -133,6 +134,8 @@ def _fit(
     held_out.restore_best(module)
     answers.restore_best(module)
     adapter = _saved(preparation, module, folder)
+    if trainer.is_global_zero and (rows := held_out.rows(preparation.data)):
+        write_rows(folder, rows)
     costs = {"timings": cost.timings(), "memory": cost.memory(trainer.strategy.root_device)}
     return {
         **adapter,

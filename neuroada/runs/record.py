@@ -29,6 +29,7 @@ from neuroada.runs.files import (
     CHECKPOINTS_FOLDER,
     CHOSEN_FILE,
     CONFIG_FILE,
+    HELD_OUT_FILE,
     LOGS_FOLDER,
     METRICS_FILE,
     PREDICTIONS_FOLDER,
@@ -215,7 +216,7 @@ class RunRecord:
             for name in (CHECKPOINTS_FOLDER, ADAPTER_FOLDER, PREDICTIONS_FOLDER, "merged", LOGS_FOLDER):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         # The result of an incomplete run says what else of it is whole, so it stays until the next one replaces it.
-        finished = () if self.incomplete is not None else (RESULT_FILE, METRICS_FILE)
+        finished = () if self.incomplete is not None else (RESULT_FILE, METRICS_FILE, HELD_OUT_FILE)
         for name in (*finished, *([CHOSEN_FILE] if self._starts_over else [])):
             (self.folder / name).unlink(missing_ok=True)
         write_config(self.folder, self._values)

@@ -10,13 +10,14 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 
-from neuroada.config.errors import EXIT_OF_FAILURES, UserError
+from neuroada.config.errors import EXIT_OF_MISTAKES, UserError
 from neuroada.report.marked_pages import check_places, write_into
+from neuroada.runs.stop_signals import Interrupted, shown_signal
 from neuroada.storage.whole_files import write_whole
 from neuroada.studies.definition import STUDY_FILE, read_study
 from neuroada.studies.plan import StudyPlan
-from neuroada.studies.running import Stopped, Workplace, run_missing
-from neuroada.studies.tables import frame, rates_table, results_of, results_table, runs_table
+from neuroada.studies.running import Workplace, run_missing
+from neuroada.studies.tables import frame, paired_table, rates_table, results_of, results_table, runs_table
 
 PAGE = "README.md"
 CELLS_FILE = "cells.csv"
@@ -25,16 +26,19 @@ _OUTPUTS = Path("outputs/studies")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exits with 2 after a mistake and with 1 after a run that failed or was stopped."""
+    """Run the command; exits with 2 after a mistake or a run that failed, and as a shell expects after a signal."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[RichHandler(show_time=False)])
     try:
         for folder in given.studies:
             _study(folder, given)
     except UserError as error:
-        sys.exit(_reported(f"neuroada: {error}", 2))
-    except Stopped as stopped:
-        sys.exit(_reported(f"neuroada: {stopped}", EXIT_OF_FAILURES))
+        Console(stderr=True).print(f"neuroada: {error}", markup=False, soft_wrap=True, highlight=False)
+        sys.exit(EXIT_OF_MISTAKES)
+    except Interrupted as interrupted:
+        said = f"neuroada: {shown_signal(interrupted.number)}; the same command goes on with what is missing"
+        Console(stderr=True).print(said, markup=False, soft_wrap=True, highlight=False)
+        raise
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +74,7 @@ def write_tables(folder: Path, plan: StudyPlan) -> None:
     cells = results_of(plan)
     tables = {
         "results": results_table(plan, cells),
+        "paired": paired_table(plan, cells),
         "rates": rates_table(plan),
         "runs": runs_table(plan, cells),
     }
@@ -80,20 +85,16 @@ def write_tables(folder: Path, plan: StudyPlan) -> None:
 
 
 def _list(folder: Path, plan: StudyPlan) -> None:
-    table = Table(title=f"{folder}: {plan.study.question}", title_justify="left")
+    table = Table()
     for name in ("setting", "missing runs"):
         table.add_column(name, justify="left" if name == "setting" else "right")
     for cell, count in plan.num_missing().items():
         table.add_row(cell, str(count) if count else "–")
     console = Console()
+    console.print(f"{folder}: {plan.study.question}", markup=False, soft_wrap=True)
     console.print(table)
     for need in plan.study.needs:
         console.print(f"needs {need}", markup=False, soft_wrap=True)
-
-
-def _reported(message: str, exit_code: int) -> int:
-    Console(stderr=True).print(message, markup=False, soft_wrap=True, highlight=False)
-    return exit_code
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from neuroada.config.json_files import read_json
-from neuroada.runs.files import PREDICTIONS_FOLDER, RESULT_FILE
+from neuroada.runs.files import HELD_OUT_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.runs.listing import Run
 from neuroada.runs.recorded_files import FILES
 from neuroada.runs.stored_files import read_result
@@ -95,7 +95,7 @@ def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], w
         record: The folder of the record; what it held is replaced.
         ended: How the run ended.
         private: Texts that mean something on this machine only, such as paths -> what is written instead.
-        with_predictions: Whether paired tests need its predictions.
+        with_predictions: Whether paired tests need its predictions and the losses of its held-out rows.
     """
     if record.exists():
         shutil.rmtree(record)
@@ -107,6 +107,8 @@ def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], w
         result[FILES] = {path: entry for path, entry in files.items() if path.split("/")[0] == kept}
         if with_predictions and (folder / PREDICTIONS_FOLDER).is_dir():
             shutil.copytree(folder / PREDICTIONS_FOLDER, record / PREDICTIONS_FOLDER)
+        if with_predictions and (folder / HELD_OUT_FILE).is_file():
+            shutil.copy(folder / HELD_OUT_FILE, record / HELD_OUT_FILE)
         text = json.dumps(result, indent=1)
         for own, public in private.items():
             text = text.replace(own, public)

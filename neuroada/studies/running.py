@@ -2,11 +2,12 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from neuroada.config.errors import UserError
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.process_lifetime import end_with_parent
-from neuroada.runs.stop_signals import signal_of
+from neuroada.runs.stop_signals import Interrupted, interruptible, shown_signal, signal_of
 from neuroada.studies.plan import StudyPlan, StudyRun
 from neuroada.studies.records import Ended, keep
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 DIVERGED = "lower optimizer.lr"
 """In the message of a run whose loss or gradients became infinite."""
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_TO_END = 120.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,70 @@ class Workplace:
         return {**paths, f"{Path.cwd()}{os.sep}": ""}
 
 
-class Stopped(Exception):
-    """A run was ended by a signal, so the study ends too; the same command goes on."""
+class RunningStudy:
+    """A run in a process of its own, with its output in a file beside its run folder."""
+
+    def __init__(self, run: StudyRun, workplace: Workplace) -> None:
+        self.run = run
+        self.folder = workplace.outputs / run.name
+        self._log = self.folder.with_name(f"{self.folder.name}.log")
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "neuroada", *run.overrides, *workplace.arguments]
+        self._started = time.monotonic()
+        with self._log.open("ab") as output:
+            # A new session: Ctrl-C reaches only the study, which then ends its runs in order.
+            self._process = subprocess.Popen(
+                [*command, f"hydra.run.dir={self.folder}"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+
+    def ended(self) -> Ended | None:
+        """How it ended; None while it runs.
+
+        Raises:
+            Interrupted: A signal from elsewhere has ended it.
+            UserError: It failed, and not because of a learning rate that is being tried.
+        """
+        pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        exit_code = self._process.returncode = os.waitstatus_to_exitcode(status)
+        number = signal_of(exit_code)
+        if number is not None:
+            logger.warning("%s was stopped by %s; the same command goes on", self.run.name, shown_signal(number))
+            raise Interrupted(number)
+        is_finished = exit_code == 0 and (self.folder / RESULT_FILE).is_file()
+        return Ended(
+            overrides=self.run.overrides,
+            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 1),
+            wall_seconds=round(time.monotonic() - self._started, 1),
+            failure=None if is_finished else self._divergence(),
+        )
+
+    def stop(self, number: signal.Signals) -> None:
+        """Ask it to write a checkpoint and end."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def wait(self, latest: float) -> None:
+        """Until it has ended; killed where it has not by then, on the monotonic clock."""
+        try:
+            self._process.wait(max(0.0, latest - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _divergence(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1].removeprefix("neuroada: ") if lines else "without a word"
+        if self.run.chooses_rate and DIVERGED in said:
+            logger.warning("%s diverged: %s", self.run.name, said)
+            return said
+        raise UserError(f"{self.run.name} failed: {said}; see {self._log}")
 
 
 def run_missing(plan: StudyPlan, records: Path, workplace: Workplace) -> None:
@@ -57,61 +122,40 @@ def run_missing(plan: StudyPlan, records: Path, workplace: Workplace) -> None:
     A rate at which training diverges is recorded as such and not tried again.
 
     Raises:
-        Stopped: A signal ended a run.
+        Interrupted: A signal ended the study or one of its runs; the same command goes on.
         UserError: A run failed, a record is damaged, or all rates of a cell diverged.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress, ThreadPoolExecutor(workplace.at_a_time) as pool:
+    running: list[RunningStudy] = []
+    with interruptible(), Progress(*columns) as progress:
         bar = progress.add_task("runs", total=sum(plan.num_missing().values()))
-        running: dict[Future[Ended], StudyRun] = {}
-        while True:
-            free = workplace.at_a_time - len(running)
-            started = set(running.values())
-            for run in [run for run in plan.missing() if run not in started][:free]:
-                running[pool.submit(_run, run, workplace)] = run
-            if not running:
-                return
-            progress.update(bar, description=", ".join(run.name for run in running.values()))
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                run, ended = running.pop(future), future.result()
-                keep(workplace.outputs / run.name, records / run.name, ended, workplace.private, not run.chooses_rate)
-                progress.advance(bar)
+        try:
+            while running or plan.missing():
+                names = {one.run.name for one in running}
+                waiting = [run for run in plan.missing() if run.name not in names]
+                running += [RunningStudy(run, workplace) for run in waiting[: workplace.at_a_time - len(running)]]
+                progress.update(bar, description=", ".join(one.run.name for one in running))
+                progress.advance(bar, _kept(running, records, workplace))
+        except BaseException as error:
+            _stop(running, error.number if isinstance(error, Interrupted) else signal.SIGTERM)
+            raise
 
 
-def _run(run: StudyRun, workplace: Workplace) -> Ended:
-    """One run, from start to end."""
-    folder = workplace.outputs / run.name
-    log = folder.with_name(f"{folder.name}.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "neuroada", *run.overrides, *workplace.arguments, f"hydra.run.dir={folder}"]
-    started = time.monotonic()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=end_with_parent
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    exit_code = process.returncode = os.waitstatus_to_exitcode(status)
-    if signal_of(exit_code) is not None:
-        raise Stopped(f"{run.name} was stopped; the same command goes on")
-    is_finished = exit_code == 0 and (folder / RESULT_FILE).is_file()
-    return Ended(
-        overrides=run.overrides,
-        cpu_seconds=round(usage.ru_utime + usage.ru_stime, 1),
-        wall_seconds=round(time.monotonic() - started, 1),
-        failure=None if is_finished else _divergence(run, log),
-    )
+def _kept(running: list[RunningStudy], records: Path, workplace: Workplace) -> int:
+    """Wait until a run ends and keep the records of those that have; returns how many."""
+    while True:
+        ended = [(one, how) for one in running if (how := one.ended()) is not None]
+        for one, how in ended:
+            running.remove(one)
+            keep(one.folder, records / one.run.name, how, workplace.private, not one.run.chooses_rate)
+        if ended:
+            return len(ended)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _divergence(run: StudyRun, log: Path) -> str:
-    """Why a run has no result, if its learning rate was too high to be chosen.
-
-    Raises:
-        UserError: It failed otherwise, or its rate was chosen.
-    """
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    said = lines[-1].removeprefix("neuroada: ") if lines else "without a word"
-    if run.chooses_rate and DIVERGED in said:
-        logger.warning("%s diverged: %s", run.name, said)
-        return said
-    raise UserError(f"{run.name} failed: {said}; see {log}")
+def _stop(running: Sequence[RunningStudy], number: signal.Signals) -> None:
+    latest = time.monotonic() + _SECONDS_TO_END
+    for one in running:
+        one.stop(number)
+    for one in running:
+        one.wait(latest)

@@ -12,7 +12,8 @@ from neuroada.report.cells import in_order
 from neuroada.report.estimates import Estimate
 from neuroada.report.marked_pages import markdown
 from neuroada.report.paired_means import Difference, Values, difference
-from neuroada.report.significance import verdicts
+from neuroada.report.significance import Item, verdicts
+from neuroada.runs.held_out_rows import read_rows
 from neuroada.runs.listing import Run
 from neuroada.studies.plan import Rate, StudyPlan
 from neuroada.studies.records import Record
@@ -62,6 +63,17 @@ class CellResults:
                 found[int(run.setting("seed"))] = {item: float(right) for item, right in of_run.items()}
         return found
 
+    def held_out(self) -> dict[int, Values]:
+        """Seed -> held-out row -> its loss in nats per token; without runs of earlier versions, which kept none."""
+        found: dict[int, Values] = {}
+        for run in self.runs:
+            rows = read_rows(run.folder, run.result)
+            if rows:
+                found[int(run.setting("seed"))] = {
+                    Item(row.dataset, row.row, ""): row.mean for row in rows if row.num_tokens
+                }
+        return found
+
 
 def results_of(plan: StudyPlan) -> list[CellResults]:
     """Every cell of a study with what is recorded of it."""
@@ -74,19 +86,32 @@ def results_of(plan: StudyPlan) -> list[CellResults]:
 
 
 def results_table(plan: StudyPlan, cells: Iterable[CellResults]) -> str:
-    """A row for each cell: what it trains, what it reached, and how far it is from its baseline."""
+    """A row for each cell: what it trains, and what it reached."""
     cells = list(cells)
-    by_name = {cell.name: cell for cell in cells}
     benchmarks = in_order(name for cell in cells for run in cell.runs for name in run.scores)
     has = {name for cell in cells for run in cell.runs for name in run.numbers}
     accuracies = [*benchmarks, *(["macro"] if len(benchmarks) > 1 else [])]
     losses = [name for name in ("held-out loss", "forgetting") if name in has]
-    heads = ["setting", "trained", "%", "lr", "seeds", *losses, *accuracies, "against", "points", "95 %", "p"]
-    rows = [
-        _result_row(cell, losses, accuracies, _against(plan, cell, by_name)) if cell.records else _open_row(cell, heads)
-        for cell in cells
-    ]
-    return markdown(heads, rows, left=(0, heads.index("against")))
+    heads = ["setting", "trained", "%", "lr", "seeds", *losses, *accuracies]
+    rows = [_result_row(cell, losses, accuracies) if cell.records else _open_row(cell, heads) for cell in cells]
+    return markdown(heads, rows)
+
+
+def paired_table(plan: StudyPlan, cells: Iterable[CellResults]) -> str:
+    """A row for each cell that is tested against another: differences of accuracy and of held-out loss, by item."""
+    by_name = {cell.name: cell for cell in cells}
+    rows, has_losses = [], any(cell.held_out() for cell in by_name.values())
+    for cell in by_name.values():
+        name = plan.study.baseline_of(cell.name)
+        if name is None or not cell.records or not by_name[name].records:
+            continue
+        other = by_name[name]
+        points = _difference_cells(difference(cell.verdicts(), other.verdicts()), 100, 1)
+        losses = _difference_cells(difference(cell.held_out(), other.held_out()), 1, 4) if has_losses else []
+        rows.append([cell.name, name, *points, *losses])
+    more = ["held-out loss", "95 %", "rows", "p"] if has_losses else []
+    heads = ["setting", "against", "points", "95 %", "items", "p", *more]
+    return markdown(heads, rows, left=(0, 1)) if rows else ""
 
 
 def rates_table(plan: StudyPlan) -> str:
@@ -136,12 +161,9 @@ def frame(plan: StudyPlan, cells: Iterable[CellResults]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def _result_row(
-    cell: CellResults, losses: Iterable[str], accuracies: Iterable[str], against: tuple[str, Difference | None]
-) -> list[str]:
+def _result_row(cell: CellResults, losses: Iterable[str], accuracies: Iterable[str]) -> list[str]:
     first = cell.runs[0]
     rate = "–" if cell.rate is None else f"{cell.rate.value:g}{_EDGE if cell.rate.is_at_edge else ''}"
-    other, found = against
     return [
         cell.name,
         f"{first.outcome('budget.trainable'):,}",
@@ -150,7 +172,6 @@ def _result_row(
         str(len(cell.runs)),
         *(_text(cell.estimate(name), 3) for name in losses),
         *(_text(cell.estimate(name), 1) for name in accuracies),
-        *([other or "–", "", "", ""] if found is None else _difference_cells(other, found)),
     ]
 
 
@@ -158,17 +179,14 @@ def _open_row(cell: CellResults, heads: list[str]) -> list[str]:
     return [cell.name, NOT_RUN, *[""] * (len(heads) - 2)]
 
 
-def _difference_cells(other: str, found: Difference) -> list[str]:
+def _difference_cells(found: Difference | None, scale: float, decimals: int) -> list[str]:
+    """The difference, its interval, the items that are higher and lower, and p; empty cells without one."""
+    if found is None:
+        return [""] * 4
+    mean, low, high = (f"{scale * number:+.{decimals}f}" for number in (found.mean, found.low, found.high))
     p = f"<{_SMALLEST_P}" if found.p < _SMALLEST_P else f"{found.p:.3f}"
-    return [other, f"{100 * found.mean:+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}", p]
-
-
-def _against(plan: StudyPlan, cell: CellResults, by_name: Mapping[str, CellResults]) -> tuple[str, Difference | None]:
-    """The name of the baseline, and the difference from it in accuracy."""
-    name = plan.study.baseline_of(cell.name)
-    if name is None or not by_name[name].records:
-        return name or "", None
-    return name, difference(cell.verdicts(), by_name[name].verdicts())
+    interval = f"{low} to {high}" if math.isfinite(found.high) else "–"
+    return [mean, interval, f"{found.higher} / {found.lower}", p]
 
 
 def _rate_cell(rate: float, losses: Mapping[float | None, Record | None], chosen: Rate | None) -> str:

@@ -56,6 +56,9 @@ class CausalLanguageModelling:
     def summed_loss(self, batch: TrainingBatch) -> tuple[Tensor, int]:
         return self._loss(batch)
 
+    def example_losses(self, batch: TrainingBatch) -> Tensor:
+        return self._loss.by_example(batch)
+
     def start_test(self) -> None:
         self._answers = self._answering(self._decoding)
 

@@ -52,13 +52,20 @@ class Labelling:
 
     def summed_loss(self, batch: LabelledBatch) -> tuple[Tensor, int]:
         """Over the rows that carry one; a regression's is the squared error."""
+        losses_B = self._losses(batch)
+        return losses_B.sum(), len(losses_B)
+
+    @torch.no_grad()
+    def example_losses(self, batch: LabelledBatch) -> Tensor:
+        """(B,) of each text; zero for one without a label."""
+        return self._losses(batch)
+
+    def _losses(self, batch: LabelledBatch) -> Tensor:
         logits_BC, targets_B = self._logits({key: batch.get(key) for key in _INPUTS}), batch["targets"]
         if self._has_classes:
-            loss = F.cross_entropy(logits_BC, targets_B, ignore_index=NO_CLASS, reduction="sum")
-            return loss, len(targets_B)
+            return F.cross_entropy(logits_BC, targets_B, ignore_index=NO_CLASS, reduction="none")
         is_given_B = ~targets_B.isnan()
-        error_B = torch.where(is_given_B, logits_BC.squeeze(1) - targets_B.nan_to_num(), 0.0)
-        return error_B.square().sum(), len(targets_B)
+        return torch.where(is_given_B, logits_BC.squeeze(1) - targets_B.nan_to_num(), 0.0).square()
 
     def start_test(self) -> None:
         """Nothing is remembered."""

@@ -33,23 +33,56 @@ class SummedLoss:
     def __call__(self, batch: TrainingBatch) -> tuple[Tensor, int]:
         return self._summed(batch)
 
+    @torch.no_grad()
+    def by_example(self, batch: TrainingBatch) -> Tensor:
+        """(E,) fp32 of each example of a micro-batch, packed or padded, summed over its labelled tokens."""
+        counts_E = _labels_by_example(batch)
+        losses_N = self._of_labels(batch)
+        return torch.segment_reduce(losses_N, "sum", lengths=counts_E.to(losses_N.device))
+
+    def _of_labels(self, batch: TrainingBatch) -> Tensor:
+        """(N,) fp32 of each labelled token, in the order of the batch."""
+        if not logits_are_plain(self._model):
+            logits_BSV, targets_BS = self._logits(batch)
+            losses_BS = F.cross_entropy(
+                logits_BSV.float().transpose(1, 2), targets_BS, ignore_index=IGNORED, reduction="none"
+            )
+            return losses_BS[targets_BS != IGNORED]
+        hidden_NH, targets_N, head = *self._hidden_states(batch), self._model.get_output_embeddings()
+        chunk = _chunk_of(head)
+        return torch.cat(
+            [
+                F.cross_entropy(head(hidden_CH).float(), targets_C, reduction="none")
+                for hidden_CH, targets_C in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
+            ]
+        )
+
     @functools.cached_property
     def _summed(self) -> Callable[[TrainingBatch], tuple[Tensor, int]]:
         # Gemma caps its logits, Cohere and Granite scale them: there the model's own forward must compute them.
         return self._from_hidden_states if logits_are_plain(self._model) else self._from_logits
 
     def _from_hidden_states(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        hidden_NH, targets_N = self._hidden_states(batch)
+        return summed_cross_entropy(hidden_NH, targets_N, self._model.get_output_embeddings()), len(targets_N)
+
+    def _hidden_states(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """(N, H) states that predict a labelled token, and the (N,) tokens."""
         places_N = batch["label_places"]
         hidden_BTH = self._model.get_decoder()(**self._inputs(batch)).last_hidden_state
-        hidden_NH = hidden_BTH.flatten(0, 1).index_select(0, places_N)
         targets_N = batch["labels"].flatten().index_select(0, places_N + 1)
-        return summed_cross_entropy(hidden_NH, targets_N, self._model.get_output_embeddings()), len(places_N)
+        return hidden_BTH.flatten(0, 1).index_select(0, places_N), targets_N
 
-    def _from_logits(self, batch: TrainingBatch) -> tuple[Tensor, int]:
-        """Logits at the positions where any row has a label; for one packed row, exactly the labelled positions."""
+    def _logits(self, batch: TrainingBatch) -> tuple[Tensor, Tensor]:
+        """(B, S, V) logits and (B, S) targets at the positions where any row has a label; for one packed row, exactly
+        the labelled positions.
+        """
         positions_S = batch["label_columns"]
         logits_BSV = self._model(**self._inputs(batch), logits_to_keep=positions_S).logits
-        targets_BS = F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED).index_select(1, positions_S)
+        return logits_BSV, F.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED).index_select(1, positions_S)
+
+    def _from_logits(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        logits_BSV, targets_BS = self._logits(batch)
         loss = F.cross_entropy(
             logits_BSV.float().flatten(0, 1), targets_BS.flatten(), ignore_index=IGNORED, reduction="sum"
         )
@@ -64,6 +97,22 @@ class SummedLoss:
         if lengths is not None and attends_by_example(self._model):
             given |= of_examples(lengths, batch["input_ids"].device)
         return {"input_ids": batch["input_ids"], **given, "use_cache": False}
+
+
+def _labels_by_example(batch: TrainingBatch) -> Tensor:
+    """(E,) labelled tokens of each example: of each row, or of each part of one packed row."""
+    lengths = batch["example_lengths"]
+    if lengths is None:
+        return (batch["labels"][:, 1:] != IGNORED).sum(dim=1)
+    ends_E = torch.tensor(lengths).cumsum(0)
+    example_N = torch.searchsorted(ends_E, batch["label_places"].cpu(), right=True)
+    return torch.bincount(example_N, minlength=len(lengths))
+
+
+def _chunk_of(head: nn.Module) -> int:
+    """Labels whose logits exist at a time."""
+    assert isinstance(head.weight, Tensor)  # (V, H)
+    return max(1, _CHUNK_LOGITS // len(head.weight))
 
 
 def summed_cross_entropy(hidden_NH: Tensor, targets_N: Tensor, head: nn.Module) -> Tensor:
@@ -81,8 +130,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, targets_N: Tensor, head: nn.Module, *trained: Tensor) -> Tensor:
-        assert isinstance(head.weight, Tensor)  # (V, H)
-        chunk = max(1, _CHUNK_LOGITS // len(head.weight))
+        chunk = _chunk_of(head)
         sources = (hidden_NH, *trained)
         grads = [torch.zeros_like(source) for source in sources] if any(ctx.needs_input_grad) else []
         loss = torch.zeros((), dtype=torch.float32, device=hidden_NH.device)

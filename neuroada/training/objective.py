@@ -43,6 +43,10 @@ class Objective(Answerer, Protocol):
         """The loss summed over what carries one, () fp32, and how many that are."""
         ...
 
+    def example_losses(self, batch: Any) -> Tensor:
+        """(E,) fp32: the same of each example, without gradients."""
+        ...
+
     def start_test(self) -> None:
         """Forget what was learnt from other weights."""
         ...

@@ -20,7 +20,9 @@ cells:
   small: {overrides: [budget=top1]}
   large: {overrides: [budget=top5]}
 """
-PAGE = "# A study\n\n" + "".join(f"<!-- table: {name} -->\n<!-- end -->\n\n" for name in ("results", "rates", "runs"))
+PAGE = "# A study\n\n" + "".join(
+    f"<!-- table: {name} -->\n<!-- end -->\n\n" for name in ("results", "paired", "rates", "runs")
+)
 
 Store = Callable[..., None]
 
@@ -59,6 +61,7 @@ def store(study: Path, make_result: Callable[..., dict[str, Any]]) -> Store:
             (folder / "predictions" / "boolq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             result = make_result(boolq=(right.count("1"), len(right)))
             config = {**result.get("config", {}), "seed": run.seed, "optimizer": {"lr": run.rate}}
+            (folder / "held_out_losses.csv").write_text(f"dataset,row,num_tokens,loss\nboolq,1,2,{2 * loss}\n")
             (folder / "result.json").write_text(json.dumps({**result, "config": config, "validation": {"loss": loss}}))
         (folder / "run.json").write_text(json.dumps(entry))
 

@@ -1,5 +1,10 @@
 """A study from nothing to its tables, with real runs on the bundled model."""
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,14 +14,14 @@ from neuroada.studies.__main__ import main
 STUDY = """
 question: Does a second input help?
 overrides:
-  - trainer.max_steps=1
+  - trainer.max_steps=3
   - trainer.accelerator=cpu
   - data.batch_size=2
   - validation=held_out
   - validation.num_rows=2
   - evaluation.limit=2
   - evaluation.forgetting=null
-  - evaluation.generation.max_new_tokens=2
+  - evaluation.max_new_tokens=2
   - callbacks=none
   - logger=none
 rates: [1e-3, 1e30]
@@ -57,6 +62,7 @@ def test_a_study_runs_what_is_missing_and_nothing_else(small: Path, capsys: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_wrong_override_ends_the_study_with_its_message(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (small / "study.yaml").write_text(STUDY.replace("budget=top2", "budget.top_k=0"))
     with pytest.raises(SystemExit) as ended:
@@ -72,3 +78,26 @@ def test_a_study_that_is_none_is_one_line(tmp_path: Path, capsys: pytest.Capture
         main([str(tmp_path)])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"neuroada: {tmp_path}/study.yaml is missing")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_signal_to_the_study_reaches_its_run_and_the_same_command_goes_on(small: Path) -> None:
+    (small / "study.yaml").write_text(STUDY.replace("max_steps=3", "max_steps=100000"))
+    command = [sys.executable, "-m", "neuroada.studies", str(small)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = Path("outputs/studies/more/two/rate-lr0.001-s0.log")
+    wait_for(lambda: log.is_file() and "held-out loss" in log.read_text())
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1] == "neuroada: SIGTERM; the same command goes on with what is missing"
+    assert "interrupted by SIGTERM" in log.read_text()
+    assert not (small / "records").exists()
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 240.0) -> None:
+    latest = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < latest
+        time.sleep(0.2)

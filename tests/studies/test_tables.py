@@ -32,8 +32,9 @@ def test_a_setting_is_tested_against_the_baseline_on_the_same_items(study: Path,
     for run in plan.results("large"):
         store(run, right="1110")
     main(["--tables", str(study)])
-    [row] = [line for line in (study / "README.md").read_text().splitlines() if line.startswith("| large | ")][:1]
-    assert "| 75.0 ± 0.0 | small | +25.0 | +0.0 to +75.0 | 1.000 |" in row
+    page = (study / "README.md").read_text()
+    assert "| large | small | +25.0 | +0.0 to +75.0 | 1 / 0 | 1.000 | +0.0000 | – | 0 / 0 | 1.000 |" in page
+    assert "| base | small | -50.0 |" in page
 
 
 def test_every_rate_is_shown_and_the_chosen_one_is_bold(study: Path, plan: StudyPlan, store: Store) -> None:

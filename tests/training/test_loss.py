@@ -88,6 +88,13 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         )
 
 
+def assert_by_example(model: PreTrainedModel, collate: Callable[..., TrainingBatch], rows: Sequence[Encoded]) -> None:
+    """Each example has its own loss, one without a label none."""
+    with torch.no_grad():
+        expected_E = torch.stack([transformers_loss(model, [row]) for row in rows])
+    torch.testing.assert_close(SummedLoss(model).by_example(collate(rows)), expected_E, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("collate", [padded, packed])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied head", "own head"])
 @pytest.mark.parametrize("chunk", [VOCABULARY * 4, 2**25], ids=["several chunks", "one chunk"])
@@ -102,6 +109,7 @@ def test_loss_and_all_gradients_are_those_of_transformers(
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     assert count == sum(row.num_labels for row in rows)
     assert_same(gradients(model, loss), gradients(model, expected))
+    assert_by_example(model, collate, rows)
 
 
 @pytest.mark.parametrize("collate", [padded, packed])
@@ -125,6 +133,7 @@ def test_models_that_change_their_logits_keep_doing_so(
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
     assert count == sum(row.num_labels for row in rows)
     assert_same(gradients(model, loss), gradients(model, expected))
+    assert_by_example(model, collate, rows)
 
 
 @pytest.mark.parametrize("collate", [padded, packed])

@@ -13,11 +13,13 @@ from typing import Any, TypedDict
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from neuroada.config.monitors import HELD_OUT_LOSS
 from neuroada.config.schema import ValidationConfig
 from neuroada.data.batch_parts import parts_of
 from neuroada.data.module import InstructionDataModule
+from neuroada.runs.held_out_rows import HeldOutRow
 from neuroada.training.callbacks.best_state import BestState
 from neuroada.training.module import FineTuningModule
 from neuroada.training.schedule import planned_steps
@@ -43,12 +45,15 @@ class HeldOutLoss(Callback):
         first: The measurement before training, of the base.
         last: The latest measurement.
         best: The measurement with the lowest loss; the earliest of equal ones.
+        rows_R: (R,) fp32 loss of each held-out row at the measurement that counts, summed over its labelled tokens:
+            the best one if the best adapter is kept, else the last; None before the first.
     """
 
     def __init__(self, config: ValidationConfig) -> None:
         self.first: Measurement | None = None
         self.last: Measurement | None = None
         self.best: Measurement | None = None
+        self.rows_R: Tensor | None = None
         self._every_n_steps = config.every_n_steps
         self._keeps_best = config.keep_best and config.best_by != "score"
         self._best_state = BestState()
@@ -74,11 +79,13 @@ class HeldOutLoss(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self.last is None:
             return {}
-        return {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_state.values}
+        kept = {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_state.values}
+        return {**kept, "rows": self.rows_R}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first, self.last, self.best = (state_dict[key] for key in ("first", "last", "best"))
         self._best_state.load(state_dict["best_values"])
+        self.rows_R = state_dict.get("rows")  # checkpoints of earlier versions lack them
 
     def restore_best(self, module: FineTuningModule) -> None:
         """Restore the state with the lowest loss, if it was kept."""
@@ -101,6 +108,13 @@ class HeldOutLoss(Callback):
         best = {"best_step": kept["step"], "validation_loss": kept["loss"]} if self._keeps_best else {}
         return {"validation": {**kept, **base, **asked}, **best}
 
+    def rows(self, data: InstructionDataModule) -> list[HeldOutRow]:
+        """The loss of each held-out row with the scored adapter; empty if nothing was measured."""
+        if self.rows_R is None:
+            return []
+        found = zip(data.held_out.places, data.held_out.rows.num_labels.tolist(), self.rows_R.tolist(), strict=True)
+        return [HeldOutRow(*place, num_tokens, loss) for place, num_tokens, loss in found]
+
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Measure once per step; every micro-batch of a step calls this."""
         assert isinstance(module, FineTuningModule)
@@ -109,24 +123,32 @@ class HeldOutLoss(Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
         num_tokens = data.held_out.num_tokens
-        loss = _summed_loss(trainer, module, data) / num_tokens
-        self.last = Measurement(loss=loss, num_tokens=num_tokens, step=step)
+        rows_R = _row_losses(trainer, module, data)
+        self.last = Measurement(loss=float(rows_R.double().sum()) / num_tokens, num_tokens=num_tokens, step=step)
         logger.info("step %d: held-out loss %.4f", step, self.last["loss"])
         for sink in trainer.loggers:
             sink.log_metrics({HELD_OUT_LOSS: self.last["loss"]}, step=step)
-        if self.last["loss"] < (math.inf if self.best is None else self.best["loss"]):
+        is_best = self.last["loss"] < (math.inf if self.best is None else self.best["loss"])
+        if is_best or not self._keeps_best:
+            self.rows_R = rows_R
+        if is_best:
             self.best = self.last
             if self._keeps_best:
                 self._best_state.keep(module)
 
 
 @torch.no_grad()
-def _summed_loss(trainer: lightning.Trainer, module: FineTuningModule, data: InstructionDataModule) -> float:
-    """Summed over all ranks, which have the same number of batches and share no row."""
-    total = torch.zeros((), device=trainer.strategy.root_device)
+def _row_losses(trainer: lightning.Trainer, module: FineTuningModule, data: InstructionDataModule) -> Tensor:
+    """(R,) of all held-out rows, on the CPU; the ranks have the same number of batches and share no row."""
+    losses_R = torch.zeros(len(data.held_out.rows), device=trainer.strategy.root_device)
+    loader = data.held_out_dataloader()
+    most = module.halved.most if module.halved else None
     module.eval()
-    for batch in data.held_out_dataloader():
-        for part in parts_of(trainer.strategy.batch_to_device(batch), module.halved.most if module.halved else None):
-            total += module.objective.summed_loss(part)[0]
+    for micro_batch, batch in zip(loader.sampler, loader, strict=True):
+        parts = parts_of(trainer.strategy.batch_to_device(batch), most)
+        losses_E = torch.cat([module.objective.example_losses(part) for part in parts])
+        if not micro_batch.is_filler:
+            losses_R[list(micro_batch.examples)] = losses_E
     module.train()
-    return float(trainer.strategy.reduce(total, reduce_op="sum"))
+    summed: Tensor = trainer.strategy.reduce(losses_R, reduce_op="sum")
+    return summed.cpu()

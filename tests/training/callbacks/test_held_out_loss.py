@@ -18,6 +18,8 @@ from neuroada.config.schema import RunConfig
 from neuroada.data.encoding import encode_texts
 from neuroada.data.held_out import HELD_OUT_SEED
 from neuroada.jobs.finetune import finetune
+from neuroada.runs.files import HELD_OUT_FILE
+from neuroada.runs.held_out_rows import read_rows
 from neuroada.tasks.protocol import Example
 from neuroada.tasks.protocols import PROTOCOLS
 from neuroada.training.distributed.launch import launch
@@ -79,6 +81,9 @@ def test_rows_are_taken_out_of_the_training_set(
     assert found["validation"]["loss"] == pytest.approx(expected, rel=1e-4)
     assert list(losses(folder)) == list(range(11))
     assert found["validation"]["base_loss"] == losses(folder)[0] != found["validation"]["loss"]
+    by_row = {one.row: one.mean for one in read_rows(folder, found)}
+    expected_by_row = {index: mean_loss(backbone, folder / "adapter", [rows[index]]) for index in drawn}
+    assert by_row == pytest.approx(expected_by_row, rel=1e-4)
 
 
 @pytest.mark.slow
@@ -119,7 +124,8 @@ def test_the_best_adapter_is_saved_and_scored(make_run: MakeRun, tmp_path: Path)
     finetune(make_run(*EVERY_STEP, *FAST, f"trainer.max_steps={step}"), tmp_path / "stopped")
     best, stopped = adapter_of(tmp_path / "best"), adapter_of(tmp_path / "stopped")
     assert all(torch.equal(best[key], stopped[key]) for key in best)
-    assert (tmp_path / "best" / "metrics.json").read_text() == (tmp_path / "stopped" / "metrics.json").read_text()
+    for name in ("metrics.json", HELD_OUT_FILE):
+        assert (tmp_path / "best" / name).read_text() == (tmp_path / "stopped" / name).read_text()
 
 
 @pytest.mark.parametrize(
@@ -137,6 +143,7 @@ def test_a_resumed_run_keeps_the_same_adapter(
     finetune(make_run(*options), tmp_path / "broken")
     straight, resumed = adapter_of(tmp_path / "straight"), adapter_of(tmp_path / "broken")
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    assert (tmp_path / "straight" / HELD_OUT_FILE).read_text() == (tmp_path / "broken" / HELD_OUT_FILE).read_text()
     for key in ("validation", "best_step", "validation_loss"):
         assert result(tmp_path / "straight")[key] == result(tmp_path / "broken")[key]
     assert losses(tmp_path / "straight") == losses(tmp_path / "broken")
