@@ -23,6 +23,8 @@ ALLOWED = {
         *("costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"),
         "storage",
     },
+    # A surface of its own for programs that know peft, on top of the method alone.
+    "peft": {"sparse"},
     "integrations": {"decoding", "methods", "backbones", "runs", "sparse", "config"},
     "sweeping": {"runs", "config", "storage"},
     "studies": {"report", "runs", "config", "storage"},
@@ -47,6 +49,7 @@ LIBRARIES = {
     "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
     "omegaconf": {"command_line", "config", "runs", "training", "sweeping", "studies"},
     "hydra": {"command_line", "config", "runs", "training", "costs", "jobs", "sweeping"},
+    "peft": {"methods", "peft"},
 }
 # These compose nothing: they make what the configuration names.
 INSTANTIATING = {"training", "costs", "jobs"}
@@ -150,6 +153,10 @@ def test_imports_point_down(path: Path) -> None:
         ("training", "from neuroada.sweeping.sweep_jobs import plan"),
         ("config", "from neuroada.sweeping.sweep_jobs import plan"),
         ("", "from neuroada.config.errors import UserError"),
+        ("peft", "from neuroada.methods.saved import load_adapter"),
+        ("peft", "from transformers import Trainer"),
+        ("methods", "import neuroada.peft"),
+        ("integrations", "from peft import PeftModel"),
     ],
 )
 def test_a_planted_violation_is_found(part: str, line: str) -> None:

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from neuroada.sparse import adapter_files
-from neuroada.sparse.base_weights import Base, fingerprint
+from neuroada.sparse.base_weights import fingerprint
 from neuroada.sparse.biases import match_biases
 from neuroada.sparse.budget import Budget
 from neuroada.sparse.bypassing import AdaptedLayer, add_bypass, refuse_rows
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.coverage import coverage
 from neuroada.sparse.dequantising import REFUSE, learnt_beside, merge_dequantised
+from neuroada.sparse.disabling import CanBeDisabled
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.frozen_layers import keep_copies_again, keep_no_copies, repack_again, stop_repacking
 from neuroada.sparse.gradient import AUTO, check_way
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Adapter:
+class Adapter(CanBeDisabled):
     """The bypasses of one model. Made by ``attach`` or ``load``; ``merge`` or ``detach`` end it.
 
     After each step of a ``torch.optim`` optimizer that holds its values, and after each ``load_state_dict``, the
@@ -141,26 +142,17 @@ class Adapter:
 
         On a sharded model every rank must call it; the first one writes, and the others wait for it.
         """
-        layers = self._attached()
         report_others_that_train(self.model, self.parameters())
-        plain = unwrapped(self.model)
-        stored = adapter_files.StoredAdapter(
-            self.config,
-            Base.of(
-                self._base_entries(),
-                getattr(plain, "name_or_path", None) or None,
-                getattr(getattr(plain, "config", None), "_commit_hash", None),
-                self.precision,
-            ),
-            columns={name: all_rows(layer.columns).cpu() for name, layer in layers.items()},
-            values={name: all_rows(layer.values.detach()).cpu() for name, layer in layers.items()},
-            whole={name: tensor.detach().cpu() for name, tensor in self.whole.tensors().items()},
-            rows={name: layer.bypass.rows.cpu() for name, layer in layers.items() if layer.bypass.rows is not None},
-        )
+        stored = self.stored()
         if not self.is_sharded or torch.distributed.get_rank() == 0:
             adapter_files.write(Path(directory).expanduser(), stored)
         if self.is_sharded:
             torch.distributed.barrier()
+
+    def stored(self) -> adapter_files.StoredAdapter:
+        """What ``save`` writes, on the CPU."""
+        self._attached()
+        return self._current(self._whole_now()).stored(self.precision)
 
     def shard(self, mesh: "DeviceMesh") -> None:
         """Shard the model over the ranks of a one-dimensional mesh with FSDP2: weights, columns and values by rows.
@@ -220,16 +212,24 @@ class Adapter:
         layers = self._attached()
         prepared = other if isinstance(other, PreparedAdapter) else self.prepare(other)
         prepared.check_fits(self.model, layers)
-        bypasses = {name: layer.bypass for name, layer in layers.items()}
-        whole = {name: tensor.detach().clone() for name, tensor in self.whole.tensors().items()}
-        before = PreparedAdapter(self.model, self.config, bypasses, whole)
+        before = self.taken()
         for name, layer in layers.items():
             layer.restore()
             layer.bypass = prepared.bypasses[name].train(layer.training)
         self.whole.write(prepared.whole)
         self.config = prepared.config
-        self.sync()
+        self._rewrite()
         return before
+
+    def taken(self) -> PreparedAdapter:
+        """This adapter with its parameters, for a later ``switch``; modules that train whole are copied."""
+        self._attached()
+        self.enable()
+        return self._current({name: tensor.detach().clone() for name, tensor in self.whole.tensors().items()})
+
+    def _current(self, whole: Mapping[str, torch.Tensor]) -> PreparedAdapter:
+        bypasses = {name: layer.bypass for name, layer in self.layers.items()}
+        return PreparedAdapter(self.model, self.config, bypasses, dict(whole))
 
     def merge(self, *, quantized: str = REFUSE) -> None:
         """Keep the effective weights and remove the bypasses: the model is a plain fine-tuned model.
@@ -244,6 +244,7 @@ class Adapter:
         """
         self._refuse_sharded("merge")
         self._attached()
+        self.enable()
         learnt = learnt_beside(self.layers, quantized)
         self.sync()
         self._remove()
@@ -253,7 +254,9 @@ class Adapter:
     def detach(self) -> None:
         """Restore the base weights bit for bit, and ``requires_grad``, and remove the bypasses."""
         self._refuse_sharded("detach")
-        for layer in self._attached().values():
+        layers = self._attached()
+        self.enable()
+        for layer in layers.values():
             layer.restore()
         self.whole.restore()
         self._remove()

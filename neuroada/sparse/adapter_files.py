@@ -39,7 +39,8 @@ VALUE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _COUNT_DTYPES = (torch.int64, torch.int32, torch.bool)
 """Of buffers in modules that train whole, such as the number of batches that BatchNorm has seen."""
 _ENDINGS = (".columns", ".values", ".rows")
-_WHOLE = "modules_to_save."
+WHOLE = "modules_to_save."
+"""Start of the names of tensors of modules that train whole."""
 _SAMPLE = ".base_sample"
 _AGAIN = "copy or save the adapter again"
 
@@ -110,6 +111,11 @@ def adapter_folder(directory: str | Path) -> Path:
 
 def write(directory: Path, stored: StoredAdapter) -> None:
     """Write both files atomically; the configuration last."""
+    write_files(directory, tensors_of(stored), header_of(stored))
+
+
+def tensors_of(stored: StoredAdapter) -> dict[str, Tensor]:
+    """What the tensors file holds, on the CPU."""
     tensors: dict[str, Tensor] = {}
     for name in stored.columns:
         columns_OK = stored.columns[name]
@@ -121,8 +127,13 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         tensors[f"{name}.values"] = stored.values[name].cpu().contiguous()
     tensors.update({f"{name}{_SAMPLE}": sample.cpu().contiguous() for name, sample in stored.base.sample.items()})
     # Cloned: modules may share a tensor, and a file holds each name's content.
-    tensors.update({f"{_WHOLE}{name}": part.cpu().clone().contiguous() for name, part in stored.whole.items()})
-    header = {
+    tensors.update({f"{WHOLE}{name}": part.cpu().clone().contiguous() for name, part in stored.whole.items()})
+    return tensors
+
+
+def header_of(stored: StoredAdapter) -> dict[str, Any]:
+    """What the configuration file holds."""
+    return {
         "format_version": FORMAT_VERSIONS[3 if stored.rows else 2],
         "peft_type": KIND,
         "base_model_name_or_path": stored.base.name,
@@ -133,7 +144,6 @@ def write(directory: Path, stored: StoredAdapter) -> None:
         **{key: value for key, value in vars(stored.config).items() if value is not None},
         "selection": described(stored.config.selection),
     }
-    write_files(directory, tensors, header)
 
 
 def write_files(directory: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -162,11 +172,24 @@ def read(directory: Path) -> StoredAdapter:
         raise AdapterError(f"{path} is missing; save the adapter again") from error
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"{path} is damaged or cut off ({error}); copy or save the adapter again") from error
-    whole = {key.removeprefix(_WHOLE): tensor for key, tensor in tensors.items() if key.startswith(_WHOLE)}
+    return parsed(header, tensors, directory)
+
+
+def parsed(header: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: Path) -> StoredAdapter:
+    """Check the content of both files.
+
+    Args:
+        header: As ``header_of`` gives it.
+        tensors: As ``tensors_of`` gives them.
+        directory: Where they come from, for messages.
+
+    Raises:
+        AdapterError: Some of it is damaged.
+    """
+    path = directory / TENSORS_FILE
+    whole = {key.removeprefix(WHOLE): tensor for key, tensor in tensors.items() if key.startswith(WHOLE)}
     samples = {key.removesuffix(_SAMPLE): tensors[key] for key in tensors if key.endswith(_SAMPLE)}
-    others = {
-        key: tensor for key, tensor in tensors.items() if not key.startswith(_WHOLE) and not key.endswith(_SAMPLE)
-    }
+    others = {key: tensor for key, tensor in tensors.items() if not key.startswith(WHOLE) and not key.endswith(_SAMPLE)}
     columns, values, rows = _pair(others, path)
     _check_samples(samples, path)
     trained = {name: tensor for name, tensor in whole.items() if tensor.dtype not in _COUNT_DTYPES}
@@ -233,7 +256,7 @@ def refuse_unknown_format(version: object, known: Sequence[int], path: Path) -> 
         raise AdapterError(f"{path} has format version {version}, which does not exist; copy or save the adapter again")
 
 
-def _config(header: dict[str, Any], path: Path) -> NeuroAdaConfig:
+def _config(header: Mapping[str, Any], path: Path) -> NeuroAdaConfig:
     fields = {field.name for field in dataclasses.fields(NeuroAdaConfig)}
     try:
         return NeuroAdaConfig(**{key: value for key, value in header.items() if key in fields})

@@ -253,6 +253,13 @@ def load(
     """
     check_way(gradient)
     stored = stored_for(model, adapter_files.adapter_folder(directory), allow_precision)
+    return attach_stored(model, stored, gradient, to_shard)
+
+
+def attach_stored(
+    model: nn.Module, stored: adapter_files.StoredAdapter, gradient: str = AUTO, to_shard: bool = False
+) -> Adapter:
+    """Attach what ``check_stored_fits`` has accepted; arguments as in ``load``."""
     adapter = Adapter(model, stored.config, stored.columns, gradient, stored.rows)
     adapter.whole.write(stored.whole)
     with torch.no_grad():
@@ -272,9 +279,22 @@ def stored_for(model: nn.Module, directory: Path, allow_precision: bool = False)
     Raises:
         AdapterError: As ``load``.
     """
-    modules = plain_modules(model)
-    refuse_attached(modules)
+    refuse_attached(plain_modules(model))
     stored = adapter_files.read(directory)
+    check_stored_fits(model, stored, directory, allow_precision)
+    return stored
+
+
+def check_stored_fits(
+    model: nn.Module, stored: adapter_files.StoredAdapter, directory: Path, allow_precision: bool = False
+) -> None:
+    """Raise AdapterError, as ``load`` does, unless a saved adapter fits a model without one.
+
+    Args:
+        directory: Where it comes from, for messages.
+        allow_precision: As in ``load``.
+    """
+    modules = plain_modules(model)
     missing = sorted(stored.columns.keys() - modules.keys())
     if missing:
         raise AdapterError(
@@ -289,7 +309,6 @@ def stored_for(model: nn.Module, directory: Path, allow_precision: bool = False)
     except AdapterError:
         _refuse_lost_layers(model, stored, whole, directory)
         raise
-    return stored
 
 
 def _refuse_lost_layers(

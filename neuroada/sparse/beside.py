@@ -91,6 +91,8 @@ class BypassedBeside(WithBypass, nn.Module):
         """(..., in_features) -> (..., out_features)."""
         bypass = self.bypass
         output = frozen_forward(self, self._plain_class, input)
+        if bypass.is_off:
+            return output
         by_input = bypass.by_input(input.shape[-1])
         added = _BesideProduct.apply(
             input, bypass.values, bypass.columns, bypass.kept, by_input.order, by_input.starts, self.gradient

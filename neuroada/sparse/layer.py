@@ -108,7 +108,10 @@ class Bypass(nn.Module):
         rows: (rows,) int32 buffer, the neuron of each row; None where every neuron has one. See ``entries``.
         kept: (num_kept,) int32 columns of the layer's input that are saved for backward, ascending; None saves the
             whole input. Not in the state dict: it follows from the columns.
+        is_off: Whether the layer computes with its base weight for now, see ``disabling``.
     """
+
+    is_off = False
 
     columns: Tensor
     original: Tensor
@@ -130,7 +133,11 @@ class Bypass(nn.Module):
         self.kept = all_rows(self.columns).unique()
 
     def effective(self) -> Tensor:
-        """(out_features, k) base entries plus values, rounded to the weight's dtype: what the layer computes with."""
+        """(out_features, k) entries that the layer computes with: ``rounded``, or those of the base while it is off."""
+        return self.original if self.is_off else self.rounded()
+
+    def rounded(self) -> Tensor:
+        """(out_features, k) base entries plus values, rounded to the weight's dtype."""
         return (self.original.to(self.values.dtype) + self.values).to(self.original.dtype)
 
     def places(self) -> Tensor:
@@ -232,7 +239,7 @@ class BypassedLinear(WithBypass, nn.Linear):
     def num_rounded_away(self) -> int:
         """Values that are not zero but are lost to rounding in the weight's dtype."""
         bypass = self.bypass
-        return int(all_rows(((bypass.values != 0) & (bypass.effective() == bypass.original)).sum()))
+        return int(all_rows(((bypass.values != 0) & (bypass.rounded() == bypass.original)).sum()))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # The state dict may contain the weight, the bypass, or both. If it lacks the weight, the base weight must be

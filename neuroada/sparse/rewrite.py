@@ -17,11 +17,13 @@ _GROUP_VALUES = 1 << 22
 def write_values(layers: Iterable[nn.Module]) -> None:
     """Write base entries plus values, rounded, into every layer's weight, like each layer's ``sync``.
 
-    Layers with their bypass beside the weight are left out: their values count as they are.
+    Layers with their bypass beside the weight are left out: their values count as they are. So are layers whose bypass
+    is off: their weight is the base's until it is on again.
 
     The sums of many layers take a few kernel launches; then there is one write into each weight.
     """
-    for group in _groups(layer for layer in layers if isinstance(layer, BypassedLinear)):
+    written = [layer for layer in layers if isinstance(layer, BypassedLinear) and not layer.bypass.is_off]
+    for group in _groups(written):
         for layer, entries_OK in zip(group, _effective(group), strict=True):
             layer.write_selected(entries_OK)
 

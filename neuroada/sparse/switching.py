@@ -8,13 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from neuroada.sparse import adapter_files
+from neuroada.sparse.base_weights import Base
 from neuroada.sparse.bypassing import AdaptedLayer, refuse_rows
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.entries import entries_at, keys_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import Bypass
 from neuroada.sparse.linear_layers import precisions
+from neuroada.sparse.module_names import unwrapped
 from neuroada.sparse.saved_inputs import limit_saved_inputs
+from neuroada.sparse.sharded_rows import all_rows
 from neuroada.sparse.whole_modules import WholeModules
 
 
@@ -39,6 +42,25 @@ class PreparedAdapter:
         if model is not self.model:
             raise AdapterError("the prepared adapter is for another model object; prepare it with this one's adapter")
         _check_same(set(self.bypasses), set(layers), "the prepared adapter")
+
+    def stored(self, precision: str) -> adapter_files.StoredAdapter:
+        """What files say of it, on the CPU.
+
+        Args:
+            precision: What the base's weights are stored as, as ``linear_layers.precisions`` says.
+        """
+        plain = unwrapped(self.model)
+        name = getattr(plain, "name_or_path", None) or None
+        revision = getattr(getattr(plain, "config", None), "_commit_hash", None)
+        entries = {layer: all_rows(bypass.original).cpu() for layer, bypass in self.bypasses.items()}
+        return adapter_files.StoredAdapter(
+            self.config,
+            Base.of(entries, name, revision, precision),
+            columns={layer: all_rows(bypass.columns).cpu() for layer, bypass in self.bypasses.items()},
+            values={layer: all_rows(bypass.values.detach()).cpu() for layer, bypass in self.bypasses.items()},
+            whole={part: tensor.detach().cpu() for part, tensor in self.whole.items()},
+            rows={layer: bypass.rows.cpu() for layer, bypass in self.bypasses.items() if bypass.rows is not None},
+        )
 
 
 def prepare(
