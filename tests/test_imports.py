@@ -17,7 +17,7 @@ ALLOWED = {
     "command_line": {"report", "training", "sweeping", "runs", "data", "backbones", "config", "sparse"},
     "jobs": {
         *("report", "gpu_check", "costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks"),
-        *("sparse", "config", "storage"),
+        *("serving", "sparse", "config", "storage"),
     },
     "gpu_check": {
         *("costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"),
@@ -25,6 +25,7 @@ ALLOWED = {
     },
     # A surface of its own for programs that know peft, on top of the method alone.
     "peft": {"sparse"},
+    "serving": {"runs", "sparse", "config", "storage"},
     "integrations": {"decoding", "methods", "backbones", "runs", "sparse", "config"},
     "sweeping": {"runs", "config", "storage"},
     "studies": {"report", "runs", "config", "storage"},
@@ -45,7 +46,8 @@ ALLOWED = {
 }
 # Who may import libraries that bring a world of their own; the Python API needs none of them.
 LIBRARIES = {
-    "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "gpu_check", "jobs", "bundled"},
+    "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "gpu_check", "jobs"}
+    | {"bundled", "serving"},
     "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
     "omegaconf": {"command_line", "config", "runs", "training", "sweeping", "studies"},
     "hydra": {"command_line", "config", "runs", "training", "costs", "jobs", "sweeping"},
@@ -54,6 +56,9 @@ LIBRARIES = {
 # These compose nothing: they make what the configuration names.
 INSTANTIATING = {"training", "costs", "jobs"}
 HYDRA_TO_INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.get_method", "hydra.errors.HydraException"}
+# These run where vLLM is, and what else this project needs may be missing there.
+IN_VLLM = ("vllm_worker", "switched_weights", "weight_places")
+WITH_VLLM = {"torch", "safetensors", "transformers", "vllm"}
 SPARSE_NEEDS = {"torch", "safetensors", "triton", "bitsandbytes"}
 
 
@@ -177,6 +182,15 @@ def test_a_planted_violation_is_found(part: str, line: str) -> None:
 )
 def test_what_points_down_is_left_alone(part: str, line: str) -> None:
     assert violations(part, line) == []
+
+
+@pytest.mark.parametrize("name", IN_VLLM)
+def test_what_runs_inside_vllm_needs_nothing_that_is_missing_there(name: str) -> None:
+    source = (ROOT / "neuroada" / "serving" / f"{name}.py").read_text(encoding="utf-8")
+    own = {"neuroada.sparse", *(f"neuroada.serving.{module}" for module in IN_VLLM)}
+    for _, imported in _imports(source):
+        is_own = any(imported == part or imported.startswith(f"{part}.") for part in own)
+        assert is_own or imported.partition(".")[0] in WITH_VLLM | sys.stdlib_module_names, imported
 
 
 def test_the_python_api_loads_none_of_what_only_runs_need() -> None:

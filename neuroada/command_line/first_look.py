@@ -17,7 +17,7 @@ _LARGEST = 4 * 2**20
 """Bytes of a data file that is read twice; this much takes a tenth of a second."""
 _TRAINS, _SCORES = ("finetune", "contamination"), ("finetune", "evaluate", "contamination")
 _TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv", ".parquet")
-_LOADS = ("finetune", "evaluate", "merge", "inspect", "combine")
+_LOADS = ("finetune", "evaluate", "merge", "inspect", "combine", "serve")
 
 
 def look(run: RunConfig) -> None:

@@ -16,6 +16,8 @@ from neuroada.config.requirements import (
     require_name,
 )
 
+TAKE_SEVERAL = ("combine", "serve")
+"""Jobs that take several adapters in one run; ``job=evaluate`` makes one run of each."""
 QUANTIZED_BASES = ("refuse", "dequantize")
 BENCHMARK_SCOPES = ("layer", "model", "packed", "epoch", "evaluation", "gradient")
 
@@ -166,6 +168,66 @@ class CombineConfig:
     def __post_init__(self) -> None:
         for weight in self.weights or ():
             require(math.isfinite(weight), f"combine.weights={self.weights}: {weight} is no finite number")
+
+
+@dataclass
+class ServeConfig:
+    """How ``job=serve`` answers."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 lets other machines ask, too."""
+    port: int = 8000
+    """Port to listen at; 0 takes a free one."""
+    api_key: str | None = None
+    """What clients must send, ``Authorization: Bearer <key>``; null means the environment variable VLLM_API_KEY, and
+    that everyone is let in if there is none."""
+    names: list[str] | None = None
+    """What clients call the adapters, in the order of ``adapter``; null means the names of their run folders."""
+    python: str | None = None
+    """Python of the environment that has vLLM; null means this one."""
+    engine: Any = None
+    """Options of ``vllm serve`` by name, such as {max_model_len: 4096, tensor_parallel_size: 2}; null means none."""
+    max_waiting: int = 1000
+    """Requests that may wait for their adapter's turn; others are refused with status 429."""
+    max_running: int = 256
+    """Requests that vLLM gets at a time."""
+    turn_seconds: float = 2.0
+    """How long requests for one adapter are let in while requests for others wait."""
+    timeout_seconds: float = 600.0
+    """From a request's arrival to the end of its answer."""
+    start_seconds: float = 1800.0
+    """Until vLLM must be ready."""
+    stop_seconds: int = 30
+    """How long requests may take to finish after the signal to stop."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 2**16, f"serve.port={self.port}: must lie in [0, 65535]")
+        require(self.api_key != "", "serve.api_key: is empty; give a key, or null")
+        for key in ("max_waiting", "max_running"):
+            require_at_least(f"serve.{key}", getattr(self, key), 1)
+        for key in ("turn_seconds", "stop_seconds"):
+            require(getattr(self, key) >= 0, f"serve.{key}={getattr(self, key):g}: must be at least 0")
+        for key in ("timeout_seconds", "start_seconds"):
+            require(getattr(self, key) > 0, f"serve.{key}={getattr(self, key):g}: must be above 0")
+        for name in self.names or ():
+            require(bool(name.strip()), "serve.names: a name is empty")
+        is_mapping = self.engine is None or isinstance(self.engine, dict)
+        require(is_mapping, f"serve.engine={self.engine}: give a mapping, such as {{max_model_len: 4096}}, or null")
+        for option in self.engine or ():
+            require(option not in _SERVE_SETS, f"serve.engine.{option}: not here; {_SERVE_SETS.get(option)}")
+
+
+_SERVE_SETS = {
+    "model": "use model.name_or_path",
+    "host": "use serve.host",
+    "port": "use serve.port",
+    "api_key": "use serve.api_key",
+    "uds": "leave it out",
+    "served_model_name": "use model.name",
+    "worker_extension_cls": "leave it out",
+    "data_parallel_size": "start one server for each copy of the model",
+}
+"""Options of vLLM that cannot be given, and what to do instead."""
 
 
 @dataclass

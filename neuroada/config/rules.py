@@ -14,7 +14,7 @@ from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import accepts, not_importable, wrong_arguments, wrong_rates
 
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
-_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect", "combine")
+_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect", "combine", "serve")
 _WRITING_JOBS = ("generate", "benchmark")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
@@ -155,6 +155,8 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"adapter: job={name} needs one; give adapter=<run folder or adapter folder>"
     if name == "combine":
         yield from _sum_rules(adapter, section(values, "combine").get("weights"))
+    if name == "serve":
+        yield from _serve_rules(values, adapter)
     if adapter is not None and name == "benchmark":
         yield from _adapter_rules(adapter, section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:
@@ -198,6 +200,22 @@ def _sum_rules(adapter: Any, weights: Any) -> Iterator[str]:
         yield "adapter: job=combine needs some; give adapter=[<run folder or adapter folder>,<another one>]"
     elif isinstance(adapter, list) and isinstance(weights, list) and len(weights) != len(adapter):
         yield f"combine.weights={shown(weights)}: there are {len(adapter)} adapters; give a number for each"
+
+
+def _serve_rules(values: Mapping[str, Any], adapter: Any) -> Iterator[str]:
+    """vLLM loads the checkpoint itself, in an environment that knows none of this project's ways to load one."""
+    if not adapter:
+        yield "adapter: job=serve needs some; give adapter=[<run folder or adapter folder>,<another one>]"
+    names = section(values, "serve").get("names")
+    if isinstance(adapter, list) and isinstance(names, list) and len(names) != len(adapter):
+        yield f"serve.names={shown(names)}: there are {len(adapter)} adapters; give a name for each"
+    model = section(values, "model")
+    if model.get("quantization") is not None:
+        yield f"model.quantization={shown(model['quantization'])}: job=serve writes into weights; serve the plain base"
+    if str(model.get("name_or_path")).endswith(".gguf"):
+        yield f"model.name_or_path={model['name_or_path']}: job=serve takes no GGUF file; serve the plain base"
+    if section(values, "task").get("objective") is not None:
+        yield f"job=serve: task.objective={values['task']['objective']} writes no text; use job=evaluate to score it"
 
 
 def _decoding_rules(values: Mapping[str, Any]) -> Iterator[str]:

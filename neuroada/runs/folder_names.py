@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from neuroada.config.job_schema import TAKE_SEVERAL
 from neuroada.config.requirements import require_inside, require_name
 from neuroada.runs.identity import identity
 
@@ -14,12 +15,12 @@ from neuroada.runs.identity import identity
 def run_folder(values: Mapping[str, Any]) -> str:
     """``<job>/`` followed by the job's ``folder`` pattern, filled from a resolved configuration.
 
-    It is ``.`` for several adapters, each of which has its own run folder, unless they are added up.
+    It is ``.`` for several adapters, each of which has its own run folder, unless the job takes them together.
 
     Raises:
         UserError: A value cannot be used as a folder name.
     """
-    if isinstance(values.get("adapter"), list) and values["job"]["name"] != "combine":
+    if isinstance(values.get("adapter"), list) and values["job"]["name"] not in TAKE_SEVERAL:
         return "."
     require_inside("job.folder", values["job"]["folder"])
     canonical = json.dumps(identity(values), sort_keys=True, default=str)

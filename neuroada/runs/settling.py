@@ -1,18 +1,20 @@
 """Settle the configuration of a run: combine what Hydra composed with values from earlier runs and adapters.
 
 Command-line overrides take precedence over an adapter's values, and must not change those of a resumed run.
-``adapter=[<folder>,<folder>]`` makes one run per adapter, except for ``job=combine``, which adds them up.
+``adapter=[<folder>,<folder>]`` makes one run per adapter, except for jobs that take several
+together.
 """
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from neuroada.config.errors import UserError
+from neuroada.config.job_schema import TAKE_SEVERAL
 from neuroada.config.resolution import resolved, with_home
 from neuroada.config.schema import BudgetConfig, RunConfig
 from neuroada.runs.adapter_origin import AdapterOrigin, short_name
@@ -47,6 +49,8 @@ def settle(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         return resumed(settled, Path(settled.resume), typed)
     if settled.job.name == "combine":
         _adopt_sum(settled, typed)
+    elif settled.job.name == "serve" and settled.adapter:
+        return _of_served(settled, typed)
     elif OmegaConf.is_list(settled.adapter):
         return _of_several(settled, [str(Path(str(path))) for path in settled.adapter], typed)
     elif settled.adapter is not None:
@@ -70,7 +74,7 @@ def runs_of(run: RunConfig, folder: Path) -> list[tuple[RunConfig, Path]]:
         run: A settled and checked run.
         folder: Its folder, which contains the folders of several adapters.
     """
-    if not isinstance(run.adapter, list) or run.job.name == "combine":
+    if not isinstance(run.adapter, list) or run.job.name in TAKE_SEVERAL:
         return [(run, folder)]
     runs = []
     for path in run.adapter:
@@ -127,15 +131,34 @@ def _of_several(settled: DictConfig, paths: Sequence[str], typed: Sequence[str])
         raise UserError(f"adapter=[{','.join(paths)}]: job={settled.job.name} takes one adapter; give one at a time")
     if not paths:
         raise UserError("adapter=[]: give at least one, or null to score the base")
+    return _of_one_base(settled, paths, typed, _shared)
+
+
+def _of_served(settled: DictConfig, typed: Sequence[str]) -> DictConfig:
+    """What is served together: the adapters' base, and how prompts are made of chats."""
+    given = settled.adapter if OmegaConf.is_list(settled.adapter) else [settled.adapter]
+    paths = [str(Path(str(path))) for path in given]
+    served = _of_one_base(settled, paths, typed, _shared_by_server)
+    served.data.chat_template = _template_text(served.data.chat_template)
+    return served
+
+
+def _of_one_base(
+    settled: DictConfig,
+    paths: Sequence[str],
+    typed: Sequence[str],
+    shared: Callable[[DictConfig], dict[str, Any]],
+) -> DictConfig:
+    """The configuration with the first adapter; those of the others may not differ in what is shared."""
     configs = []
     for path in paths:
         configs.append(copy.deepcopy(settled))
         _adopt(configs[-1], AdapterOrigin.read(Path(path)), typed)
-        differences = changed_keys(_shared(configs[0]), _shared(configs[-1]))
+        differences = changed_keys(shared(configs[0]), shared(configs[-1]))
         if differences:
             raise UserError(
-                f"adapter={paths[0]} and {path} cannot be scored on one loaded model ({differences[0]}); set that key "
-                "for both, or score them one at a time"
+                f"adapter={paths[0]} and {path} cannot be used on one loaded model ({differences[0]}); set that key "
+                "for both, or use them one at a time"
             )
     configs[0].adapter = list(dict.fromkeys(paths))
     return configs[0]
@@ -177,6 +200,12 @@ def _shared(config: DictConfig) -> dict[str, Any]:
         for group, section in values.items()
         if isinstance(section, dict) and group not in _DECIDED_BY_THE_ADAPTER
     }
+
+
+def _shared_by_server(config: DictConfig) -> dict[str, Any]:
+    """What one server can have only once."""
+    shared = _shared(config)
+    return {"model": shared["model"], "data": {"chat_template": shared["data"]["chat_template"]}}
 
 
 def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:

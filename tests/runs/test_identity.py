@@ -29,15 +29,16 @@ Checked = Callable[..., RunConfig]
 # NOTHING is for keys that decide no outcome.
 NOTHING = ""
 FINETUNE = "finetune"
-EVERY_JOB = "finetune evaluate generate inspect merge combine budget benchmark gpu_check contamination compare rescore"
-SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
-LOADING = (
-    "finetune evaluate generate inspect merge combine budget benchmark gpu_check"  # the weights and their precision
+EVERY_JOB = (
+    "finetune evaluate generate inspect merge combine serve budget benchmark gpu_check contamination compare rescore"
 )
+SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
+LOADING = EVERY_JOB.removesuffix(" contamination compare rescore")  # the weights and their precision
 BATCHING = "finetune budget benchmark"
 ATTACHING = "finetune budget"  # what trains
 READING_TESTS = "finetune evaluate benchmark contamination"
 PROMPTING = f"{READING_TESTS} generate inspect"  # what prompts are made of
+SERVE = "host port names python max_waiting max_running turn_seconds timeout_seconds start_seconds"
 GPU_CHECK = "model model_methods layer_methods layers tokens top_k random_shapes questions repeats out"
 
 DECISIONS = {
@@ -71,7 +72,7 @@ DECISIONS = {
     "data.split": PROMPTING,
     "data.sets": PROMPTING,
     "data.protocols": PROMPTING,
-    "data.chat_template": "finetune evaluate benchmark generate inspect merge",
+    "data.chat_template": "finetune evaluate benchmark generate inspect merge serve",
     "data.batch_size": BATCHING,
     "data.micro_batch_size": BATCHING,
     "data.auto_micro_batch": NOTHING,  # changes only the last digits
@@ -150,6 +151,10 @@ DECISIONS = {
     "generate.prompt": "generate",
     "generate.file": "generate",
     "combine.weights": "combine",
+    **{f"serve.{key}": "serve" for key in SERVE.split()},
+    "serve.engine": "serve",
+    "serve.api_key": NOTHING,  # it is in no name of a folder
+    "serve.stop_seconds": NOTHING,
     "inspect.against": "inspect",
     "inspect.prompts": "inspect",
     "benchmark.scope": "benchmark",
@@ -201,7 +206,7 @@ DECISIONS = {
     "logger.wandb.save_dir": NOTHING,
     "logger.wandb.project": NOTHING,
     "logger.wandb.entity": NOTHING,
-    "adapter": "evaluate generate inspect merge combine benchmark",
+    "adapter": "evaluate generate inspect merge combine serve benchmark",
     "seed": "finetune evaluate benchmark gpu_check",
     "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,

@@ -193,9 +193,7 @@ class TestSeveralAdapters:
         first, second = store_run(target, name="first"), store_run(override, target, name="second")
         store_adapter(first)
         store_adapter(second)
-        with pytest.raises(
-            UserError, match=rf"adapter={first} and {second} cannot be scored on one loaded model \(\w+"
-        ):
+        with pytest.raises(UserError, match=rf"adapter={first} and {second} cannot be used on one loaded model \(\w+"):
             checked("job=evaluate", f"adapter=[{first},{second}]")
         typed = override.replace("model=llama_7b", "model=bundled")
         assert checked("job=evaluate", f"adapter=[{first},{second}]", typed).adapter == [str(first), str(second)]
