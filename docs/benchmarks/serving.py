@@ -33,6 +33,8 @@ _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 _PROMPTS = ["The capital of France is", "Water boils when", "My favourite animal is", "To make bread, first"]
 _TOKENS = 4
 _THREADS, _REQUESTS = 8, 500
+_SECONDS = float(os.environ.get("SECONDS_FOR_REQUESTS", "1800"))
+"""On a slow machine, as many requests as fit into it."""
 _PORT = 8765
 _SECONDS_TO_START = 1800
 
@@ -97,7 +99,7 @@ def _measured(server: "_Server", wanted: Answers) -> dict[str, Any]:
     names = list(dict.fromkeys(name for name, _ in wanted))
     before = server.likelihoods()
     answers = {key: server.answer(*key) for key in wanted}
-    measured: dict[str, Any] = {"wrong answers one by one": _wrong(answers, wanted)}
+    measured: dict[str, Any] = {"wrong answers one by one": f"{_wrong(answers, wanted)} of {len(answers)}"}
     after = server.likelihoods()
     measured["base's log-likelihoods before and after"] = "the same" if before == after else [before, after]
     server.crowd(names, 40, wanted)  # memory that vLLM takes once is taken now
@@ -106,6 +108,7 @@ def _measured(server: "_Server", wanted: Answers) -> dict[str, Any]:
     mixed = server.crowd(names, _REQUESTS, wanted)
     more, longer = server.switches()
     measured["mixed"] = {**mixed, "switches": more - switches}
+    say(measured)
     measured["milliseconds per switch"] = round((longer - milliseconds) / (more - switches), 2)
     measured["resident MiB before and after"] = [resident, server.resident_mib()]
     measured["one model"] = server.crowd(["a0"], _REQUESTS, wanted)
@@ -185,17 +188,22 @@ class _Server:
         chance = random.Random(0)
         asked = [(chance.choice(list(names)), chance.choice(_PROMPTS)) for _ in range(number)]
         start = time.perf_counter()
+
+        def answer(key: tuple[str, str]) -> str | None:
+            return self.answer(*key) if time.perf_counter() - start < _SECONDS else None
+
         with ThreadPoolExecutor(_THREADS) as pool:
-            answers = list(pool.map(lambda key: self.answer(*key), asked))
+            answers = list(pool.map(answer, asked))
         seconds = time.perf_counter() - start
-        pairs = list(zip(asked, answers, strict=True))
-        others = {answer: {name for (name, prompt), text in wanted.items() if text == answer} for answer in answers}
+        pairs = [(key, text) for key, text in zip(asked, answers, strict=True) if text is not None]
+        known = {(prompt, text) for (_, prompt), text in wanted.items()}
+        wrong = [(key, text) for key, text in pairs if text != wanted[key]]
         return {
-            "requests": number,
+            "requests": len(pairs),
             "threads": _THREADS,
-            "wrong answers": sum(answer != wanted[key] for key, answer in pairs),
-            "answers of another adapter": sum(answer != wanted[key] and bool(others[answer]) for key, answer in pairs),
-            "requests per second": round(number / seconds, 2),
+            "wrong answers": len(wrong),
+            "answers of another adapter": sum((prompt, text) in known for (_, prompt), text in wrong),
+            "requests per second": round(len(pairs) / seconds, 2),
         }
 
     def ask_until_it_is_gone(self, model: str) -> None:
