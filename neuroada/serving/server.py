@@ -90,7 +90,9 @@ class Server:
             turn_seconds=settings.turn_seconds,
         )
         app = proxy(models, engine, turns, metrics, timeout_seconds=settings.timeout_seconds, keys=self.keys)
+        host, port = listening.getsockname()[:2]
         server = _Uvicorn(
+            lambda: self.say(f"serving {', '.join(models.names)} on http://{host}:{port}/v1"),
             uvicorn.Config(
                 app,
                 log_config=None,
@@ -98,10 +100,8 @@ class Server:
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=settings.stop_seconds,
-            )
+            ),
         )
-        host, port = listening.getsockname()[:2]
-        self.say(f"serving {', '.join(models.names)} on http://{host}:{port}/v1")
         watching = asyncio.create_task(_stop_with(process, server))
         await server.serve(sockets=[listening])
         watching.cancel()
@@ -110,7 +110,16 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Stops at the signals that stop every job; a second one stops at once."""
+    """Says when it listens. Stops at the signals that stop every job; a second one stops at once."""
+
+    def __init__(self, say: Callable[[], None], config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._say = say
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self._say()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
