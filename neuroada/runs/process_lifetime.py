@@ -11,13 +11,16 @@ _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, for whatever reason; does nothing except on Linux.
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel end this process when its parent ends, for whatever reason; does nothing except on Linux.
 
     An orphaned rank or job would keep writing into a run folder that the next start of the run uses.
+
+    Args:
+        number: The signal; a program that has to end others of its own gets SIGTERM.
     """
     if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _libc.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def start_of_process(pid: int) -> str | None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def started(python: str, model: str, options: Mapping[str, Any], log: Path) -> I
                 stderr=subprocess.STDOUT,
                 env=_environment(folder),
                 start_new_session=True,  # Ctrl-C is for the proxy, which lets requests finish first
-                preexec_fn=end_with_parent,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),  # it ends its workers, too
             )
         process = VllmProcess(socket, log, child)
         try:

@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -108,3 +109,24 @@ def test_the_server_answers_until_it_is_told_to_stop_and_finishes_what_it_has_be
     assert process._child.poll() is not None
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/health")
+
+
+def test_when_the_server_is_killed_vllm_is_asked_to_end_with_its_workers(tmp_path: Path) -> None:
+    waits = f"touch {tmp_path}/begun; while true; do sleep 0.1; done"
+    python = program(tmp_path, f"trap 'touch {tmp_path}/ended; exit' TERM; {waits}")
+    lines = ["from pathlib import Path", "from time import sleep", "from neuroada.serving.vllm_process import started"]
+    lines += [f"with started({python!r}, 'org/base', {{}}, Path({str(tmp_path / 'vllm.log')!r})):", "    sleep(60)"]
+    server = subprocess.Popen([sys.executable, "-c", "\n".join(lines)], cwd=STAND_IN.parents[2])
+    try:
+        wait_for(tmp_path / "begun")
+    finally:
+        server.kill()
+    server.wait()
+    wait_for(tmp_path / "ended")
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
