@@ -15,9 +15,12 @@ from neuroada.report.marked_pages import check_places, write_into
 from neuroada.runs.stop_signals import Interrupted, shown_signal
 from neuroada.storage.whole_files import write_whole
 from neuroada.studies.definition import STUDY_FILE, read_study
+from neuroada.studies.figure import draw
 from neuroada.studies.plan import StudyPlan
 from neuroada.studies.running import Workplace, run_missing
 from neuroada.studies.tables import frame, paired_table, rates_table, results_of, results_table, runs_table
+
+logger = logging.getLogger(__name__)
 
 PAGE = "README.md"
 CELLS_FILE = "cells.csv"
@@ -66,7 +69,7 @@ def _study(folder: Path, given: argparse.Namespace) -> None:
 
 
 def write_tables(folder: Path, plan: StudyPlan) -> None:
-    """Write the tables into the study's page, and every run into ``cells.csv``.
+    """Write the tables into the study's page, every run into ``cells.csv``, and the figure.
 
     Raises:
         UserError: The page has no places for them.
@@ -82,6 +85,10 @@ def write_tables(folder: Path, plan: StudyPlan) -> None:
     check_places(folder / PAGE, wanted)
     write_into(folder / PAGE, wanted)
     write_whole(folder / CELLS_FILE, frame(plan, cells).to_csv(index=False))
+    try:
+        draw(folder, cells)
+    except ImportError:
+        logger.warning("no figure: matplotlib is not installed; pip install 'neuroada[plots]'")
 
 
 def _list(folder: Path, plan: StudyPlan) -> None:

@@ -1,10 +1,16 @@
 """The tables of a study: made from records alone."""
 
+import re
+import shutil
 from pathlib import Path
+
+import pytest
 
 from neuroada.studies.__main__ import main
 from neuroada.studies.plan import StudyPlan
 from tests.studies.conftest import Store
+
+STUDIES = [path.parent for path in sorted((Path(__file__).parents[2] / "sweeps").glob("*/study.yaml"))]
 
 
 def fill(plan: StudyPlan, store: Store) -> None:
@@ -46,6 +52,35 @@ def test_every_rate_is_shown_and_the_chosen_one_is_bold(study: Path, plan: Study
 def test_the_same_records_give_the_same_bytes(study: Path, plan: StudyPlan, store: Store) -> None:
     fill(plan, store)
     main(["--tables", str(study)])
-    first = [(study / name).read_bytes() for name in ("README.md", "cells.csv")]
+    first = written(study)
     main(["--tables", str(study)])
-    assert [(study / name).read_bytes() for name in ("README.md", "cells.csv")] == first
+    assert written(study) == first
+
+
+def test_the_figure_has_a_row_for_each_setting_that_was_run(study: Path, plan: StudyPlan, store: Store) -> None:
+    pytest.importorskip("matplotlib")
+    fill(plan, store)
+    main(["--tables", str(study)])
+    drawn = (study / "figures" / "results.svg").read_text()
+    assert "<!-- small -->" in drawn
+    assert "<!-- large -->" not in drawn
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_committed_tables_are_those_of_the_committed_records(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / folder.name
+    shutil.copytree(folder, copy)
+    (copy / "cells.csv").unlink()
+    (copy / "README.md").write_text(without_tables((folder / "README.md").read_text()))
+    main(["--tables", str(copy)])
+    for name in ("cells.csv", "README.md"):
+        assert (copy / name).read_text() == (folder / name).read_text()
+
+
+def without_tables(page: str) -> str:
+    return re.sub(r"(<!-- table: \w+ -->\n).*?(<!-- end -->)", r"\1\2", page, flags=re.DOTALL)
+
+
+def written(study: Path) -> dict[Path, bytes]:
+    """Everything in the folder of a study but its records."""
+    return {path: path.read_bytes() for path in study.rglob("*") if path.is_file() and "records" not in path.parts}
