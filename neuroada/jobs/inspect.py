@@ -86,8 +86,13 @@ def _opened(paths: Sequence[str], allow_precision: bool) -> dict[str, Saved]:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """The last parts of the paths that tell them apart."""
+    """The parts of the paths that tell them apart: the task where that differs, and not the seed where it does not."""
     parts = [Path(path).parts for path in paths]
+    if len(set(map(len, parts))) == 1:
+        differ = [place for place, found in enumerate(zip(*parts, strict=True)) if len(set(found)) > 1]
+        names = ["/".join(part[place] for place in differ) for part in parts]
+        if differ and len(set(names)) == len(names):
+            return names
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):

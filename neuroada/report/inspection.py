@@ -75,16 +75,16 @@ def _row(adapter: str, kind: str, part: pandas.DataFrame) -> dict[str, str]:
         "kind": kind,
         "weights": str(len(part)),
         "entries": f"{entries:,}",
-        "rms learnt": f"{learnt:.2g}",
-        "rms base": f"{base:.2g}",
-        "learnt / base": f"{learnt / base:.2g}" if base else "-",
-        "largest": f"{part['largest'].max():.2g}",
+        "rms learnt": f"{learnt:#.2g}",
+        "rms base": f"{base:#.2g}",
+        "learnt / base": f"{learnt / base:#.2g}" if base else "-",
+        "largest": f"{part['largest'].max():#.2g}",
         "lost to rounding %": f"{100 * part['lost'].sum() / entries:.2f}" if entries else "-",
     }
     if "cosine" in part and part["either"].notna().any():
         either = part["either"].sum()
         row["shared %"] = f"{100 * part['shared'].sum() / either:.1f}" if either else "-"
-        row["cosine"] = f"{_cosine(part):.2f}"
+        row["cosine"] = f"{_cosine(part):z.2f}"
     return row
 
 

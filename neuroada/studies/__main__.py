@@ -16,6 +16,7 @@ from neuroada.runs.stop_signals import Interrupted, shown_signal
 from neuroada.storage.whole_files import write_whole
 from neuroada.studies.definition import STUDY_FILE, read_study
 from neuroada.studies.figure import draw
+from neuroada.studies.overview import write_overview
 from neuroada.studies.plan import StudyPlan
 from neuroada.studies.running import Workplace, run_missing
 from neuroada.studies.tables import frame, paired_table, rates_table, results_of, results_table, runs_table
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for folder in given.studies:
             _study(folder, given)
+        if given.into is not None and not given.list:
+            write_overview(given.into, given.studies)
     except UserError as error:
         Console(stderr=True).print(f"neuroada: {error}", markup=False, soft_wrap=True, highlight=False)
         sys.exit(EXIT_OF_MISTAKES)
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="only say which runs are missing")
     what.add_argument("--tables", action="store_true", help="only make the tables again from the records")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="page with a place for an overview of these studies")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for this machine, such as a model's path"
     )

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 import neuroada
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.jobs.inspect import inspect, place_of
+from neuroada.jobs.inspect import _names, inspect, place_of
 
 MakeRun = Callable[..., RunConfig]
 
@@ -79,6 +79,12 @@ def test_an_adapter_is_exactly_like_itself(make_run: MakeRun, pair: tuple[Path, 
 
 
 @pytest.mark.slow
+def test_adapters_are_named_by_what_tells_their_folders_apart() -> None:
+    assert _names(["outputs/m/math/k5-a1/s42", "outputs/m/boolq/k5-b2/s42"]) == ["math/k5-a1", "boolq/k5-b2"]
+    assert _names(["outputs/m/math/k5-a1/s42", "outputs/m/math/k5-a1/s43"]) == ["s42", "s43"]
+    assert _names(["outputs/m/math/k5-a1/s42", "mine/adapter"]) == ["s42", "adapter"]
+
+
 def test_questions_are_answered_by_the_base_and_every_adapter_on_the_page(
     make_run: MakeRun, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
