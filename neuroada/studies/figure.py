@@ -11,7 +11,7 @@ from neuroada.studies.tables import CellResults
 
 FIGURE = Path("figures/results.svg")
 _PANELS = {
-    "macro": ("macro accuracy, %", 1),
+    "macro": ("accuracy (macro), %", 1),
     "held-out loss": ("held-out loss, nats", 3),
     "forgetting": ("forgetting, nats", 2),
     "peak GiB": ("peak memory, GiB", 2),

@@ -1,5 +1,6 @@
-"""What is kept of a run of a study: its result, its predictions where the tables need them, and how it was run."""
+"""What is kept of a run of a study: its result, its verdicts where the tables need them, and how it was run."""
 
+import hashlib
 import json
 import os
 import platform
@@ -14,11 +15,15 @@ from typing_extensions import TypedDict
 from neuroada.config.json_files import read_json
 from neuroada.runs.files import HELD_OUT_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.runs.listing import Run
-from neuroada.runs.recorded_files import FILES
+from neuroada.runs.predictions import read_predictions
+from neuroada.runs.recorded_files import FILES, describe
 from neuroada.runs.stored_files import read_result
 from neuroada.storage.whole_files import write_whole
+from neuroada.tasks.scoring import Prediction
 
 RUN_FILE = "run.json"
+_VERDICT = ("correct", "strict_correct", "missing_trigger", "too_long", "leaked", "score", "value")
+"""What is kept of a prediction beside its place."""
 _WAY_OUT = "delete the folder to run it again"
 
 
@@ -95,18 +100,15 @@ def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], w
         record: The folder of the record; what it held is replaced.
         ended: How the run ended.
         private: Texts that mean something on this machine only, such as paths -> what is written instead.
-        with_predictions: Whether paired tests need its predictions and the losses of its held-out rows.
+        with_predictions: Whether paired tests need its verdicts and the losses of its held-out rows.
     """
     if record.exists():
         shutil.rmtree(record)
     record.mkdir(parents=True)
     if ended.failure is None:
         result = dict(read_result(folder))
-        files = result.get(FILES) or {}
-        kept = PREDICTIONS_FOLDER if with_predictions else None
-        result[FILES] = {path: entry for path, entry in files.items() if path.split("/")[0] == kept}
-        if with_predictions and (folder / PREDICTIONS_FOLDER).is_dir():
-            shutil.copytree(folder / PREDICTIONS_FOLDER, record / PREDICTIONS_FOLDER)
+        verdicts = _copied_verdicts(folder, record) if with_predictions else []
+        result[FILES] = describe(record, verdicts)
         if with_predictions and (folder / HELD_OUT_FILE).is_file():
             shutil.copy(folder / HELD_OUT_FILE, record / HELD_OUT_FILE)
         text = json.dumps(result, indent=1)
@@ -116,6 +118,25 @@ def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], w
     entry = {**asdict(ended), "machine": machine()}
     # Last: a record is whole when it has this file.
     write_whole(record / RUN_FILE, json.dumps(entry, indent=1) + "\n")
+
+
+def _copied_verdicts(folder: Path, record: Path) -> list[Path]:
+    """Write the predictions of a run without texts, which belong to the authors of the data; returns the files."""
+    written = []
+    for path in sorted((folder / PREDICTIONS_FOLDER).glob("*.jsonl")):
+        rows = (json.dumps(_verdict(row)) + "\n" for row in read_predictions(path))
+        copy = record / PREDICTIONS_FOLDER / path.name
+        copy.parent.mkdir(exist_ok=True)
+        write_whole(copy, "".join(rows))
+        written.append(copy)
+    return written
+
+
+def _verdict(row: Prediction) -> dict[str, Any]:
+    """A prediction with the hash of its question, by which other records find the same item."""
+    kept = {key: row[key] for key in _VERDICT if key in row}  # type: ignore[literal-required]  # its own keys
+    question = hashlib.sha256(row["instruction"].encode()).hexdigest()[:16]
+    return {"index": row["index"], "instruction": question, "generation": "", "extracted": None, "answer": "", **kept}
 
 
 def machine() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is kept of a run: enough for the tables, nothing of this machine, no adapter."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from neuroada.config.errors import UserError
 from neuroada.runs.listing import Status, read_runs
+from neuroada.runs.predictions import read_predictions
 from neuroada.runs.recorded_files import FILES, describe
 from neuroada.studies.records import Ended, keep, read_record
 
@@ -34,6 +36,15 @@ def test_a_record_is_a_finished_run_without_its_adapter(finished: Path, tmp_path
     assert sorted(path.name for path in run.folder.rglob("*") if path.is_file()) == [
         *("boolq.jsonl", "result.json", "run.json"),
     ]
+
+
+def test_it_holds_verdicts_and_no_text_of_the_data(finished: Path, tmp_path: Path) -> None:
+    keep(finished, tmp_path / "records" / "one", ENDED, {}, with_predictions=True)
+    [row] = read_predictions(tmp_path / "records" / "one" / "predictions" / "boolq.jsonl")
+    [original] = read_predictions(finished / "predictions" / "boolq.jsonl")
+    assert (row["index"], row["correct"], row["generation"], row["answer"]) == (0, True, "", "")
+    assert row["instruction"] == hashlib.sha256(original["instruction"].encode()).hexdigest()[:16]
+    assert "prompt" not in row
 
 
 def test_its_predictions_are_still_checked(finished: Path, tmp_path: Path) -> None:
