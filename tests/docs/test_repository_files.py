@@ -13,7 +13,7 @@ GITHUB = ROOT / ".github"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 _LEAST = re.compile(r"([\w.-]+)(?:\[\w+\])?>=([\d.]+)")
-SUPPORTED_EXTRAS = ("gguf", "tensorboard", "peft", "plots", "lm_eval", "launchers", "optuna", "triton")
+SUPPORTED_EXTRAS = ("gguf", "tensorboard", "peft", "plots", "lm_eval", "launchers", "optuna", "serve", "triton")
 """Extras whose packages the test environment has."""
 
 
