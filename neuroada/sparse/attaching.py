@@ -124,22 +124,8 @@ def selected(
     whole = match_whole(model, config.modules_to_save)
     targets = targets_of(model, config, whole)
     refuse_fresh_head(model, whole)
-    for name, layer in targets.items():
-        if weight_of(layer).is_meta:
-            raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
     strategy = strategy_of(config.selection)
-    if strategy.measures and losses is None:
-        raise AdapterError(
-            f"selection={shown(strategy.described)}: is measured on data ({', '.join(strategy.measures)}); give the "
-            "losses of calibration batches with losses=..."
-        )
-    if strategy.needs_gradients and (quantised := [name for name, one in targets.items() if is_quantised(one)]):
-        raise AdapterError(
-            f"selection={shown(strategy.described)}: needs gradients of the weights, which {quantised[0]} has none of, "
-            "as it is quantised; use magnitude, wanda or another selection by the weights and their inputs"
-        )
-    if config.spread is not None or config.neuron_fraction is not None:
-        refuse_rows(targets, targets)
+    _check_can_select(config, strategy, targets, losses)
     unreached: list[str] = []
     choice = _Choice(model, config, targets, device)
     for name, found in _per_layer(model, targets, strategy, losses, most_bytes, track):
@@ -159,6 +145,27 @@ def selected(
             len(targets),
         )
     return choice.made()
+
+
+def _check_can_select(
+    config: NeuroAdaConfig, strategy: Strategy, targets: Mapping[str, nn.Module], losses: Losses | None
+) -> None:
+    """Raises AdapterError where the selection cannot look at the layers, or lacks the data it needs."""
+    for name, layer in targets.items():
+        if weight_of(layer).is_meta:
+            raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
+    if strategy.measures and losses is None:
+        raise AdapterError(
+            f"selection={shown(strategy.described)}: is measured on data ({', '.join(strategy.measures)}); give the "
+            "losses of calibration batches with losses=..."
+        )
+    if strategy.needs_gradients and (quantised := [name for name, one in targets.items() if is_quantised(one)]):
+        raise AdapterError(
+            f"selection={shown(strategy.described)}: needs gradients of the weights, which {quantised[0]} has none of, "
+            "as it is quantised; use magnitude, wanda or another selection by the weights and their inputs"
+        )
+    if config.spread is not None or config.neuron_fraction is not None:
+        refuse_rows(targets, targets)
 
 
 class _Choice:
