@@ -14,7 +14,7 @@ from torch import nn
 from neuroada.backbones import loading
 from neuroada.config.job_schema import JobConfig
 from neuroada.config.ranks import ranks_of, shares_backbone
-from neuroada.config.schema import BudgetConfig, DataConfig, ModelConfig, RunConfig
+from neuroada.config.schema import BudgetConfig, DataConfig, ModelConfig, RunConfig, TaskConfig
 from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
 from neuroada.methods.contract import Sized, Wanted
 from neuroada.methods.neuroada import NeuroAda
@@ -241,6 +241,7 @@ def model_config(name: str, checkpointing: bool = False) -> ModelConfig:
 
 def _run(model: ModelConfig, top_k: int, num_examples: int) -> RunConfig:
     return RunConfig(
+        task=TaskConfig(name="none", train=[], benchmarks=["boolq"]),  # next tokens; nothing of it is read
         job=JobConfig(name="budget", function=""),
         model=model,
         data=DataConfig(
