@@ -28,7 +28,7 @@ ALLOWED = {
     "serving": {"runs", "sparse", "config", "storage"},
     "integrations": {"decoding", "methods", "backbones", "runs", "sparse", "config"},
     "sweeping": {"runs", "config", "storage"},
-    "studies": {"report", "runs", "tasks", "config", "storage"},
+    "studies": {"report", "sweeping", "runs", "tasks", "config", "storage"},
     "report": {"runs", "data", "tasks", "config", "storage"},
     "costs": {"training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"},
     "training": {"decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config", "storage"},

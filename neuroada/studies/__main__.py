@@ -14,12 +14,13 @@ from neuroada.config.errors import EXIT_OF_MISTAKES, UserError
 from neuroada.report.marked_pages import check_places, write_into
 from neuroada.runs.stop_signals import Interrupted, shown_signal
 from neuroada.storage.whole_files import write_whole
+from neuroada.studies.cell_results import results_of
 from neuroada.studies.definition import STUDY_FILE, read_study
 from neuroada.studies.figure import draw
 from neuroada.studies.overview import write_overview
 from neuroada.studies.plan import StudyPlan
 from neuroada.studies.running import Workplace, run_missing
-from neuroada.studies.tables import frame, paired_table, rates_table, results_of, results_table, runs_table
+from neuroada.studies.tables import frame, paired_table, rates_table, results_table, runs_table
 
 logger = logging.getLogger(__name__)
 

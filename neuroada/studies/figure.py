@@ -7,7 +7,7 @@ from neuroada.report.dot_rows import Dot, Panel, dot_rows
 from neuroada.report.drawing import save_svg, style
 from neuroada.report.estimates import over_seeds
 from neuroada.report.palette import BASE_COLOUR, Look, looks
-from neuroada.studies.tables import CellResults
+from neuroada.studies.cell_results import CellResults
 
 FIGURE = Path("figures/results.svg")
 _PANELS = {

@@ -111,13 +111,17 @@ def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], w
         result[FILES] = describe(record, verdicts)
         if with_predictions and (folder / HELD_OUT_FILE).is_file():
             shutil.copy(folder / HELD_OUT_FILE, record / HELD_OUT_FILE)
-        text = json.dumps(result, indent=1)
-        for own, public in private.items():
-            text = text.replace(own, public)
-        write_whole(record / RESULT_FILE, text + "\n")
+        write_whole(record / RESULT_FILE, _public(result, private))
     entry = {**asdict(ended), "machine": machine()}
     # Last: a record is whole when it has this file.
-    write_whole(record / RUN_FILE, json.dumps(entry, indent=1) + "\n")
+    write_whole(record / RUN_FILE, _public(entry, private))
+
+
+def _public(content: Mapping[str, Any], private: Mapping[str, str]) -> str:
+    text = json.dumps(content, indent=1)
+    for own, public in private.items():
+        text = text.replace(own, public)
+    return text + "\n"
 
 
 def _copied_verdicts(folder: Path, record: Path) -> list[Path]:

@@ -2,30 +2,24 @@
 
 import logging
 import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from neuroada.config.errors import UserError
-from neuroada.runs.files import RESULT_FILE
-from neuroada.runs.process_lifetime import end_with_parent
-from neuroada.runs.stop_signals import Interrupted, interruptible, shown_signal, signal_of
+from neuroada.runs.stop_signals import Interrupted, interruptible
 from neuroada.studies.plan import StudyPlan, StudyRun
 from neuroada.studies.records import Ended, keep
+from neuroada.sweeping.processes import run_all
+from neuroada.sweeping.sweep_jobs import Job, State
 
 logger = logging.getLogger(__name__)
 
 DIVERGED = "lower optimizer.lr"
 """In the message of a run whose loss or gradients became infinite."""
-_SECONDS_BETWEEN_LOOKS = 0.2
-_SECONDS_TO_END = 120.0
 
 
 @dataclass(frozen=True)
@@ -50,70 +44,47 @@ class Workplace:
         return {**paths, f"{Path.cwd()}{os.sep}": ""}
 
 
-class RunningStudy:
-    """A run in a process of its own, with its output in a file beside its run folder."""
+class Missing:
+    """The runs that a study lacks and that can start now, as jobs of a sweep.
 
-    def __init__(self, run: StudyRun, workplace: Workplace) -> None:
-        self.run = run
-        self.folder = workplace.outputs / run.name
-        self._log = self.folder.with_name(f"{self.folder.name}.log")
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "neuroada", *run.overrides, *workplace.arguments]
-        self._started = time.monotonic()
-        with self._log.open("ab") as output:
-            # A new session: Ctrl-C reaches only the study, which then ends its runs in order.
-            self._process = subprocess.Popen(
-                [*command, f"hydra.run.dir={self.folder}"],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=end_with_parent,
-            )
+    Args:
+        plan: The study.
+        records: The folder of its records.
+        workplace: Where they run.
+        on_record: Called after each record that was kept.
+    """
 
-    def ended(self) -> Ended | None:
-        """How it ended; None while it runs.
+    def __init__(self, plan: StudyPlan, records: Path, workplace: Workplace, on_record: Callable[[], None]) -> None:
+        self._records, self._workplace, self._on_record = records, workplace, on_record
+        self._runs = {run.name: run for run in plan.missing()}
+        self._kept = set[str]()
+
+    def run(self) -> None:
+        """Run all; a signal to this process ends those that run.
 
         Raises:
-            Interrupted: A signal from elsewhere has ended it.
-            UserError: It failed, and not because of a learning rate that is being tried.
+            Interrupted: A signal has ended one of them.
+            UserError: One failed, and not because of a learning rate that is being tried.
         """
-        pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
-        if pid == 0:
-            return None
-        exit_code = self._process.returncode = os.waitstatus_to_exitcode(status)
-        number = signal_of(exit_code)
-        if number is not None:
-            logger.warning("%s was stopped by %s; the same command goes on", self.run.name, shown_signal(number))
-            raise Interrupted(number)
-        is_finished = exit_code == 0 and (self.folder / RESULT_FILE).is_file()
-        return Ended(
-            overrides=self.run.overrides,
-            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 1),
-            wall_seconds=round(time.monotonic() - self._started, 1),
-            failure=None if is_finished else self._divergence(),
-        )
+        jobs = [self._job(run) for run in self._runs.values()]
+        run_all(jobs, [{}] * self._workplace.at_a_time, self._command, lambda: self._keep_ended(jobs))
 
-    def stop(self, number: signal.Signals) -> None:
-        """Ask it to write a checkpoint and end."""
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+    def _job(self, run: StudyRun) -> Job:
+        folder = self._workplace.outputs / run.name
+        return Job(list(run.overrides), run.name, rejection_folder=folder, folder=folder)
 
-    def wait(self, latest: float) -> None:
-        """Until it has ended; killed where it has not by then, on the monotonic clock."""
-        try:
-            self._process.wait(max(0.0, latest - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def _command(self, job: Job) -> list[str]:
+        own = [*job.overrides, *self._workplace.arguments]
+        return [sys.executable, "-m", "neuroada", *own, f"hydra.run.dir={job.folder}"]
 
-    def _divergence(self) -> str:
-        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        said = lines[-1].removeprefix("neuroada: ") if lines else "without a word"
-        if self.run.chooses_rate and DIVERGED in said:
-            logger.warning("%s diverged: %s", self.run.name, said)
-            return said
-        raise UserError(f"{self.run.name} failed: {said}; see {self._log}")
+    def _keep_ended(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if job.ended is not None and job.label not in self._kept:
+                self._kept.add(job.label)
+                run = self._runs[job.label]
+                how = _ended(job, run)
+                keep(job.folder, self._records / run.name, how, self._workplace.private, not run.chooses_rate)
+                self._on_record()
 
 
 def run_missing(plan: StudyPlan, records: Path, workplace: Workplace) -> None:
@@ -126,36 +97,24 @@ def run_missing(plan: StudyPlan, records: Path, workplace: Workplace) -> None:
         UserError: A run failed, a record is damaged, or all rates of a cell diverged.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    running: list[RunningStudy] = []
     with interruptible(), Progress(*columns) as progress:
         bar = progress.add_task("runs", total=sum(plan.num_missing().values()))
-        try:
-            while running or plan.missing():
-                names = {one.run.name for one in running}
-                waiting = [run for run in plan.missing() if run.name not in names]
-                running += [RunningStudy(run, workplace) for run in waiting[: workplace.at_a_time - len(running)]]
-                progress.update(bar, description=", ".join(one.run.name for one in running))
-                progress.advance(bar, _kept(running, records, workplace))
-        except BaseException as error:
-            _stop(running, error.number if isinstance(error, Interrupted) else signal.SIGTERM)
-            raise
+        while plan.missing():
+            Missing(plan, records, workplace, lambda: progress.advance(bar)).run()
 
 
-def _kept(running: list[RunningStudy], records: Path, workplace: Workplace) -> int:
-    """Wait until a run ends and keep the records of those that have; returns how many."""
-    while True:
-        ended = [(one, how) for one in running if (how := one.ended()) is not None]
-        for one, how in ended:
-            running.remove(one)
-            keep(one.folder, records / one.run.name, how, workplace.private, not one.run.chooses_rate)
-        if ended:
-            return len(ended)
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-
-def _stop(running: Sequence[RunningStudy], number: signal.Signals) -> None:
-    latest = time.monotonic() + _SECONDS_TO_END
-    for one in running:
-        one.stop(number)
-    for one in running:
-        one.wait(latest)
+def _ended(job: Job, run: StudyRun) -> Ended:
+    if job.stopped_by is not None:
+        logger.warning("%s was stopped %s", run.name, job.message)
+        raise Interrupted(job.stopped_by)
+    failure = None if job.state is State.FINISHED else job.message
+    if failure is not None and not (run.chooses_rate and DIVERGED in failure):
+        raise UserError(f"{run.name} failed: {failure}")
+    if failure is not None:
+        logger.warning("%s diverged: %s", run.name, failure)
+    return Ended(
+        overrides=run.overrides,
+        cpu_seconds=round(job.cpu_seconds or 0.0, 1),
+        wall_seconds=round(job.seconds or 0.0, 1),
+        failure=failure,
+    )

@@ -62,7 +62,7 @@ class Process:
 
     def has_ended(self) -> bool:
         """Whether the process has ended; if so, the outcome is recorded in the job."""
-        exit_code = self._process.poll()
+        exit_code = self._polled()
         if exit_code is None:
             return False
         number = signal_of(exit_code)
@@ -74,6 +74,15 @@ class Process:
             self.job.fail(self._failure_message(exit_code), exit_code=exit_code)
         self._lock.release()
         return True
+
+    def _polled(self) -> int | None:
+        """As ``Popen.poll``, and notes the processor time of the job with all its processes."""
+        pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        self.job.cpu_seconds = usage.ru_utime + usage.ru_stime
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return self._process.returncode
 
     def ask_to_end(self, number: signal.Signals) -> None:
         """Ask the process to end by itself."""

@@ -67,6 +67,8 @@ class Job:
     """Of its process, where it failed in one."""
     started: float | None = None
     ended: float | None = None
+    cpu_seconds: float | None = None
+    """Processor time of all its processes, once it has ended by itself."""
     result: dict[str, Any] | None = None
     stopped_by: signal.Signals | None = None
 

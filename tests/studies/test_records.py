@@ -70,11 +70,13 @@ def test_paths_of_this_machine_are_replaced(finished: Path, tmp_path: Path) -> N
 
 
 def test_a_failure_is_recorded_without_a_result(finished: Path, tmp_path: Path) -> None:
-    failed = Ended(ENDED.overrides, 1.0, 1.0, failure="the loss is nan")
-    keep(finished, tmp_path / "one", failed, {}, with_predictions=True)
+    failed = Ended(ENDED.overrides, 1.0, 1.0, failure="the loss is nan in /home/me/train.json")
+    keep(finished, tmp_path / "one", failed, {"/home/me/": ""}, with_predictions=True)
     record = read_record(tmp_path / "one")
     assert record is not None
-    assert (record.run, record.held_out_loss, record.entry["failure"]) == (None, None, "the loss is nan")
+    assert (record.run, record.held_out_loss, record.entry["failure"]) == (
+        *(None, None, "the loss is nan in train.json"),
+    )
 
 
 def test_a_damaged_record_is_named(finished: Path, tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def test_a_study_runs_what_is_missing_and_nothing_else(small: Path, capsys: pyte
     main(["--list", str(small)])
     assert "│ two     │            1 │" in capsys.readouterr().out
     main([str(small)])
-    assert (small / "README.md").read_text() == page, "the same run has the same numbers"
+    again = (small / "README.md").read_text()
+    assert results_of(again) == results_of(page), "the same run has the same numbers"
 
 
 @pytest.mark.slow
@@ -86,7 +87,7 @@ def test_a_signal_to_the_study_reaches_its_run_and_the_same_command_goes_on(smal
     (small / "study.yaml").write_text(STUDY.replace("max_steps=3", "max_steps=100000"))
     command = [sys.executable, "-m", "neuroada.studies", str(small)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    log = Path("outputs/studies/more/two/rate-lr0.001-s0.log")
+    log = Path("outputs/studies/more/two/rate-lr0.001-s0/job.log")
     wait_for(lambda: log.is_file() and "held-out loss" in log.read_text())
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
@@ -94,6 +95,11 @@ def test_a_signal_to_the_study_reaches_its_run_and_the_same_command_goes_on(smal
     assert said.splitlines()[-1] == "neuroada: SIGTERM; the same command goes on with what is missing"
     assert "interrupted by SIGTERM" in log.read_text()
     assert not (small / "records").exists()
+
+
+def results_of(page: str) -> str:
+    """The table of results: of the whole page, only the processor time differs from run to run."""
+    return page.partition("<!-- table: results -->")[2].partition("<!-- end -->")[0]
 
 
 def wait_for(is_so: Callable[[], bool], seconds: float = 240.0) -> None:

@@ -1,0 +1,70 @@
+"""What is recorded of a cell: its runs at the chosen rate, what they reached, and the same item by item."""
+
+import statistics
+from dataclasses import dataclass
+
+from neuroada.report.estimates import Estimate
+from neuroada.report.paired_means import Values
+from neuroada.report.significance import Item, verdicts
+from neuroada.runs.held_out_rows import read_rows
+from neuroada.runs.listing import Run
+from neuroada.studies.plan import Rate, StudyPlan
+from neuroada.studies.records import Record
+
+
+@dataclass(frozen=True)
+class CellResults:
+    """A cell with its records.
+
+    Attributes:
+        name: Of the cell.
+        rate: The chosen learning rate; None if it has none, or none is chosen yet.
+        records: Of the runs at that rate, in the order of the seeds.
+    """
+
+    name: str
+    rate: Rate | None
+    records: tuple[Record, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [record.run for record in self.records if record.run is not None]
+
+    def estimate(self, number: str) -> Estimate | None:
+        """One of ``Run.numbers`` over the seeds; None if none recorded it."""
+        values = tuple(run.numbers[number] for run in self.runs if number in run.numbers)
+        return Estimate(values) if values else None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Mean processor time of a run."""
+        return statistics.fmean(record.entry["cpu_seconds"] for record in self.records)
+
+    def verdicts(self) -> dict[int, Values]:
+        """Seed -> item -> whether it is right; seeds without predictions are left out."""
+        found: dict[int, Values] = {}
+        for run in self.runs:
+            of_run = verdicts(run.folder, run.result)
+            if of_run:
+                found[int(run.setting("seed"))] = {item: float(right) for item, right in of_run.items()}
+        return found
+
+    def held_out(self) -> dict[int, Values]:
+        """Seed -> held-out row -> its loss in nats per token; without runs of earlier versions, which kept none."""
+        found: dict[int, Values] = {}
+        for run in self.runs:
+            rows = read_rows(run.folder, run.result)
+            if rows:
+                found[int(run.setting("seed"))] = {
+                    Item(row.dataset, row.row, ""): row.mean for row in rows if row.num_tokens
+                }
+        return found
+
+
+def results_of(plan: StudyPlan) -> list[CellResults]:
+    """Every cell of a study with what is recorded of it."""
+    found = []
+    for cell in plan.study.cells:
+        records = [record for run in plan.results(cell) if (record := plan.record(run)) is not None]
+        found.append(CellResults(cell, plan.rate(cell), tuple(records)))
+    return found
