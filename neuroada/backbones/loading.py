@@ -61,6 +61,7 @@ def load_model(
     place, options = source_of(config)
     dtype = resolve_dtype(config.dtype, device.type)
     leave_out_cudnn()
+    torch.set_float32_matmul_precision(config.float32_matmul_precision)
     how = loading_options(config.quantization, device) or _streamed(device, options)
     with refused_in_one_line(config.quantization):
         model = _read(config, head, place, dtype=dtype, **options, **how)

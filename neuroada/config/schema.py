@@ -31,6 +31,7 @@ from neuroada.config.requirements import (
 )
 
 DTYPES = ("auto", "float32", "bfloat16")
+MATMUL_PRECISIONS = ("highest", "high", "medium")
 LOSS_ON = ("completion", "all")
 LOSS_REDUCTIONS = ("step", "micro_batch")
 ENGINES = {"continuous": "transformers' continuous batching", "vllm": "vLLM"}
@@ -57,6 +58,9 @@ class ModelConfig:
     """Branch, tag or commit on the hub."""
     dtype: str = "auto"
     """Precision of the backbone: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU)."""
+    float32_matmul_precision: str = "highest"
+    """As for ``torch.set_float32_matmul_precision``: highest, high (TF32 on a GPU) or medium (oneDNN's products on a CPU
+    with AVX-512: about twice as fast on AMD's)."""
     quantization: Any = None
     """How linear layers are quantised as they are loaded: torchao_int8, torchao_int4, bitsandbytes_int8 or
     bitsandbytes_nf4; or a mapping of such a name and options, {name: torchao_int4, group_size: 64}. null loads the
@@ -72,6 +76,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_name("model.name", self.name)
         require_choice("model.dtype", self.dtype, DTYPES)
+        require_choice("model.float32_matmul_precision", self.float32_matmul_precision, MATMUL_PRECISIONS)
         require_quantization("model.quantization", self.quantization)
         targets = self.target_modules
         is_names = (

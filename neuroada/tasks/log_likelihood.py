@@ -4,11 +4,14 @@
 The first of equal choices wins.
 """
 
+import re
 from collections.abc import Sequence
 
 from neuroada.tasks.protocol import ProtocolError, Verdict
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LABEL = re.compile(r"(?:answer|solution|ending|option)([1-9])")
+"""How the commonsense files of LLM-Adapters name a choice."""
 RULES = ("acc", "acc_norm")
 
 
@@ -37,7 +40,7 @@ class LogLikelihood:
 
 
 def gold_choice(answer: str, choices: Sequence[str]) -> int:
-    """The place of the gold answer: it is a choice's text, its number from 0, or its letter from A.
+    """The place of the gold answer: a choice's text, its number from 0, its letter from A, or a label such as answer1.
 
     Raises:
         ProtocolError: It is none of them.
@@ -50,6 +53,9 @@ def gold_choice(answer: str, choices: Sequence[str]) -> int:
         return int(stripped)
     if len(stripped) == 1 and stripped in _LETTERS[: len(choices)]:
         return _LETTERS.index(stripped)
+    label = _LABEL.fullmatch(stripped)
+    if label and int(label[1]) <= len(choices):
+        return int(label[1]) - 1
     raise ProtocolError(
         f"the answer {answer!r} is none of the {len(choices)} choices; give a choice's text, its number from 0, or its "
         "letter from A"

@@ -80,6 +80,9 @@ class TemplateProtocol(Protocol):
             example = replace(example, answer=choices[gold_choice(example.answer, choices)])
         return self._completion(example.columns)
 
+    def continuation(self, example: Example, choice: str) -> str:
+        return self._completion(replace(example, answer=choice).columns)
+
     def messages(self, example: Example) -> list[Message]:
         return list(example.row[MESSAGES]) if MESSAGES in example.row else super().messages(example)
 

@@ -31,6 +31,12 @@ def test_dtype_alone_decides_the_precision(dtype: str, device: str, expected: to
     assert loading.resolve_dtype(dtype, device) == expected
 
 
+@pytest.mark.parametrize("precision", ["medium", "highest"])
+def test_products_of_float32_matrices_are_as_precise_as_configured(backbone: Path, precision: str) -> None:
+    loading.load_model(config(backbone, float32_matmul_precision=precision), CPU)
+    assert torch.get_float32_matmul_precision() == precision
+
+
 def test_model_is_loaded_in_its_dtype(backbone: Path) -> None:
     model = loading.load_model(config(backbone, dtype="bfloat16"), CPU)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
