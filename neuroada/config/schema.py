@@ -59,8 +59,8 @@ class ModelConfig:
     dtype: str = "auto"
     """Precision of the backbone: float32, bfloat16, or auto (bfloat16 on a GPU, float32 on a CPU)."""
     float32_matmul_precision: str = "highest"
-    """As for ``torch.set_float32_matmul_precision``: highest, high (TF32 on a GPU) or medium (oneDNN's products on a CPU
-    with AVX-512: about twice as fast on AMD's)."""
+    """As for ``torch.set_float32_matmul_precision``: highest, high (TF32 on a GPU) or medium (on a CPU with
+    AVX-512, oneDNN's products: about twice as fast on AMD's)."""
     quantization: Any = None
     """How linear layers are quantised as they are loaded: torchao_int8, torchao_int4, bitsandbytes_int8 or
     bitsandbytes_nf4; or a mapping of such a name and options, {name: torchao_int4, group_size: 64}. null loads the
