@@ -51,7 +51,7 @@ stress: $(READY)  ## Kills, signals, full disks, torn files, bad inputs, fuzz an
 # SET is for this machine alone: make results SET="model.name_or_path=<folder> data.dir=<folder>"
 STUDIES ?= $(dir $(wildcard sweeps/*/study.yaml))
 results: $(READY)  ## Run what the studies in sweeps/ lack, and make their tables again from the records
-	OMP_NUM_THREADS=1 $(BIN)/python -m neuroada.studies $(STUDIES) --into docs/results.md $(if $(SET),--set $(SET))
+	OMP_NUM_THREADS=1 $(BIN)/python -m neuroada.studies $(STUDIES) --into docs/results.md README.md $(if $(SET),--set $(SET))
 
 docs: $(READY)  ## The documentation as a site in build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml

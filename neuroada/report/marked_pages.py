@@ -28,6 +28,12 @@ def check_places(page: Path, names: Iterable[str]) -> None:
             )
 
 
+def places_of(page: Path) -> set[str]:
+    """Names of the places that a page has; none if there is no page."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return set(re.findall(r"<!-- table: (\S+) -->\n.*?<!-- end -->", text, re.DOTALL))
+
+
 def write_into(page: Path, tables: Mapping[str, str]) -> None:
     """Replace the tables of a page; what stands around them stays as it is."""
     text = page.read_text(encoding="utf-8")

@@ -17,14 +17,13 @@ from neuroada.storage.whole_files import write_whole
 from neuroada.studies.cell_results import results_of
 from neuroada.studies.definition import STUDY_FILE, read_study
 from neuroada.studies.figure import draw
-from neuroada.studies.overview import write_overview
+from neuroada.studies.overview import PAGE, write_overview
 from neuroada.studies.plan import StudyPlan
 from neuroada.studies.running import Workplace, run_missing
 from neuroada.studies.tables import frame, paired_table, rates_table, results_table, runs_table
 
 logger = logging.getLogger(__name__)
 
-PAGE = "README.md"
 CELLS_FILE = "cells.csv"
 RECORDS = "records"
 _OUTPUTS = Path("outputs/studies")
@@ -37,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for folder in given.studies:
             _study(folder, given)
-        if given.into is not None and not given.list:
-            write_overview(given.into, given.studies)
+        for page in [] if given.list else given.into:
+            write_overview(page, given.studies)
     except UserError as error:
         Console(stderr=True).print(f"neuroada: {error}", markup=False, soft_wrap=True, highlight=False)
         sys.exit(EXIT_OF_MISTAKES)
@@ -55,7 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="only say which runs are missing")
     what.add_argument("--tables", action="store_true", help="only make the tables again from the records")
-    parser.add_argument("--into", type=Path, metavar="PAGE", help="page with a place for an overview of these studies")
+    parser.add_argument(
+        "--into",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="PAGE",
+        help="pages with places for these studies' results",
+    )
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="overrides for this machine, such as a model's path"
     )

@@ -1,4 +1,4 @@
-"""The page of all studies: what was asked, what came out, and the table of results of each."""
+"""Pages that show studies: one with a section for each, others with the table of results of one of them."""
 
 import re
 from collections.abc import Sequence
@@ -6,29 +6,37 @@ from os.path import relpath
 from pathlib import Path
 
 from neuroada.config.errors import UserError
-from neuroada.report.marked_pages import check_places, write_into
+from neuroada.report.marked_pages import check_places, places_of, write_into
 from neuroada.studies.figure import FIGURE
 
+PAGE = "README.md"
+"""Of a study, in its folder."""
 PLACE = "studies"
 _PARAGRAPHS = ("Question", "Setting", "Answer")
 
 
 def write_overview(page: Path, folders: Sequence[Path]) -> None:
-    """Write the sections of all studies into a page.
+    """Write what studies found into a page.
 
     Args:
-        page: It has a place named ``studies``.
+        page: The sections of all studies go to its place named ``studies``, the results of one to a place named after its
+            folder. It has at least one of these places.
         folders: Of the studies, in the order of the sections.
 
     Raises:
         UserError: The page has no place, or a study's page lacks a paragraph.
     """
-    check_places(page, [PLACE])
-    write_into(page, {PLACE: "\n".join(_section(folder, page.parent) for folder in folders)})
+    named = {folder.resolve().name: folder for folder in folders}
+    found = places_of(page)
+    tables = {name: _table("results", folder / PAGE) for name, folder in named.items() if name in found}
+    if PLACE in found or not tables:
+        check_places(page, [PLACE])
+        tables[PLACE] = "\n".join(_section(folder, page.parent) for folder in folders)
+    write_into(page, tables)
 
 
 def _section(folder: Path, page_folder: Path) -> str:
-    readme = folder / "README.md"
+    readme = folder / PAGE
     text = readme.read_text(encoding="utf-8")
     title = text.splitlines()[0].removeprefix("# ")
     here = Path(relpath(folder, page_folder)).as_posix()
@@ -36,7 +44,7 @@ def _section(folder: Path, page_folder: Path) -> str:
     has_figure = (folder / FIGURE).is_file()
     figure = [f"![{title}]({here}/{FIGURE.as_posix()})"] if has_figure else []
     more = f"[Learning rates, paired tests, commands and records]({here}/README.md)"
-    parts = [f"## {title}", *paragraphs, *figure, _table("results", text, readme).strip(), more]
+    parts = [f"## {title}", *paragraphs, *figure, _table("results", readme).strip(), more]
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,6 +56,7 @@ def _paragraph(name: str, text: str, readme: Path) -> str:
     return found[0]
 
 
-def _table(name: str, text: str, readme: Path) -> str:
+def _table(name: str, readme: Path) -> str:
     check_places(readme, [name])
+    text = readme.read_text(encoding="utf-8")
     return text.partition(f"<!-- table: {name} -->\n")[2].partition("<!-- end -->")[0]

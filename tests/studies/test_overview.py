@@ -1,4 +1,4 @@
-"""The page of all studies."""
+"""Pages that show studies."""
 
 from pathlib import Path
 
@@ -59,3 +59,14 @@ def test_a_page_without_a_place_is_named(study: Path, page: Path) -> None:
     page.write_text("# Results\n")
     with pytest.raises(UserError, match=r"results\.md: has no place for the studies table"):
         write_overview(page, [study])
+
+
+def test_a_place_named_after_a_study_gets_its_results_alone(study: Path, tmp_path: Path) -> None:
+    (study / "README.md").write_text(README)
+    readme = tmp_path / "README.md"
+    readme.write_text("# All\n\n<!-- table: more -->\n<!-- end -->\n\n<!-- table: another -->\nkept\n<!-- end -->\n")
+    write_overview(readme, [study])
+    assert readme.read_text() == (
+        "# All\n\n<!-- table: more -->\n| setting |\n| --- |\n| small |\n<!-- end -->\n\n"
+        "<!-- table: another -->\nkept\n<!-- end -->\n"
+    )
