@@ -19,8 +19,8 @@ def write_overview(page: Path, folders: Sequence[Path]) -> None:
     """Write what studies found into a page.
 
     Args:
-        page: The sections of all studies go to its place named ``studies``, the results of one to a place named after its
-            folder. It has at least one of these places.
+        page: Its place ``studies`` gets the sections of all studies; one named after a study's folder gets the results
+            of that study.
         folders: Of the studies, in the order of the sections.
 
     Raises:
