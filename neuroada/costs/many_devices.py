@@ -24,6 +24,8 @@ _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 MODELS = {
     "llama_7b": "yahma/llama-7b-hf",
     "llama_13b": "yahma/llama-13b-hf",
+    "llama2_7b": "meta-llama/Llama-2-7b-hf",
+    "llama3_8b": "meta-llama/Meta-Llama-3-8B",
     "llama3_70b": "meta-llama/Meta-Llama-3-70B",
     "llama3_405b": "meta-llama/Llama-3.1-405B",
 }

@@ -14,6 +14,8 @@ from neuroada.report import drawing, palette
 from neuroada.report.marked_pages import check_places, markdown, write_into
 
 _GIGA = 1e9
+_MODELS = ["llama_7b", "llama_13b", "llama3_70b", "llama3_405b"]
+"""Sizes far apart; another 7B or 8B model is like the first."""
 _GPUS = {80: (0, (4, 3)), 141: (0, (1, 2))}
 """Memory of a GPU in GB -> the line that marks it."""
 """GB of an H100 and an H200 as advertised. Both have 6 % more, which is left to the driver and the allocator."""
@@ -192,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m neuroada.jobs.scaling_tables", description=__doc__.partition("``: ")[2])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=_MODELS)
     parser.add_argument(
         "--top-k", type=int, nargs="+", metavar="N", default=[1, 20], help="budgets; times are for the largest"
     )

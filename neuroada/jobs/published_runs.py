@@ -1,0 +1,96 @@
+"""``python -m neuroada.jobs.published_runs``: what the published rows take to run again, for docs/results.md."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuroada.config.errors import UserError
+from neuroada.config.gpus import MEMORY_GIB
+from neuroada.costs import roofline
+from neuroada.costs.device_memory import USABLE
+from neuroada.costs.many_devices import EXAMPLE_TOKENS, Subject
+from neuroada.costs.roofline import Cluster
+from neuroada.report.marked_pages import check_places, markdown, write_into
+from neuroada.report.published import PublishedRow, published_rows
+
+PLACE = "published"
+_GPU = "h100"
+_BATCH = 16
+_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """How much a published recipe reads in an epoch.
+
+    Attributes:
+        rows: Rows of the file.
+        row_tokens: Mean tokens of a row, at most 512 of each, by SmolLM2's tokenizer, as some of the models' own are gated.
+            For commonsense, that of the rows of commonsense_15k.
+    """
+
+    rows: int
+    row_tokens: float
+
+
+TRAINING_SETS = {"commonsense": TrainingSet(170_420, 93.7), "math": TrainingSet(9_919, 237.5)}
+"""By task."""
+
+
+def published_table() -> str:
+    """A row for each published one: its average, what runs it again, the planned memory and the estimated time."""
+    heads = ["task", "model", "k", "published", "command", "examples at a time", "GiB", "minutes"]
+    rows = published_rows()
+    subjects = {key: Subject(*key) for key in {(row.model, row.top_k) for row in rows}}
+    return markdown(heads, [_cells(row, subjects[row.model, row.top_k]) for row in rows], left=(0, 1, 4))
+
+
+def _cells(row: PublishedRow, subject: Subject) -> list[str]:
+    examples = next(size for size in (_BATCH, 8, 4, 2, 1) if _fits(subject, size))
+    smaller = "" if examples == _BATCH else f" data.micro_batch_size={examples}"
+    return [
+        row.task,
+        row.model,
+        str(row.top_k),
+        f"{row.average_printed:.1f}{'*' if row.is_average_off else ''}",
+        f"`neuroada experiment={row.model}/{row.task}_top{row.top_k}{smaller}`",
+        str(examples),
+        f"{_bytes(subject, examples) / 2**30:.1f}",
+        f"{estimated_minutes(subject, TRAINING_SETS[row.task]):.0f}",
+    ]
+
+
+def estimated_minutes(subject: Subject, read: TrainingSet) -> float:
+    """Minutes of training on one GPU by the roofline of docs/scaling.md, without the evaluation."""
+    num_tokens = round(_EPOCHS * read.rows * read.row_tokens)
+    operations = roofline.operations(subject.sizes, num_tokens, round(read.row_tokens), checkpointing=False)
+    return Cluster().compute_seconds(operations) / 60
+
+
+def _fits(subject: Subject, examples: int) -> bool:
+    return _bytes(subject, examples) <= USABLE * MEMORY_GIB[_GPU] * 2**30
+
+
+def _bytes(subject: Subject, examples: int) -> int:
+    return subject.planned(examples * EXAMPLE_TOKENS, checkpointing=False).total
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, or write it into a page."""
+    parser = argparse.ArgumentParser("python -m neuroada.jobs.published_runs", description=__doc__.partition("``: ")[2])
+    parser.add_argument("--into", type=Path, help="Markdown page to write the table into instead of printing it")
+    page = parser.parse_args(arguments).into
+    try:
+        if page is None:
+            sys.stdout.write(published_table())
+            return
+        check_places(page, [PLACE])
+        write_into(page, {PLACE: published_table()})
+    except UserError as error:
+        parser.exit(2, f"neuroada: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
