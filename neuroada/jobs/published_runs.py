@@ -27,7 +27,7 @@ class TrainingSet:
 
     Attributes:
         rows: Rows of the file.
-        row_tokens: Mean tokens of a row, at most 512 of each, by SmolLM2's tokenizer, as some of the models' own are gated.
+        row_tokens: Mean tokens of a row, at most 512 of each, by SmolLM2's tokenizer, as some models' own are gated.
             For commonsense, that of the rows of commonsense_15k.
     """
 
