@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from neuroada.backbones.first_look import look_at_backbone, look_at_layers
+from neuroada.command_line.logger_packages import require_packages
 from neuroada.command_line.wandb_login import require_login
 from neuroada.config.definitions import Definition, class_constant, find, parameters
 from neuroada.config.errors import UserError, suggest
@@ -28,6 +29,7 @@ def look(run: RunConfig) -> None:
             file is malformed.
     """
     if run.job.distributed:
+        require_packages(run.logger)
         require_login(run.logger)
     refuse_missing_package(run.job.name, run.model.quantization)
     if run.job.name in _LOADS:

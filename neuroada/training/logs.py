@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from neuroada.config.errors import UserError
 from neuroada.runs.checkpoints import checkpoint_step, last_checkpoint
 from neuroada.runs.files import LOGS_FOLDER
 from neuroada.runs.logged_rows import STEP, logged_rows
 from neuroada.storage.whole_files import whole_file, write_whole
+from neuroada.training.trackio_logger import TrackioLogger
 
-WANDB_FILE = "wandb_run_id"
-"""In the folder of the logs: the id of the run at Weights & Biases."""
+KEEPS_ALL = (WandbLogger, MLFlowLogger, TrackioLogger)
+"""Loggers of a service: what it was told stays there, so that steps that are taken again follow the first ones."""
+_RUN_FILES = {"WandbLogger": "wandb_run_id", "MLFlowLogger": "mlflow_run_id", "TrackioLogger": "trackio_run"}
+"""In the folder of the logs: what names the run at a service."""
 _CSV_FILE = "metrics.csv"
 _VERSION = "version_"
 _ID_LETTERS = string.ascii_lowercase + string.digits
@@ -35,8 +39,14 @@ def keywords_to_go_on(node: Mapping[str, Any], folder: Path, starts_over: bool) 
         starts_over: Whether the run is not continued.
     """
     kind = str(node.get("_target_")).rpartition(".")[2]
+    stored = None if starts_over else _stored_run(kind, folder)
     if kind == "WandbLogger" and not _has_own_id(node):
-        return {"id": (None if starts_over else _stored_id(folder)) or _new_id()}
+        return {"id": stored or _new_id()}
+    if kind == "MLFlowLogger" and not node.get("run_id"):
+        return {"run_id": stored}
+    if kind == "TrackioLogger" and not node.get("name"):
+        new = f"{folder.parent.name}-{folder.name}-{_new_id()}"
+        return {"name": stored or new, "resume": "allow" if stored else "never"}
     if kind == "TensorBoardLogger" and not starts_over:
         return _of_tensorboard(node, folder)
     return {}
@@ -47,7 +57,7 @@ def go_on(loggers: Sequence[Logger], folder: Path, checkpoint: Path | None) -> N
     """Prepare the loggers of a run that begins now, or goes on from a checkpoint.
 
     Raises:
-        UserError: A log cannot be written.
+        UserError: A log cannot be written, or a service refuses the run.
     """
     step = _first_step(checkpoint)
     for sink in loggers:
@@ -56,22 +66,29 @@ def go_on(loggers: Sequence[Logger], folder: Path, checkpoint: Path | None) -> N
             _rewrite_whole(sink)
         elif isinstance(sink, WandbLogger):
             _end_earlier_run()
-            if sink.version is not None:
-                write_whole(folder / LOGS_FOLDER / WANDB_FILE, f"{sink.version}\n")
+        if isinstance(sink, KEEPS_ALL) and (run := _run_of(sink)) is not None:
+            write_whole(folder / LOGS_FOLDER / _RUN_FILES[type(sink).__name__], f"{run}\n")
 
 
 @rank_zero_only
 def log_settings(loggers: Sequence[Logger], settings: dict[str, Any], checkpoint: Path | None) -> None:
-    """Log the configuration, unless TensorBoard has it from an earlier start: it would be a second value of step 0."""
+    """Log the configuration, unless a logger that takes it once has it from an earlier start."""
     for sink in loggers:
-        is_known = isinstance(sink, TensorBoardLogger) and (Path(sink.log_dir) / sink.NAME_HPARAMS_FILE).is_file()
-        if not (is_known and _first_step(checkpoint) > 0):
+        if not (_first_step(checkpoint) > 0 and _has_settings(sink)):
             sink.log_hyperparams(settings)
 
 
 def _first_step(checkpoint: Path | None) -> int:
     """The first step that is logged from here on."""
     return 0 if checkpoint is None else checkpoint_step(checkpoint) or 0
+
+
+def _has_settings(sink: Logger) -> bool:
+    if isinstance(sink, TensorBoardLogger):  # it would be a second value of step 0
+        return (Path(sink.log_dir) / sink.NAME_HPARAMS_FILE).is_file()
+    if isinstance(sink, MLFlowLogger):  # which refuses another value, such as another number of devices
+        return bool(sink.experiment.get_run(sink.run_id).data.params)
+    return False
 
 
 def _of_tensorboard(node: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -95,11 +112,28 @@ def _has_own_id(node: Mapping[str, Any]) -> bool:
     return any(node.get(key) for key in ("id", "version", "experiment")) or bool(os.environ.get("WANDB_RUN_ID"))
 
 
-def _stored_id(folder: Path) -> str | None:
+def _stored_run(kind: str, folder: Path) -> str | None:
+    if kind not in _RUN_FILES:
+        return None
     try:
-        return (folder / LOGS_FOLDER / WANDB_FILE).read_text(encoding="utf-8").strip() or None
+        return (folder / LOGS_FOLDER / _RUN_FILES[kind]).read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _run_of(sink: Logger) -> str | int | None:
+    """What names the run at its service; at MLflow and Trackio the run begins with this."""
+    if isinstance(sink, TrackioLogger):
+        return sink.experiment.name
+    if not isinstance(sink, MLFlowLogger):
+        return sink.version
+    from mlflow.exceptions import MlflowException  # an extra
+
+    try:
+        return sink.version
+    except MlflowException as error:
+        said = str(error).strip().splitlines()[0]
+        raise UserError(f"logger.mlflow: {said}; see tracking_uri, or begin another run with resume=never") from error
 
 
 def _new_id() -> str:

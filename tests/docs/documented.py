@@ -15,7 +15,10 @@ PAGES = (
     *sorted((ROOT / ".github").glob("*.md")),
     HELP,
 )
-NEEDS = ("a download", "a GPU", "several GPUs", "SLURM", "vLLM", "torchao", "bitsandbytes", "Docker", "an account")
+NEEDS = (
+    *("a download", "a GPU", "several GPUs", "SLURM", "vLLM", "torchao", "bitsandbytes", "trackio", "mlflow", "Docker"),
+    "an account",
+)
 """What a command may need that is not here; its comment says ``needs`` and some of these."""
 SHELL_PROGRAMS = (
     *("make", "pip", "cd", "source", "git", "docker", "sbatch", "torchrun", "wandb", "hf", "pre-commit", "nvidia-smi"),

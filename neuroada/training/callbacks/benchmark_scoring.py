@@ -31,6 +31,7 @@ from neuroada.tasks.protocol import Protocol
 from neuroada.tasks.scoring import Prediction, benchmark_score, judge_again, summarise
 from neuroada.training.judging import judged
 from neuroada.training.module import FineTuningModule
+from neuroada.training.trackio_logger import TrackioLogger
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +256,7 @@ def _log(sink: Logger, metrics: dict[str, Any], step: int) -> None:
     ]
     sink.log_metrics(_shares(metrics), step=step)
     columns = ["benchmark", "n", "protocol", "strict", "missing_trigger"]
-    if isinstance(sink, WandbLogger):
+    if isinstance(sink, WandbLogger | TrackioLogger):
         sink.log_table("test/benchmarks", columns=columns, data=rows, step=step)
     elif isinstance(sink, TensorBoardLogger):
         lines = [columns, ["---"] * len(columns), *rows]

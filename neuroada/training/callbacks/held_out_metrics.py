@@ -10,11 +10,11 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 
 from neuroada.config.monitors import HELD_OUT_LOSS, SAMPLED_ACCURACY
 from neuroada.training.callbacks.held_out_loss import HeldOutLoss
 from neuroada.training.callbacks.sampled_accuracy import SampledAccuracy
+from neuroada.training.logs import KEEPS_ALL
 from neuroada.training.schedule import planned_steps
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class HeldOutMetrics(Callback):
         """Log again what was measured at the step to resume from: the logs were cut off before it."""
         for name, (step, value) in self._latest().items():
             if step == self._resumed_at:
-                for sink in (sink for sink in trainer.loggers if not isinstance(sink, WandbLogger)):
+                for sink in (sink for sink in trainer.loggers if not isinstance(sink, KEEPS_ALL)):
                     sink.log_metrics({name: value}, step=step)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
