@@ -53,6 +53,7 @@ DECISIONS = {
     "model.name_or_path": LOADING,
     "model.revision": LOADING,
     "model.dtype": LOADING,
+    "model.float32_matmul_precision": LOADING,
     "model.quantization": LOADING,
     "model.target_modules": f"{BATCHING} gpu_check",
     "model.gradient_checkpointing": BATCHING,
