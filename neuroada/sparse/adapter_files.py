@@ -25,6 +25,7 @@ from neuroada.sparse.file_modes import open_as_new
 from neuroada.sparse.finite import not_finite
 from neuroada.sparse.linear_layers import matrix, precisions, weight_of, widths
 from neuroada.sparse.strategies import described
+from neuroada.sparse.whole_modules import is_part_of
 
 FORMAT_VERSIONS = (1, 2, 3, 4)
 """2 has modules that train whole, which a reader of 1 would leave out; 3 a sample of the base entries; 4 ``rows``."""
@@ -202,7 +203,8 @@ def parsed(header: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: 
         precision=header.get("precision"),
         sample=samples,
     )
-    return StoredAdapter(_config(header, directory / CONFIG_FILE), base, columns, values, whole, rows)
+    config = _naming_all(_config(header, directory / CONFIG_FILE), whole)
+    return StoredAdapter(config, base, columns, values, whole, rows)
 
 
 def refuse_unusable(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -262,6 +264,14 @@ def _config(header: Mapping[str, Any], path: Path) -> NeuroAdaConfig:
         return NeuroAdaConfig(**{key: value for key, value in header.items() if key in fields})
     except (AdapterError, TypeError) as error:
         raise AdapterError(f"{path} is damaged ({error}); copy or save the adapter again") from error
+
+
+def _naming_all(config: NeuroAdaConfig, whole: Mapping[str, Tensor]) -> NeuroAdaConfig:
+    """With every module that the tensors hold whole: peft adds resized embeddings, which no entry names."""
+    entries = list(config.modules_to_save or ())
+    modules = dict.fromkeys(key.rpartition(".")[0] for key in whole)
+    unnamed = [name for name in modules if name and not any(is_part_of(name, entry) for entry in entries)]
+    return dataclasses.replace(config, modules_to_save=[*entries, *unnamed]) if unnamed else config
 
 
 def _pair(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:

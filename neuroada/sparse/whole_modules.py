@@ -107,6 +107,12 @@ def is_named(model: nn.Module, entry: str) -> bool:
     return any(_matches(name, entry) for name in plain_modules(model))
 
 
+def is_part_of(name: str, entry: str) -> bool:
+    """Whether an entry of ``modules_to_save`` names a module or one around it."""
+    parts = name.split(".")
+    return any(_matches(".".join(parts[:depth]), entry) for depth in range(1, len(parts) + 1))
+
+
 def is_inside(name: str, parents: Collection[str]) -> bool:
     """Whether a module or parameter is one of these modules or below one."""
     return any(name == parent or name.startswith(f"{parent}.") for parent in parents)

@@ -163,3 +163,22 @@ def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
     state[name] = state[name] * float("nan")
     with pytest.raises(AdapterError, match="NaN or infinite values"):
         peft.set_peft_model_state_dict(model, state)
+
+
+def test_resized_embeddings_that_peft_adds_come_back_with_the_adapter(tmp_path: Path, batch: dict[str, Tensor]) -> None:
+    base = make_llama()
+    base.save_pretrained(tmp_path / "base")
+    base.name_or_path = str(tmp_path / "base")
+    base.resize_token_embeddings(101)
+    model = peft.get_peft_model(base, NeuroAdaConfig(top_k=2, target_modules=TARGETS, task_type="CAUSAL_LM"))
+    disturb(model)
+    with pytest.warns(UserWarning, match="embedding layer has been resized"):
+        model.save_pretrained(tmp_path / "adapter")
+    wanted = logits(model, batch)
+    for load in (peft.PeftModel.from_pretrained, neuroada.load):
+        fresh = make_llama()
+        fresh.resize_token_embeddings(101)
+        loaded = load(fresh, tmp_path / "adapter")
+        assert logits(fresh if isinstance(loaded, neuroada.Adapter) else loaded, batch).equal(wanted)
+    with pytest.raises(AdapterError, match=r"lm_head\.weight is \(101, \d+\) there and \(97, \d+\) in this model"):
+        neuroada.load(make_llama(), tmp_path / "adapter")
