@@ -1,4 +1,4 @@
-"""``job=serve`` with five adapters: right answers, switching, speed, memory, and a kill in the middle of a switch.
+"""``job=serve`` with five adapters: right answers, switches, memory, a kill in a switch; and its speed beside a merged model.
 
 ``python docs/benchmarks/serving.py <folder of a model> <Python that has vLLM> serving.json``. The adapters have random
 values, k=1 in every linear layer of the blocks, and are large enough that each answers in its own way. What answers
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +56,9 @@ def main() -> None:
         with _server(place, python, adapters[:1]) as server:
             again = {key: server.answer(*key) for key in wanted if key[0] in ("base", "a0")}
             measured["wrong answers after a restart"] = _wrong(again, wanted)
+        with _plain_server(python, _merged(place, adapters[0], Path(scratch, "merged"))) as server:
+            server.crowd(["a0"], 40, wanted)
+            measured["merged, in vLLM without us"] = server.crowd(["a0"], _REQUESTS, wanted)
     Path(out).write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     say(measured)
 
@@ -76,6 +79,15 @@ def _made_and_answered(place: str, adapters: Sequence[Path]) -> Answers:
         adapter.save(folder)
         adapter.detach()
     return wanted
+
+
+def _merged(place: str, adapter: Path, folder: Path) -> Path:
+    """A checkpoint of the base with an adapter merged."""
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    neuroada.load(model, adapter).merge()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(place).save_pretrained(folder)
+    return folder
 
 
 def _answered(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Answers:
@@ -141,9 +153,26 @@ def _server(place: str, python: str, adapters: Sequence[Path]) -> Iterator["_Ser
         *(f"adapter=[{','.join(map(str, adapters))}]", "model.dtype=float32", f"serve.port={_PORT}"),
         *(f"serve.python={python}", "serve.engine={enforce_eager: true, max_model_len: 512}"),
     ]
+    root = Path(__file__).resolve().parents[2]
+    with _started(command, {"PYTHONPATH": str(root)}) as server:
+        yield server
+
+
+@contextmanager
+def _plain_server(python: str, model: Path) -> Iterator["_Server"]:
+    """vLLM alone, as it would serve the merged model."""
+    command = [
+        *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "a0"),
+        *("--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--port", str(_PORT)),
+    ]
+    with _started(command, {}) as server:
+        yield server
+
+
+@contextmanager
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator["_Server"]:
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(__file__).resolve().parents[2]
-        child = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(root)})
+        child = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment})
         try:
             server = _Server(child)
             server.wait()
