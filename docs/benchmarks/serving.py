@@ -1,4 +1,4 @@
-"""``job=serve`` with five adapters: right answers, switches, memory, a kill in a switch; and its speed beside a merged model.
+"""``job=serve`` with five adapters: right answers, switches, memory, a kill in a switch, and speed beside plain vLLM.
 
 ``python docs/benchmarks/serving.py <folder of a model> <Python that has vLLM> serving.json``. The adapters have random
 values, k=1 in every linear layer of the blocks, and are large enough that each answers in its own way. What answers
