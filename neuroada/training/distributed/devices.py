@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,12 +12,17 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
-from neuroada.config.errors import RankError, UserError
+from neuroada.config.errors import FailureElsewhere, RankError, UserError
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.training.distributed.machine import refuse_missing_devices
 from neuroada.training.distributed.replicated import ReplicatedStrategy
 from neuroada.training.trainer import build_trainer
+
+_PEER_HAS_ENDED = re.compile(
+    r"connection (closed|reset) by peer|Broken pipe|remote process exited|Socket closed", re.IGNORECASE
+)
+"""What gloo and NCCL say to a rank that waits for one that is gone."""
 
 
 def data_parallel(timeout_minutes: float, **settings: Any) -> ReplicatedStrategy:
@@ -58,16 +64,29 @@ def ranks_to_start(run: RunConfig, folder: Path) -> int:
 
 @contextmanager
 def unreachable_ranks_in_one_line() -> Iterator[None]:
-    """Turn torch's errors about ranks that do not answer into a RankError."""
+    """Turn torch's errors about other ranks into a message.
+
+    Raises:
+        RankError: They do not answer.
+        FailureElsewhere: One has ended while this one waited for it.
+    """
     try:
         yield
     except (torch.distributed.DistNetworkError, torch.distributed.DistStoreError) as error:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         raise RankError(
-            f"rank {rank} cannot reach the others at {address} ({first_line(error)}); "
+            f"rank {_rank()} cannot reach the others at {address} ({first_line(error)}); "
             "check that every node runs and can open that port; trainer.strategy.timeout_minutes sets how long to wait"
         ) from error
+    except RuntimeError as error:  # gloo has no class of its own for it
+        said = _PEER_HAS_ENDED.search(str(error))
+        if said is None:
+            raise
+        raise FailureElsewhere(f"rank {_rank()} has lost another rank, which has ended ({said[0]})") from error
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
 
 
 def _way_to_agree(existing: int, num_devices: int) -> str:

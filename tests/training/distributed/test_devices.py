@@ -1,6 +1,8 @@
 """A run gets as many ranks as it asks for, or one line that says why not."""
 
 import datetime
+import multiprocessing
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from neuroada.config.errors import RankError, UserError
+from neuroada.config.errors import FailureElsewhere, RankError, UserError
 from neuroada.config.schema import RunConfig
 from neuroada.training.distributed.devices import data_parallel, ranks_to_start, unreachable_ranks_in_one_line
 from neuroada.training.trainer import build_trainer
@@ -123,3 +125,33 @@ def test_a_node_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPat
     assert message.startswith(f"rank 1 cannot reach the others at 127.0.0.1:{port} (")
     assert message.endswith("trainer.strategy.timeout_minutes sets how long to wait")
     assert "\n" not in message
+
+
+def join(rank: int, store: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.distributed.barrier()
+
+
+def join_and_end(store: Path) -> None:
+    join(1, store)
+    os._exit(1)
+
+
+def test_a_rank_that_waits_for_one_that_has_ended_says_so_in_one_line(tmp_path: Path) -> None:
+    ending = multiprocessing.get_context("fork").Process(target=join_and_end, args=(tmp_path / "store",))
+    ending.start()
+    join(0, tmp_path / "store")
+    try:
+        with pytest.raises(FailureElsewhere) as caught, unreachable_ranks_in_one_line():
+            torch.distributed.all_gather_object([None, None], "answers")
+    finally:
+        torch.distributed.destroy_process_group()
+        ending.join()
+    assert str(caught.value).startswith("rank 0 has lost another rank, which has ended (")
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_of_a_rank_keep_their_trace() -> None:
+    with pytest.raises(RuntimeError, match="out of range") as caught, unreachable_ranks_in_one_line():
+        raise RuntimeError("index out of range")
+    assert not isinstance(caught.value, FailureElsewhere)
