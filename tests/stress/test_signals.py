@@ -9,8 +9,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,21 +260,13 @@ def test_a_sweep_ends_and_goes_on(launcher: str, inputs: Path, tmp_path: Path, t
     assert not faults, "\n".join(faults)
 
 
-@contextmanager
-def silent_server() -> Iterator[int]:
-    """A server that takes connections and says nothing; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        held: list[socket.socket] = []
-
-        def accept() -> None:
-            try:
-                while True:
-                    held.append(server.accept()[0])
-            except OSError:
-                return
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield server.getsockname()[1]
+def hold_connections(server: socket.socket, asked: threading.Event) -> None:
+    """Take connections and say nothing, until the server is closed."""
+    held = []
+    with suppress(OSError):
+        while True:
+            held.append(server.accept()[0])
+            asked.set()
 
 
 def test_a_download_that_hangs(inputs: Path, tmp_path: Path, tally: Tally) -> None:
@@ -282,14 +274,18 @@ def test_a_download_that_hangs(inputs: Path, tmp_path: Path, tally: Tally) -> No
     for number in SIGNALS:
         folder = Path(shutil.copytree(inputs, tmp_path / number.name))
         (folder / "data" / "boolq" / "train.json").unlink()
-        with silent_server() as port:
-            started = Started((*FINETUNE, f"data.url=http://127.0.0.1:{port}"), folder)
-            time.sleep(5)
+        asked = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=hold_connections, args=(server, asked), daemon=True).start()
+            started = Started((*FINETUNE, f"data.url=http://127.0.0.1:{server.getsockname()[1]}"), folder)
+            assert asked.wait(300)
+            time.sleep(1)
             started.signal(number)
             at = time.monotonic()
             ended = started.ended()
-        if ended.code != 128 + number or time.monotonic() - at > SECONDS_TO_END or "Traceback" in ended.output:
-            faults.append(f"{number.name}: {ended.code}: {ended.output}")
+            seconds = time.monotonic() - at
+        if ended.code != 128 + number or seconds > SECONDS_TO_END or "Traceback" in ended.output:
+            faults.append(f"{number.name}: {ended.code} after {seconds:.0f} s: {ended.output}")
     tally(promise=PROMISE, attack="a download that hangs", held=len(SIGNALS) - len(faults), of=len(SIGNALS))
     assert not faults, "\n".join(faults)
 
