@@ -46,6 +46,7 @@ HUB_IDS = {
     "llama3_8b": "meta-llama/Meta-Llama-3-8B",
     "llama3_70b": "meta-llama/Meta-Llama-3-70B",
     "llama3_405b": "meta-llama/Llama-3.1-405B",
+    "llama3_2_3b": "meta-llama/Llama-3.2-3B",
     "smollm2_135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
 }
 LLAMAS = ["llama_7b", "llama_13b", "llama2_7b", "llama3_8b"]
@@ -167,6 +168,22 @@ def test_recipes(model: str, task: str, top_k: int) -> None:
         run.optimizer["weight_decay"],
     )
     assert numbers == RECIPES[task, top_k]
+
+
+@pytest.mark.parametrize("top_k", [2, 80])
+def test_the_settings_of_peft_s_comparison(top_k: int) -> None:
+    """Those of its default_training_params.json, and the rows that its 5,000 steps read."""
+    run = checked(f"experiment=llama3_2_3b/metamathqa_top{top_k}")
+    assert (run.model.name, run.model.dtype, run.model.target_modules) == (
+        "llama3_2_3b",
+        "bfloat16",
+        ["q_proj", "v_proj"],
+    )
+    assert (run.budget.top_k, run.seed, run.task.name, run.task.loss_on) == (top_k, 0, "metamathqa", "all")
+    assert (run.data.batch_size, run.data.max_length, run.trainer["max_steps"]) == (4, 768, 5000)
+    assert run.task.train[0]["rows"] == run.data.batch_size * run.trainer["max_steps"]
+    assert (run.optimizer["lr"], run.optimizer["weight_decay"]) == (1e-4, 0.1)
+    assert (run.scheduler.name, run.scheduler.warmup_ratio, run.trainer["gradient_clip_val"]) == ("cosine", 0.1, 1.0)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS, ids=str)

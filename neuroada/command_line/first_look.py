@@ -11,6 +11,7 @@ from neuroada.command_line.logger_packages import require_packages
 from neuroada.command_line.wandb_login import require_login
 from neuroada.config.definitions import Definition, class_constant, find, parameters
 from neuroada.config.errors import UserError, suggest
+from neuroada.config.general_text import general_text
 from neuroada.config.quantizations import refuse_missing_package
 from neuroada.config.schema import RunConfig
 
@@ -76,11 +77,11 @@ def _look_at_data(run: RunConfig) -> None:
         names, key = run.evaluation.benchmarks, "evaluation.benchmarks"
     scored = sources.splits(names, run.data.split, key) if run.job.name in _SCORES else []
     refuse_absent([*train, *scored])
-    text = run.evaluation.forgetting
-    if run.job.name == "finetune" and text and Path(text).suffix in _TEXTS and not Path(text).is_file():
+    text = general_text(run.evaluation.forgetting)
+    if run.job.name == "finetune" and text and Path(text.path).suffix in _TEXTS and not Path(text.path).is_file():
         raise UserError(
-            f"evaluation.forgetting={text}: there is no such file; give a text file, a data file with a text column, "
-            "or the name of a data set"
+            f"evaluation.forgetting={text.path}: there is no such file; give a text file, a data file with a text "
+            "column, or the name of a data set"
         )
     for file in [*train, *scored]:
         if not file.path.is_file() or file.path.stat().st_size > _LARGEST:

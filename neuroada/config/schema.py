@@ -12,6 +12,7 @@ from omegaconf import MISSING
 
 from neuroada.config.budget_schema import BudgetConfig
 from neuroada.config.errors import shown
+from neuroada.config.general_text import general_text
 from neuroada.config.job_schema import (
     BenchmarkConfig,
     CombineConfig,
@@ -98,7 +99,8 @@ class TaskConfig:
     """Short name, used in run folders."""
     train: list[Any] = MISSING
     """Training data sets, in this order: names, read from ``<data.dir>/<name>/train.json``; paths of files or folders;
-    or ``{name, path, config, split, revision, columns, protocol}``, whose path may also be a data set of the hub."""
+    or ``{name, path, config, split, revision, columns, where, rows, protocol}``, whose path may also be a data set of
+    the hub."""
     benchmarks: list[Any] = MISSING
     """What is scored after training; given like ``train``."""
     loss_on: str = "completion"
@@ -216,8 +218,9 @@ class ProtocolConfig:
     max_new_tokens: int | None = None
     """Longest generation in tokens."""
     judge: Any = None
-    """commonsense, math, exact, normalised, letter, number, log_likelihood, f1, rouge, chrf; with arguments, such as
-    ``{name: rouge, variant: rouge1}``; or the ``_target_`` of a function (generation, answer) of your own."""
+    """commonsense, math, metamathqa, exact, normalised, letter, number, log_likelihood, f1, rouge, chrf; with
+    arguments, such as ``{name: rouge, variant: rouge1}``; or the ``_target_`` of a function (generation, answer) of
+    your own."""
     chat: bool | None = None
     """Whether prompt and completion are a user's and the assistant's turn of the tokenizer's chat template."""
 
@@ -257,9 +260,10 @@ class EvaluationConfig:
     """verified: drafts tokens and verifies them in one pass, with the same tokens as greedy decoding; plain:
     transformers' ``generate``; continuous: transformers' continuous batching; vllm: score a merged checkpoint with
     vLLM; auto: verified if decoding is greedy, else plain."""
-    forgetting: str | None = None
+    forgetting: Any = None
     """General text whose loss is measured before and after training: a text file, a data file with a ``text`` column,
-    or the name of a data set; null measures nothing."""
+    the name of a data set, or ``{path, config, split, revision, documents, tokens}``: the first documents, and of each
+    the first tokens; null measures nothing."""
 
     def __post_init__(self) -> None:
         require(self.benchmarks != [], "evaluation.benchmarks=[]: give at least one, or null for those of the task")
@@ -267,6 +271,7 @@ class EvaluationConfig:
         require_choice("evaluation.decoding", self.decoding, DECODINGS)
         for key in ("batch_size", "max_tokens_per_batch"):
             require_at_least(f"evaluation.{key}", getattr(self, key), 1)
+        general_text(self.forgetting)
         require_at_least("evaluation.limit", self.limit, 1)
         require_at_least("evaluation.max_new_tokens", self.max_new_tokens, 1)
         require_at_least("evaluation.generation.num_beams", self.generation.get("num_beams"), 1)

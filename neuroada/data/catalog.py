@@ -12,6 +12,7 @@ from typing import Any
 import neuroada.bundled
 from neuroada.config.errors import UserError
 from neuroada.data.glue import GLUE, Glue
+from neuroada.data.picking import Picked
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.protocol import Protocol
 from neuroada.tasks.protocols import COMMONSENSE, MATH
@@ -73,6 +74,8 @@ class Dataset:
     """What a data set of GLUE is read from; its files are looked for in ``data.dir``, then on the hub."""
     own_judge: Judge | None = None
     """The judge among these settings, where it is a function of the user."""
+    picked: Picked = field(default_factory=Picked)
+    """Which of its rows are used."""
 
 
 def _training_set(name: str, protocol: Protocol, num_rows: int, sha256: str | None = None) -> Dataset:

@@ -69,12 +69,13 @@ class DataSplit:
             UserError: It is missing or malformed.
         """
         origin = self.dataset.origin
+        picked = self.dataset.picked
         if self.dataset.glue is not None:
-            return self.dataset.glue.rows(self.path if self.path.is_file() else None, self.split)
+            return picked.of(self.place, self.dataset.glue.rows(self.path if self.path.is_file() else None, self.split))
         found: list[Any] = tables.read_file(self.path) if self.path.is_file() else self._rows_of_library()
         if not found:
             raise UserError(f"{self.place}: contains no rows; add at least one")
-        return renamed_rows(self.place, found, origin.columns if origin else {})
+        return renamed_rows(self.place, picked.of(self.place, found), origin.columns if origin else {})
 
     @functools.cached_property
     def protocol(self) -> Protocol:

@@ -1,6 +1,7 @@
 """Entries of ``task.train`` and ``task.benchmarks`` -> data sets.
 
-An entry is the name of a known data set, a path, or ``{name, path, config, split, revision, columns, protocol}``.
+An entry is the name of a known data set, a path, or ``{name, path, config, split, revision, columns, where, rows,
+protocol}``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.config.errors import UserError, suggest
-from neuroada.config.requirements import require_name
+from neuroada.config.requirements import require_at_least, require_name
 from neuroada.data.catalog import DATASETS, Dataset, Origin, lookup
 from neuroada.data.data_split import DataSplit
+from neuroada.data.picking import Picked
 from neuroada.data.tables import SUFFIXES
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.label_protocol import LabelProtocol
@@ -19,7 +21,7 @@ from neuroada.tasks.protocol import Protocol, ProtocolError
 from neuroada.tasks.protocols import PROTOCOLS, made, merged
 from neuroada.tasks.template_protocol import TemplateProtocol
 
-KEYS = ("name", "path", "config", "split", "revision", "columns", "protocol")
+KEYS = ("name", "path", "config", "split", "revision", "columns", "where", "rows", "protocol")
 
 MakeJudge = Callable[[Mapping[str, Any], str], Judge]
 """Creates the judge of a node with a ``_target_``; the second argument is its key, for messages."""
@@ -97,7 +99,7 @@ class Sources:
         if isinstance(entry, str) and not _is_path(entry):
             return DataSplit(self.dataset(entry), split, self.data_dir)
         given = {"path": entry} if isinstance(entry, str) else _checked(entry, key)
-        dataset = self._described(given, key)
+        dataset = replace(self._described(given, key), picked=_picked(given, key))
         if dataset.origin is None and given.get("split"):
             require_name(f"{key}.split", given["split"])
         return DataSplit(dataset, given.get("split") or split, self.data_dir)
@@ -190,6 +192,13 @@ def name_of(entry: Any) -> str:
     return str(name)
 
 
+def _picked(entry: Mapping[str, Any], key: str) -> Picked:
+    try:
+        return Picked(entry.get("where"), entry.get("rows"))
+    except ProtocolError as error:
+        raise UserError(f"{key}.{error}") from error
+
+
 def _is_path(entry: str) -> bool:
     return "/" in entry or Path(entry).suffix in SUFFIXES
 
@@ -200,9 +209,10 @@ def _checked(entry: Any, key: str) -> Mapping[str, Any]:
     for name in entry:
         if name not in KEYS:
             raise UserError(f"{key}.{name}: no such key; {suggest(str(name), KEYS)}")
-    for name in ("name", "path", "config", "split", "revision"):
+    for name in ("name", "path", "config", "split", "revision", "where"):
         if not isinstance(entry.get(name), (str, type(None))):
             raise UserError(f"{key}.{name}={entry[name]}: must be a text")
+    require_at_least(f"{key}.rows", entry.get("rows"), 1)
     if entry.get("name") is None and entry.get("path") is None:
         raise UserError(f"{key}: has neither a name nor a path; give one")
     columns = entry.get("columns")

@@ -15,6 +15,7 @@ from neuroada.backbones import loading
 from neuroada.backbones.heads import head_of
 from neuroada.backbones.limits import Limits
 from neuroada.config.errors import UserError
+from neuroada.config.general_text import general_text
 from neuroada.config.optimizers import FUSED, with_fused
 from neuroada.config.schema import RunConfig, TaskConfig
 from neuroada.data.chat_templates import with_chat_template
@@ -160,7 +161,7 @@ class _Frame:
         tokenizer = with_chat_template(loading.load_tokenizer(run.model), run.data.chat_template)
         answers = Answers(tokenizer, answer_ends(run.model, tokenizer))
         scoring = BenchmarkScoring(folder, answers)
-        forgetting = Forgetting(run.evaluation.forgetting, tokenizer, limits.most_positions)
+        forgetting = Forgetting(general_text(run.evaluation.forgetting), tokenizer, limits.most_positions)
         return cls(tokenizer, answers, build_trainer(run, folder, [scoring, forgetting]), scoring, forgetting, limits)
 
     def filled(self, run: RunConfig, trained_on: TaskConfig | None = None) -> Preparation:

@@ -24,6 +24,7 @@ from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.runs.checkpoints import DAMAGED_ENDING, Stored, stored_checkpoints
+from neuroada.runs.device import run_device
 from neuroada.runs.files import (
     ADAPTER_FOLDER,
     CHECKPOINTS_FOLDER,
@@ -54,9 +55,12 @@ _IF_INSTALLED = ("peft", "vllm")
 
 
 def recorded(run: RunConfig) -> dict[str, Any]:
-    """The configuration of a run as it is stored and logged: without the name and password of ``data.url``."""
+    """The configuration of a run as it is stored and logged: without the name and password of an address."""
     values = dataclasses.asdict(run)
     values["data"]["url"] = without_credentials(run.data.url)
+    for node in (values["logger"] or {}).values():
+        if isinstance(node, dict) and isinstance(node.get("tracking_uri"), str):
+            node["tracking_uri"] = without_credentials(node["tracking_uri"])
     return values
 
 
@@ -151,6 +155,7 @@ class RunRecord:
             "content": self.content,
             "versions": _versions(),
             "git": _git_commit(),
+            "machine": _machine(self._values["trainer"]),
             **outcome,
             FILES: described,
         }
@@ -230,6 +235,16 @@ def _versions() -> dict[str, str]:
     installed = [name for name in _IF_INSTALLED if importlib.util.find_spec(name)]
     versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *installed)}
     return {"python": platform.python_version(), **versions}
+
+
+def _machine(trainer: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "system": platform.system(),
+        "release": platform.release(),
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "accelerator": run_device(str(trainer.get("accelerator", "auto"))),
+    }
 
 
 def _git_commit() -> dict[str, Any] | None:

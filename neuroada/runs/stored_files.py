@@ -99,6 +99,17 @@ class Memory(TypedDict, total=False):
 
     peak_gib: Number
     measured: str | None
+    reserved_gib: dict[str, float] | None
+
+
+class Machine(TypedDict, total=False):
+    """Where the run was computed."""
+
+    system: str | None
+    release: str | None
+    machine: str | None
+    processor: str | None
+    accelerator: str | None
 
 
 class Forgetting(TypedDict, total=False):
@@ -160,6 +171,7 @@ class Result(TypedDict, total=False):
     chosen: Chosen | None
     git: Commit | None
     device: str | None
+    machine: Machine | None
     files: dict[str, File] | None
     files_to_come: dict[str, File] | None
 

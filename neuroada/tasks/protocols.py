@@ -13,12 +13,14 @@ from neuroada.tasks.commonsense import CommonsenseJudge
 from neuroada.tasks.judges import ExactMatch, Graded, Judge, Letter, NormalisedMatch, StatedNumber
 from neuroada.tasks.log_likelihood import LogLikelihood
 from neuroada.tasks.math import MathJudge
+from neuroada.tasks.metamathqa import MetaMathJudge
 from neuroada.tasks.protocol import Protocol, ProtocolError
 from neuroada.tasks.template_protocol import TemplateProtocol
 
 JUDGES: Mapping[str, Callable[..., Judge | LogLikelihood]] = {
     "commonsense": CommonsenseJudge,
     "math": MathJudge,
+    "metamathqa": MetaMathJudge,
     "exact": ExactMatch,
     "normalised": NormalisedMatch,
     "letter": Letter,

@@ -61,6 +61,7 @@ def test_content_hash_follows_the_weights(backbone: Path, tmp_path: Path) -> Non
         ("yahma/llama-13b-hf", 13_015_864_320),
         ("meta-llama/Llama-2-7b-hf", 6_738_415_616),
         ("meta-llama/Meta-Llama-3-8B", 8_030_261_248),
+        ("meta-llama/Llama-3.2-3B", 3_212_749_824),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008),
     ],
 )

@@ -96,6 +96,20 @@ def test_nothing_that_trains_takes_no_step(printed: Callable[..., str]) -> None:
     assert "peak memory" not in printed("method=none")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "trainable"),
+    [
+        (["budget.top_k=2"], 229_376),  # as RoAd, PEANuT and MiSS-mini of PEFT's comparison
+        (["budget.top_k=80"], 9_175_040),
+        (["method=lora", "method.settings.r=32"], 9_175_040),
+    ],
+)
+def test_budgets_of_peft_s_comparison(overrides: list[str], trainable: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run = compose_run(["job=budget", "experiment=llama3_2_3b/metamathqa_top2", *overrides])
+    assert size(run).sized.budget.trainable == trainable
+
+
 def test_a_device_has_memory(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"job\.device_memory_gib=-1\.0: must be above 0"):
         make_run("job=budget", "job.device_memory_gib=-1")

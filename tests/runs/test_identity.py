@@ -242,7 +242,10 @@ UNDECLARED = {
     "data.sets.invented": PROMPTING,
 }
 # One decision for all keys that a method or a task may give them.
-DICTIONARIES = ("method.settings", "method.proportional", "task.learning_rates", "data.sets", "data.protocols")
+DICTIONARIES = (
+    *("method.settings", "method.proportional", "task.learning_rates", "data.sets", "data.protocols"),
+    "evaluation.forgetting",
+)
 # The declaration of a job decides about the other keys.
 DECLARATION = {"job.depends_on", "job.but_not_on", "job.folder"}
 NOT_OF_A_RUN = {"hydra", "experiment", "sweep", "debug"}

@@ -1,6 +1,7 @@
 """What a run keeps of its configuration: no password, wherever it is written."""
 
 import json
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,22 @@ def test_a_run_keeps_no_password(checked: Checked, tmp_path: Path) -> None:
     assert_without_password(tmp_path, "config.yaml", "result.json")
     assert run.data.url == URL.removeprefix("data.url=")
     assert recorded(run)["data"]["url"] == "https://files.example/data"
+
+
+def test_the_address_of_a_tracking_server_is_kept_without_its_password(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@track.example/")
+    run = checked("logger=mlflow")
+    assert (run.logger or {})["mlflow"]["tracking_uri"] == "https://me:hunter2@track.example/"
+    assert recorded(run)["logger"]["mlflow"]["tracking_uri"] == "https://track.example/"
+
+
+def test_a_result_says_where_it_was_computed(checked: Checked, tmp_path: Path) -> None:
+    RunRecord(tmp_path, checked("trainer=cpu"), {}).finish({})
+    machine = json.loads((tmp_path / "result.json").read_text())["machine"]
+    assert machine["accelerator"] == "cpu"
+    assert (machine["system"], machine["machine"]) == (platform.system(), platform.machine())
 
 
 def test_the_same_run_with_and_without_a_password_is_one(checked: Checked, tmp_path: Path) -> None:

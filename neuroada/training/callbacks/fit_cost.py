@@ -4,6 +4,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -27,6 +28,7 @@ class FitCost(Callback):
         self._seconds = 0.0
         self._started = 0.0
         self._peak_bytes = 0
+        self._reserved_bytes: list[int] = []
         self._load_average: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -52,6 +54,8 @@ class FitCost(Callback):
         batch_idx: int,
     ) -> None:
         self._seconds += time.perf_counter() - self._started
+        if trainer.strategy.root_device.type == "cuda":
+            self._reserved_bytes.append(torch.cuda.memory_reserved(trainer.strategy.root_device))
         self._num_tokens = self._num_tokens + num_tokens(batch)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -81,15 +85,34 @@ class FitCost(Callback):
         }
 
     def memory(self, device: torch.device) -> dict[str, Any]:
-        """The peak memory for ``result.json``, of the rank that used most."""
-        what = "allocated on the GPU" if device.type == "cuda" else "resident set of the process"
-        return {"peak_gib": round(self._peak_bytes / _GIB, 3), "measured": what} if self._seconds else {}
+        """The peak memory for ``result.json``, of the rank that used most; on a GPU also what torch kept of it."""
+        if not self._seconds:
+            return {}
+        if device.type != "cuda":
+            return {"peak_gib": _gib(self._peak_bytes), "measured": "resident set of the process"}
+        reserved = reserved_memory(self._reserved_bytes, torch.cuda.max_memory_reserved(device))
+        return {"peak_gib": _gib(self._peak_bytes), "measured": "allocated on the GPU", "reserved_gib": reserved}
+
+
+def reserved_memory(after_steps: Sequence[int], peak: int) -> dict[str, float]:
+    """What torch's allocator held of the first rank's GPU, in GiB.
+
+    Args:
+        after_steps: Bytes after each micro-batch.
+        peak: The most bytes at any time of the fit.
+    """
+    held = torch.tensor(after_steps, dtype=torch.float64)
+    return {"mean": _gib(float(held.mean())), "p99": _gib(float(held.quantile(0.99))), "peak": _gib(peak)}
 
 
 def num_tokens(batch: TrainingBatch) -> int | Tensor:
     """Tokens of a micro-batch without padding; stays on the batch's device, to avoid a synchronization."""
     mask = batch["attention_mask"]
     return batch["input_ids"].numel() if mask is None else mask.sum()
+
+
+def _gib(num_bytes: float) -> float:
+    return round(num_bytes / _GIB, 3)
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -1,7 +1,7 @@
 """Forgetting: the loss on general text before and after training.
 
-The text is cut into windows of 512 tokens that do not see each other; the loss is the mean over all predicted tokens,
-in nats.
+The text is cut into windows that do not see each other, of 512 tokens if no other number is given; the loss is the mean
+over all predicted tokens, in nats.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroada.config.general_text import GeneralText
 from neuroada.data.general_text import read_text, text_batches
 from neuroada.data.packing import TrainingBatch
 from neuroada.training.loss import SummedLoss
@@ -21,18 +22,21 @@ class Forgetting(Callback):
     """Measures the base before training, and the scored model at the start of the test loop.
 
     Args:
-        source: A text file, a data file with a ``text`` column, or the name of a data set; None measures nothing.
+        text: What is read, and how much of it; None measures nothing.
         tokenizer: The backbone's.
+        context: Most tokens that the model takes.
 
     Raises:
         UserError: The text cannot be read.
     """
 
-    def __init__(self, source: str | None, tokenizer: PreTrainedTokenizerBase, context: int | None = None) -> None:
-        self._source = source
+    def __init__(
+        self, text: GeneralText | None, tokenizer: PreTrainedTokenizerBase, context: int | None = None
+    ) -> None:
+        self._text = text
         self._before: float | None = None
         self._after: float | None = None
-        self._batches = [] if source is None else text_batches(read_text(source), tokenizer, context)
+        self._batches = [] if text is None else text_batches(read_text(text), tokenizer, context, text.tokens)
 
     def measure_base(self, model: PreTrainedModel) -> None:
         """Measure a model before anything is attached to it."""
@@ -56,12 +60,12 @@ class Forgetting(Callback):
 
     def outcome(self) -> dict[str, Any]:
         """The ``forgetting`` entry of ``result.json``; empty if nothing was measured."""
-        if self._after is None:
+        if self._after is None or self._text is None:
             return {}
         difference = None if self._before is None else self._after - self._before
         num_tokens = sum(int(batch["num_step_tokens"]) for batch in self._batches)
         measured = {"before": self._before, "after": self._after, "difference": difference}
-        return {"forgetting": {"text": self._source, "num_tokens": num_tokens, **measured}}
+        return {"forgetting": {"text": self._text.path, "num_tokens": num_tokens, **measured}}
 
 
 @torch.no_grad()

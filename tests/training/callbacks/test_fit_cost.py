@@ -9,6 +9,7 @@ import pytest
 
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import finetune
+from neuroada.training.callbacks.fit_cost import reserved_memory
 
 MakeRun = Callable[..., RunConfig]
 
@@ -41,6 +42,11 @@ def test_peak_memory_is_that_of_a_process_that_holds_torch(make_run: MakeRun, tm
     memory = result_of(make_run(), tmp_path / "run")["memory"]
     assert memory["measured"] == "resident set of the process"
     assert 0.1 < memory["peak_gib"] < 100
+
+
+def test_what_the_allocator_held_is_told_by_mean_percentile_and_peak() -> None:
+    after_steps = [gib * 2**30 for gib in range(1, 101)]
+    assert reserved_memory(after_steps, peak=120 * 2**30) == {"mean": 50.5, "p99": 99.01, "peak": 120.0}
 
 
 def test_a_base_has_no_cost_of_training(make_run: MakeRun, tmp_path: Path) -> None:

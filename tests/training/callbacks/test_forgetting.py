@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from neuroada.backbones import loading
+from neuroada.config.general_text import general_text
 from neuroada.config.schema import RunConfig
 from neuroada.data.general_text import read_text, text_batches
 from neuroada.jobs.evaluate import evaluate
@@ -40,8 +41,9 @@ def loss_of(run: RunConfig, adapter: Path | None = None) -> float:
     model = AutoModelForCausalLM.from_pretrained(run.model.name_or_path)
     if adapter is not None:
         open_saved(adapter).attach(model)
-    assert run.evaluation.forgetting is not None
-    return mean_loss(model, text_batches(read_text(run.evaluation.forgetting), loading.load_tokenizer(run.model)))
+    text = general_text(run.evaluation.forgetting)
+    assert text is not None
+    return mean_loss(model, text_batches(read_text(text), loading.load_tokenizer(run.model)))
 
 
 @pytest.mark.slow_after(2)
