@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from neuroada.config.errors import UserError, shown, suggest
-from neuroada.config.requirements import require, require_at_least
+from neuroada.config.requirements import require, require_whole
 
 KEY = "evaluation.forgetting"
 
@@ -50,7 +50,7 @@ def general_text(value: Any) -> GeneralText | None:
             raise UserError(f"{KEY}.{key}: no such key; {suggest(str(key), known)}")
         if key in ("documents", "tokens"):
             # One token predicts nothing.
-            require_at_least(f"{KEY}.{key}", given, 2 if key == "tokens" else 1)
+            require_whole(f"{KEY}.{key}", given, 2 if key == "tokens" else 1)
         else:
             require(given is None or isinstance(given, str), f"{KEY}.{key}={shown(given)}: must be a text")
-    return GeneralText(**value)
+    return GeneralText(**{key: given for key, given in value.items() if given is not None})

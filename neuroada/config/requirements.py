@@ -23,6 +23,12 @@ def require_at_least(key: str, value: int | None, least: int) -> None:
     require(value is None or (is_number and value >= least), f"{key}={value}: must be at least {least}")
 
 
+def require_whole(key: str, value: object, least: int) -> None:
+    """The value of an open mapping must be a whole number of at least ``least``; None passes."""
+    is_whole = type(value) is int and value >= least
+    require(value is None or is_whole, f"{key}={value}: must be a whole number of at least {least}")
+
+
 def require_distinct(key: str, names: Sequence[object] | None) -> None:
     """Nothing may be repeated; None passes."""
     twice = next((name for place, name in enumerate(names or ()) if name in (names or ())[:place]), None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroada.config.errors import UserError, suggest
-from neuroada.config.requirements import require_at_least, require_name
+from neuroada.config.requirements import require_name, require_whole
 from neuroada.data.catalog import DATASETS, Dataset, Origin, lookup
 from neuroada.data.data_split import DataSplit
 from neuroada.data.picking import Picked
@@ -212,7 +212,7 @@ def _checked(entry: Any, key: str) -> Mapping[str, Any]:
     for name in ("name", "path", "config", "split", "revision", "where"):
         if not isinstance(entry.get(name), (str, type(None))):
             raise UserError(f"{key}.{name}={entry[name]}: must be a text")
-    require_at_least(f"{key}.rows", entry.get("rows"), 1)
+    require_whole(f"{key}.rows", entry.get("rows"), 1)
     if entry.get("name") is None and entry.get("path") is None:
         raise UserError(f"{key}: has neither a name nor a path; give one")
     columns = entry.get("columns")

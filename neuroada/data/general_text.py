@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx
 from transformers import PreTrainedTokenizerBase
 
 import neuroada.bundled
@@ -39,7 +40,7 @@ def read_text(text: GeneralText) -> list[str]:
         if _READERS.get(path.suffix) == "text":
             return [path.read_text(encoding="utf-8")]
         rows = list(itertools.islice(_rows(text, path), text.documents))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"evaluation.forgetting={text.path}: cannot be read ({first_line(error)}); give a text file, a data file "
             "with a text column, or the name of a data set"
@@ -77,9 +78,7 @@ def text_batches(
         UserError: The text is too short.
     """
     windows: list[Encoded] = []
-    window = tokens or _WINDOW
-    window = min(window, context or window)
-    left = MOST_TOKENS if tokens is None else window * len(documents)
+    left, window = MOST_TOKENS, min(size for size in (tokens or _WINDOW, context) if size is not None)
     for document in documents:
         ids = tokenizer(document, verbose=False)["input_ids"][: left if tokens is None else window]
         windows += [Encoded.after(ids[start : start + window], 0) for start in range(0, len(ids), window)]

@@ -55,8 +55,8 @@ def test_rows_after_the_last_one_chosen_are_not_looked_at(write_rows: Write, tmp
         ({"where": 3}, r"task\.train\[0\]\.where=3: must be a text"),
         ({"where": "answr == 'x'"}, r"sums\.json: row 1: where: 'answr' is undefined"),
         ({"where": "reply == 'x'"}, r"sums\.json: where: holds for none of 20 rows; correct \"reply == 'x'\""),
-        ({"rows": 0}, r"task\.train\[0\]\.rows=0: must be at least 1"),
-        ({"rows": "many"}, r"task\.train\[0\]\.rows=many: must be at least 1"),
+        ({"rows": 0}, r"task\.train\[0\]\.rows=0: must be a whole number of at least 1"),
+        ({"rows": 2.5}, r"task\.train\[0\]\.rows=2\.5: must be a whole number of at least 1"),
     ],
 )
 def test_a_mistake_is_one_line(answers: Callable[..., list[str]], keys: dict[str, Any], message: str) -> None:
