@@ -17,7 +17,7 @@ ALLOWED = {
     "command_line": {"report", "training", "sweeping", "runs", "data", "backbones", "config", "sparse"},
     "jobs": {
         *("report", "gpu_check", "costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks"),
-        *("serving", "sparse", "config", "storage"),
+        *("serving", "hub", "sparse", "config", "storage"),
     },
     "gpu_check": {
         *("costs", "training", "decoding", "methods", "backbones", "runs", "data", "tasks", "sparse", "config"),
@@ -26,6 +26,7 @@ ALLOWED = {
     # A surface of its own for programs that know peft, on top of the method alone.
     "peft": {"sparse"},
     "serving": {"runs", "sparse", "config", "storage"},
+    "hub": {"report", "runs", "data", "tasks", "config", "storage"},
     "integrations": {"decoding", "methods", "backbones", "runs", "sparse", "config"},
     "sweeping": {"runs", "config", "storage"},
     "studies": {"report", "sweeping", "runs", "tasks", "config", "storage"},
@@ -35,7 +36,7 @@ ALLOWED = {
     "decoding": {"backbones", "data", "tasks", "config"},
     "methods": {"backbones", "sparse", "config"},
     "backbones": {"sparse", "config", "bundled"},
-    "runs": {"tasks", "config", "storage"},
+    "runs": {"tasks", "config", "storage", "sparse.hub_repository"},
     "data": {"tasks", "config", "bundled", "storage"},
     "tasks": {"config.location"},
     "storage": set(),
@@ -59,7 +60,7 @@ HYDRA_TO_INSTANTIATE = {"hydra.utils.instantiate", "hydra.utils.get_method", "hy
 # These run where vLLM is, and what else this project needs may be missing there.
 IN_VLLM = ("vllm_worker", "switched_weights", "weight_places")
 WITH_VLLM = {"torch", "safetensors", "transformers", "vllm"}
-SPARSE_NEEDS = {"torch", "safetensors", "triton", "bitsandbytes"}
+SPARSE_NEEDS = {"torch", "safetensors", "triton", "bitsandbytes", "huggingface_hub"}
 
 
 def violations(part: str, source: str) -> list[str]:
@@ -162,6 +163,8 @@ def test_imports_point_down(path: Path) -> None:
         ("peft", "from transformers import Trainer"),
         ("methods", "import neuroada.peft"),
         ("integrations", "from peft import PeftModel"),
+        ("hub", "from neuroada.methods.saved import open_saved"),
+        ("runs", "from neuroada.sparse.adapter import Adapter"),
     ],
 )
 def test_a_planted_violation_is_found(part: str, line: str) -> None:
@@ -196,5 +199,5 @@ def test_what_runs_inside_vllm_needs_nothing_that_is_missing_there(name: str) ->
 def test_the_python_api_loads_none_of_what_only_runs_need() -> None:
     program = "import sys, neuroada; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    heavy = {"lightning", "hydra", "omegaconf", "transformers", "datasets", "wandb", "rich"}
+    heavy = {"lightning", "hydra", "omegaconf", "transformers", "datasets", "wandb", "rich", "huggingface_hub"}
     assert not heavy & set(loaded.stdout.split())

@@ -13,7 +13,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.methods.saved import SavedNeuroAda, open_saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.recorded_files import refuse_changed_adapter
-from neuroada.serving.served_models import ServedModels
+from neuroada.serving.served_models import ServedModels, name_of
 from neuroada.serving.vllm_process import require_vllm, started
 from neuroada.storage.scratch import scratch_folder
 
@@ -32,7 +32,8 @@ def serve(run: RunConfig, folder: Path) -> None:
     """
     server_library = _library()
     adapters = [_checked(Path(path), run) for path in run.adapter]
-    models = ServedModels.of(run.model.name, run.model.name_or_path, adapters, run.serve.names)
+    names = run.serve.names or [_name_of(path, folder) for path, folder in zip(run.adapter, adapters, strict=True)]
+    models = ServedModels.of(run.model.name, run.model.name_or_path, adapters, names)
     python = require_vllm(run.serve.python)
     console = Console(highlight=False)
 
@@ -73,6 +74,11 @@ def _checked(path: Path, run: RunConfig) -> Path:
             "it, which vllm serve takes"
         )
     return directory
+
+
+def _name_of(path: str, folder: Path) -> str:
+    """That of its repository on the hub, or of its run or folder here."""
+    return name_of(folder) if Path(path).exists() else path.rpartition("/")[2].partition("@")[0]
 
 
 def _keys(run: RunConfig) -> list[str]:

@@ -1,9 +1,10 @@
-"""Read from the folder given as ``adapter=`` its method, its base model, and the task it was trained on.
+"""Read from what is given as ``adapter=`` its method, its base model, and the task it was trained on.
 
 The folder is untrusted. Only plain values are read from it: nothing is instantiated or interpolated, and whatever
 becomes part of a path is checked first.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,6 +20,7 @@ from neuroada.config.schema import DTYPES, ModelConfig, ProtocolConfig, TaskConf
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
 from neuroada.runs.stored_config import named_code, plain, read_config
 from neuroada.runs.stored_files import Count, read_outcome
+from neuroada.sparse.hub_repository import fetched, is_hub_id
 
 HEADER_FILE = "adapter_config.json"
 
@@ -52,18 +54,26 @@ _FACTS = {
 
 
 def adapter_directory(path: Path) -> Path:
-    """The adapter folder that ``adapter=`` names: itself, or the one inside a run folder.
+    """The adapter folder that ``adapter=`` names: itself, the one inside a run folder, or one fetched from the hub.
 
     Raises:
-        UserError: It is neither.
+        UserError, AdapterError: It is none of them, or cannot be fetched.
     """
     for candidate in (path / ADAPTER_FOLDER, path):
         if (candidate / HEADER_FILE).is_file():
             return candidate
+    if not path.exists() and is_hub_id(str(path)):
+        return _fetched(str(path))
     raise UserError(
         f"adapter={path}: neither a run folder with {ADAPTER_FOLDER}/ nor a folder with {HEADER_FILE}; "
         "give a folder that a finished fine-tune wrote"
     )
+
+
+@functools.cache
+def _fetched(hub_id: str) -> Path:
+    """The same commit for as long as a run lasts."""
+    return fetched(hub_id)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class ServedModels:
         Raises:
             UserError: Two models have one name.
         """
-        names = list(given) if given else [_name_of(folder) for folder in folders]
+        names = list(given) if given else [name_of(folder) for folder in folders]
         taken = [base]
         for name, folder in zip(names, folders, strict=True):
             if name in taken:
@@ -58,6 +58,7 @@ class ServedModels:
         return cls(base, base_place, dict(zip(names, folders, strict=True)))
 
 
-def _name_of(folder: Path) -> str:
+def name_of(folder: Path) -> str:
+    """What an adapter is called by its run, or by its own folder."""
     whole = folder.absolute()
     return whole.parent.name if whole.name == ADAPTER_FOLDER else whole.name

@@ -25,6 +25,7 @@ from neuroada.sparse.layer import remove_bypass
 from neuroada.sparse.linear_layers import precisions, weight_of
 from neuroada.sparse.module_names import plain_modules, unwrapped
 from neuroada.sparse.optimizer_steps import FirstStep, follow_optimizers
+from neuroada.sparse.publishing import CanBePushed
 from neuroada.sparse.rewrite import write_values
 from neuroada.sparse.saved_inputs import limit_saved_inputs
 from neuroada.sparse.sharded_rows import all_rows, is_sharded
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Adapter(CanBeDisabled):
+class Adapter(CanBeDisabled, CanBePushed):
     """The bypasses of one model. Made by ``attach`` or ``load``; ``merge`` or ``detach`` end it.
 
     After each step of a ``torch.optim`` optimizer that holds its values, and after each ``load_state_dict``, the

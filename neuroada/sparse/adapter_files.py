@@ -23,6 +23,7 @@ from neuroada.sparse.entries import are_columns, are_rows, entries_at
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.file_modes import open_as_new
 from neuroada.sparse.finite import not_finite
+from neuroada.sparse.hub_repository import fetched, is_hub_id
 from neuroada.sparse.linear_layers import matrix, precisions, weight_of, widths
 from neuroada.sparse.strategies import described
 from neuroada.sparse.whole_modules import is_part_of
@@ -104,8 +105,16 @@ class StoredAdapter:
 
 
 def adapter_folder(directory: str | Path) -> Path:
-    """The folder with the adapter's files: the one given, or ``adapter/`` in the folder of a run; ``~`` is expanded."""
+    """The folder with the adapter's files: the one given, or ``adapter/`` in the folder of a run; ``~`` is expanded.
+
+    What is no folder here and looks like a repository of the hub, ``<owner>/<name>``, is fetched.
+
+    Raises:
+        AdapterError: It cannot be fetched.
+    """
     given = Path(directory).expanduser()
+    if not given.exists() and is_hub_id(str(directory)):
+        return fetched(str(directory))
     inner = given / ADAPTER_FOLDER
     return inner if (inner / CONFIG_FILE).is_file() else given
 

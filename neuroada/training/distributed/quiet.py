@@ -9,6 +9,7 @@ _CHATTY_LOGGERS = {
     "lightning.pytorch": logging.WARNING,
     "lightning.fabric": logging.WARNING,
     "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
     # It logs every retry twice; the final error says what was tried.
     "huggingface_hub": logging.ERROR,
     # How continuous batching sizes its cache, with dates and in its own format.
