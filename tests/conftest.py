@@ -23,6 +23,8 @@ from .finished_runs import (  # noqa: F401
     store_sweep,
     without_matplotlib,
 )
+from .hub.made_runs import make_finished  # noqa: F401
+from .hub.stand_in_hub import hub  # noqa: F401
 from .labelled_runs import encoder, labelled_run, reviews  # noqa: F401
 from .small_data import make_data  # noqa: F401
 from .tiny_runs import backbone, data_dir, make_run, overrides, start, tiny  # noqa: F401

@@ -84,7 +84,7 @@ def checked(*overrides: str) -> RunConfig:
     [
         option if option.startswith(QUICK) else pytest.param(option, marks=pytest.mark.slow)
         for option in OPTIONS
-        if option not in ("job=merge", "job=inspect", "job=combine", "job=serve")
+        if option not in ("job=merge", "job=inspect", "job=combine", "job=serve", "job=push")
     ],
 )
 def test_every_option_of_every_group_makes_a_run(option: str) -> None:

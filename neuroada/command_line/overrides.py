@@ -15,6 +15,7 @@ from neuroada.config.composition_errors import no_such_option
 from neuroada.config.errors import UserError
 from neuroada.config.location import conf_folder
 from neuroada.config.resolution import first_line
+from neuroada.config.typed_values import quoted
 
 _DEEPEST = 20
 _HOME = re.compile(r"(?<=[=\[,])~(?:/[^,\[\]{}]*)?(?=$|[,\]])")
@@ -61,13 +62,6 @@ def _depth(word: str) -> int:
     """How many brackets are open at a time; Hydra's parser calls itself for each."""
     steps = (1 if letter in "[{(" else -1 for letter in word if letter in "[]{}()")
     return max(itertools.accumulate(steps), default=0)
-
-
-def quoted(value: str) -> str:
-    """A text as Hydra reads it whatever its characters."""
-    # A backslash counts only before a quote, where it and those before it are doubled.
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
-    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
 def readable(word: str) -> str | None:

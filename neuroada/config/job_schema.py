@@ -1,6 +1,7 @@
 """Typed schema of what a job is and is told: the group ``job``, and those that a single job reads."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -228,6 +229,44 @@ _SERVE_SETS = {
     "data_parallel_size": "start one server for each copy of the model",
 }
 """Options of vLLM that cannot be given, and what to do instead."""
+
+
+@dataclass
+class PushConfig:
+    """Where ``job=push`` puts an adapter, and what its card says that the run does not know."""
+
+    repo: str | None = None
+    """Repository on the Hugging Face Hub, <owner>/<name>; made if it is missing."""
+    dry_run: bool = False
+    """Only write the folder that would be pushed."""
+    private: bool | None = None
+    """Whether a new repository is private; null means what the account's default is."""
+    base_model: str | None = None
+    """Name of the base on the hub, for one that was loaded from a folder."""
+    licence: str | None = None
+    """Identifier of the licence on the hub, such as apache-2.0; null means that of the base, as its card says."""
+    language: list[str] = field(default_factory=list)
+    """Languages of the training data, such as [en]."""
+    datasets: list[str] = field(default_factory=list)
+    """Names of the training data on the hub, which the card then links."""
+    tags: list[str] = field(default_factory=list)
+    """More tags for the card."""
+    revision: str | None = None
+    """Branch to push to, made if it is missing; null means main."""
+    create_pr: bool = False
+    """Open a pull request instead of committing."""
+    commit_message: str | None = None
+    """First line of the commit; null means one that names this package."""
+
+    def __post_init__(self) -> None:
+        for key in ("repo", "base_model"):
+            name = getattr(self, key)
+            is_name = name is None or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+            require(is_name, f"push.{key}={name}: give <owner>/<name>, as on the hub")
+        is_licence = self.licence is None or re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence) is not None
+        require(is_licence, f"push.licence={self.licence}: give an identifier of the hub, such as apache-2.0")
+        both = self.create_pr and self.revision not in (None, "main")
+        require(not both, f"push.create_pr=true push.revision={self.revision}: a pull request is made to main; set one")
 
 
 @dataclass

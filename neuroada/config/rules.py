@@ -14,7 +14,7 @@ from neuroada.config.schema import ENGINES, RunConfig
 from neuroada.config.signatures import accepts, not_importable, wrong_arguments, wrong_rates
 
 _INSTANTIATED_GROUPS = ("optimizer", "trainer")
-_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect", "combine", "serve")
+_ADAPTER_JOBS = ("evaluate", "merge", "generate", "inspect", "combine", "serve", "push")
 _WRITING_JOBS = ("generate", "benchmark")
 _TRAINER_KEYS_SET_ELSEWHERE = {
     "accumulate_grad_batches": "it follows from data.batch_size, data.micro_batch_size and trainer.devices",
@@ -151,12 +151,14 @@ def _job_rules(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"job.function={job['function']}: is no job, which takes the run and its folder; choose with job=..."
     yield from _declared_paths_rules(job)
     yield from _folder_rules(str(job.get("folder")), values)
-    if name in ("merge", "inspect") and adapter is None:
+    if name in ("merge", "inspect", "push") and adapter is None:
         yield f"adapter: job={name} needs one; give adapter=<run folder or adapter folder>"
     if name == "combine":
         yield from _sum_rules(adapter, section(values, "combine").get("weights"))
     if name == "serve":
         yield from _serve_rules(values, adapter)
+    if name == "push" and section(values, "push").get("repo") is None:
+        yield "push.repo: has no value; give push.repo=<owner>/<name>, with push.dry_run=true, too: the card names it"
     if adapter is not None and name == "benchmark":
         yield from _adapter_rules(adapter, section(values, "benchmark"))
     elif adapter is not None and name not in _ADAPTER_JOBS:

@@ -20,6 +20,7 @@ from neuroada.config.job_schema import (
     GpuCheckConfig,
     InspectConfig,
     JobConfig,
+    PushConfig,
     ServeConfig,
 )
 from neuroada.config.quantizations import require_quantization
@@ -338,14 +339,15 @@ class RunConfig:
     inspect: InspectConfig = field(default_factory=InspectConfig)
     combine: CombineConfig = field(default_factory=CombineConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    push: PushConfig = field(default_factory=PushConfig)
     gpu_check: GpuCheckConfig = field(default_factory=GpuCheckConfig)
     callbacks: dict[str, Any] | None = None
     """Lightning callbacks by name, each a class and its arguments; a name set to null is off."""
     logger: dict[str, Any] | None = None
     """Lightning loggers by name, each a class and its arguments."""
     adapter: Any = None
-    """A run folder or adapter folder to evaluate, merge or time; for job=evaluate, job=combine and job=serve also
-    a list of them."""
+    """A run folder, an adapter folder, or an adapter on the hub (<owner>/<name> or <owner>/<name>@<revision>) to
+    evaluate, merge, push or time; for job=evaluate, job=combine and job=serve also a list of them."""
     allow_precision: bool = False
     """Whether the base of ``adapter`` may be in another precision than it was trained on, such as unquantised; a
     warning says by how much the weights differ."""

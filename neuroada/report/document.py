@@ -2,7 +2,6 @@
 
 import datetime
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from markupsafe import Markup, escape
 from neuroada.config.errors import UserError
 from neuroada.report.cells import Group, grouped
 from neuroada.report.drawing import Figure
+from neuroada.report.escaped_markdown import cell, escaped
 from neuroada.report.estimates import SPREAD
 from neuroada.report.figures import draw, remarks
 from neuroada.report.labels import SHARED
@@ -216,18 +216,9 @@ def _smaller_spread(text: str) -> Markup:
 def _markdown_environment() -> Environment:
     """As for the page, and what means something in Markdown is escaped too; HTML entities are shown as in a page."""
     environment = page_environment()
-    environment.finalize = _escaped
-    environment.filters["cell"] = lambda text: _escaped(" ".join(text.split())).replace("|", "\\|")
+    environment.finalize = escaped
+    environment.filters["cell"] = cell
     return environment
-
-
-def _escaped(value: Any) -> Markup:
-    """A text of a run in Markdown: no link, image, code or emphasis of its own."""
-    if isinstance(value, Markup):
-        return value
-    text = re.sub(r"\s*\n\s*", " ", str(value))
-    # Underscores inside a word mean nothing, and most names have some.
-    return escape(re.sub(r"([\\`*\[\]~]|(?<!\w)_|_(?!\w))", r"\\\1", text))
 
 
 def page_environment() -> Environment:

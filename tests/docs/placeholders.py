@@ -55,6 +55,7 @@ class Workspace:
             "<PEFT adapter folder>": lambda: f"{self._run('lora')}/adapter",
             "<merged checkpoint>": lambda: str(BUNDLED_MODEL),
             "<hub id, folder or .gguf>": lambda: str(BUNDLED_MODEL),
+            "<hub id>": lambda: f"{self._run('neuroada')}/adapter",  # what is fetched is such a folder
             "<hub id or folder>": lambda: str(BUNDLED_MODEL),
             "<text file or data set>": self._text,
             "<sweep folder>": self._sweep,

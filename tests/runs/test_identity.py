@@ -30,10 +30,11 @@ Checked = Callable[..., RunConfig]
 NOTHING = ""
 FINETUNE = "finetune"
 EVERY_JOB = (
-    "finetune evaluate generate inspect merge combine serve budget benchmark gpu_check contamination compare rescore"
+    "finetune evaluate generate inspect merge combine serve budget benchmark gpu_check push contamination compare "
+    "rescore"
 )
 SCORING = "finetune evaluate benchmark"  # what answers are generated from, and how they are judged
-LOADING = EVERY_JOB.removesuffix(" contamination compare rescore")  # the weights and their precision
+LOADING = EVERY_JOB.removesuffix(" push contamination compare rescore")  # the weights and their precision
 BATCHING = "finetune budget benchmark"
 ATTACHING = "finetune budget"  # what trains
 READING_TESTS = "finetune evaluate benchmark contamination"
@@ -49,7 +50,7 @@ DECISIONS = {
     "job.device": "budget",
     "job.quantized_base": "merge",
     "job.device_memory_gib": "budget",
-    "model.name": LOADING,
+    "model.name": f"{LOADING} push",
     "model.name_or_path": LOADING,
     "model.revision": LOADING,
     "model.dtype": LOADING,
@@ -88,7 +89,7 @@ DECISIONS = {
     "budget.match": "finetune budget benchmark",
     "method._target_": ATTACHING,
     "method.name": ATTACHING,
-    "method.label": "finetune evaluate generate inspect merge combine budget",  # a part of the folder's name
+    "method.label": "finetune evaluate generate inspect merge combine budget push",  # a part of the folder's name
     "method.selection": ATTACHING,
     "method.selection_seed": ATTACHING,
     "method.calibration_batches": ATTACHING,
@@ -156,6 +157,8 @@ DECISIONS = {
     "serve.engine": "serve",
     "serve.api_key": NOTHING,  # it is in no name of a folder
     "serve.stop_seconds": NOTHING,
+    **{f"push.{key}": "push" for key in ("repo", "base_model", "licence", "language", "datasets", "tags")},
+    **{f"push.{key}": NOTHING for key in ("dry_run", "private", "revision", "create_pr", "commit_message")},
     "inspect.against": "inspect",
     "inspect.prompts": "inspect",
     "benchmark.scope": "benchmark",
@@ -213,7 +216,7 @@ DECISIONS = {
     "logger.wandb.save_dir": NOTHING,
     "logger.wandb.project": NOTHING,
     "logger.wandb.entity": NOTHING,
-    "adapter": "evaluate generate inspect merge combine serve benchmark",
+    "adapter": "evaluate generate inspect merge combine serve benchmark push",
     "seed": "finetune evaluate benchmark gpu_check",
     "max_skipped_steps": NOTHING,  # a run that skips none ends the same; one that would skip more does not end
     "resume": NOTHING,
