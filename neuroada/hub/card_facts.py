@@ -13,7 +13,7 @@ from safetensors import safe_open
 from neuroada.config.errors import UserError
 from neuroada.config.job_schema import PushConfig
 from neuroada.hub.licences import Licence
-from neuroada.hub.plain_names import plain_name
+from neuroada.hub.plain_names import plain_name, plain_setting
 from neuroada.hub.shared_files import TENSORS_FILE, shared_prompts
 from neuroada.runs.adapter_origin import AdapterOrigin
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, RESULT_FILE
@@ -142,7 +142,7 @@ class CardFacts:
     def _named(name: str, value: Any) -> Iterator[tuple[str, str]]:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return
-        yield name, f"{value:,}" if isinstance(value, int) else plain_name(str(value))
+        yield name, f"{value:,}" if isinstance(value, int) else plain_setting(str(value))
 
     @property
     def versions(self) -> str:

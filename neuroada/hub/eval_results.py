@@ -5,7 +5,7 @@ beside those of other models: so only the whole, unchanged test set goes there.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import yaml
@@ -85,8 +85,9 @@ def _entries(run: Run) -> Iterator[EvalResultEntry]:
 
 def _is_whole(run: Run, score: BenchmarkScore) -> bool:
     """Whether it is over all rows of the known file, and no other."""
-    known = DATASETS[score.key].remote[_SPLIT]
-    return score.n == known.num_rows and run.outcome("content.data").get(f"{score.key}/{_SPLIT}") == known.sha256
+    known, read = DATASETS[score.key].remote[_SPLIT], run.outcome("content.data")
+    digest = read.get(f"{score.key}/{_SPLIT}") if isinstance(read, Mapping) else None
+    return score.n == known.num_rows and digest == known.sha256
 
 
 def _conditions(score: BenchmarkScore) -> str:

@@ -1,8 +1,8 @@
 """Adapters on the Hugging Face Hub: fetched by their id, and folders pushed to a repository.
 
-Everything over the network is done by huggingface_hub, which is imported only here and only when it is needed: it reads
-the token, the endpoint and the cache from where its own users expect them (``HF_TOKEN`` or ``hf auth login``,
-``HF_ENDPOINT``, ``HF_HOME``).
+Everything over the network is done by huggingface_hub, which is imported when it is needed: it reads the token, the
+endpoint and the cache from where its own users expect them (``HF_TOKEN`` or ``hf auth login``, ``HF_ENDPOINT``,
+``HF_HOME``).
 """
 
 import logging

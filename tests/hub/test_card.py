@@ -15,6 +15,7 @@ from neuroada.hub.card import card
 from neuroada.hub.card_facts import CardFacts, run_of
 from neuroada.hub.licences import Licence
 from neuroada.runs.adapter_origin import AdapterOrigin
+from neuroada.runs.listing import Run
 
 from .made_runs import SCORES, MakeFinished
 
@@ -96,6 +97,14 @@ class TestPage:
             assert row in text
         assert "```bash\nneuroada task=math optimizer.lr=0.5\n```" in text
         assert "neuroada 0.1.0 (1a2b3c4), python 3.11.7, torch 2.13.0" in text
+
+    def test_a_pattern_of_layers_is_shown_as_it_is(self, make_finished: MakeFinished) -> None:
+        pattern = r"layers\.(0|1)\..*_proj"
+        read = AdapterOrigin.read(make_finished())
+        origin = AdapterOrigin(read.directory, {**read.header, "target_modules": pattern})
+        facts = CardFacts(PushConfig(repo="me/mine"), origin, Run.finished({}), None, False, Licence("mit", ""))
+        assert dict(facts.settings())["target layers"] == pattern
+        assert pattern in page_of(card(facts))
 
     def test_prompts_are_shown_as_templates(self, make_card: MakeCard) -> None:
         text = make_card().text

@@ -41,6 +41,12 @@ def test_a_sample_and_another_file_of_the_name_stay_off_the_leaderboard(run: Run
     assert leaderboard_file(run) is None
 
 
+@pytest.mark.parametrize("content", [{}, {"data": None}, {"data": ["gsm8k/test"]}])
+def test_a_run_that_does_not_say_what_it_read_stays_off_it_too(content: dict[str, Any]) -> None:
+    whole = run_with()
+    assert leaderboard_file(Run.finished({**whole.result, "content": content})) is None
+
+
 def test_the_card_has_every_score() -> None:
     results = {result.dataset_name: result for result in model_index(run_with(n=500))}
     assert results["gsm8k"].metric_value == 80.0
