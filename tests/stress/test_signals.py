@@ -320,7 +320,14 @@ def test_slurm_s_signal_to_two_tasks(inputs: Path, tmp_path: Path, tally: Tally)
     program.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    shared = {"JOB_ID": "42", "JOB_NAME": "neuroada", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NODEID": "0"}
+    shared = {
+        "JOB_ID": "42",
+        "STEP_ID": "0",
+        "JOB_NAME": "neuroada",
+        "NTASKS": "2",
+        "NTASKS_PER_NODE": "2",
+        "NODEID": "0",
+    }
     variables = {f"SLURM_{name}": value for name, value in shared.items()} | {
         "PATH": f"{program.parent}:{os.environ['PATH']}", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
