@@ -50,7 +50,10 @@ class CellResults:
         return found
 
     def held_out(self) -> dict[int, Values]:
-        """Seed -> held-out row -> its loss in nats per token; without runs of earlier versions, which kept none."""
+        """Seed -> held-out row -> its loss in nats per token; empty if a run of an early version kept none.
+
+        Else the mean of some seeds would stand beside the mean of all in the table of results.
+        """
         found: dict[int, Values] = {}
         for run in self.runs:
             rows = read_rows(run.folder, run.result)
@@ -58,7 +61,7 @@ class CellResults:
                 found[int(run.setting("seed"))] = {
                     Item(row.dataset, row.row, ""): row.mean for row in rows if row.num_tokens
                 }
-        return found
+        return found if len(found) == len(self.runs) else {}
 
 
 def results_of(plan: StudyPlan) -> list[CellResults]:

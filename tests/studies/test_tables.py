@@ -43,6 +43,15 @@ def test_a_setting_is_tested_against_the_baseline_on_the_same_items(study: Path,
     assert "| base | small | -50.0 |" in page
 
 
+def test_held_out_losses_are_compared_only_if_every_seed_has_them(study: Path, plan: StudyPlan, store: Store) -> None:
+    fill(plan, store)
+    for run in plan.results("large"):
+        store(run, right="1110")
+    (study / "records" / plan.results("large")[0].name / "held_out_losses.csv").unlink()
+    main(["--tables", str(study)])
+    assert "| large | small | +25.0 | +0.0 to +75.0 | 1 / 0 | 1.000 |  |  |  |  |" in (study / "README.md").read_text()
+
+
 def test_every_rate_is_shown_and_the_chosen_one_is_bold(study: Path, plan: StudyPlan, store: Store) -> None:
     fill(plan, store)
     main(["--tables", str(study)])
