@@ -57,8 +57,10 @@ def difference(mine: Mapping[int, Values], theirs: Mapping[int, Values]) -> Diff
     Returns:
         None if they share no item.
     """
+    if not mine or not theirs:
+        return None
     runs = [*mine.values(), *theirs.values()]
-    shared = [item for item in next(iter(runs), {}) if all(item in run for run in runs)]
+    shared = [item for item in runs[0] if all(item in run for run in runs)]
     if not shared:
         return None
     strata: dict[str, list[float]] = {}

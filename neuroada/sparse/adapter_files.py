@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neuroada.sparse.base_weights import SAMPLED, Base
+from neuroada.sparse.biases import ALL
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.entries import are_columns, are_rows, entries_at
 from neuroada.sparse.errors import AdapterError
@@ -278,7 +279,8 @@ def _config(header: Mapping[str, Any], path: Path) -> NeuroAdaConfig:
 def _naming_all(config: NeuroAdaConfig, whole: Mapping[str, Tensor]) -> NeuroAdaConfig:
     """With every module that the tensors hold whole: peft adds resized embeddings, which no entry names."""
     entries = list(config.modules_to_save or ())
-    modules = dict.fromkeys(key.rpartition(".")[0] for key in whole)
+    has_biases = config.bias == ALL
+    modules = dict.fromkeys(key.rpartition(".")[0] for key in whole if not (has_biases and key.endswith("bias")))
     unnamed = [name for name in modules if name and not any(is_part_of(name, entry) for entry in entries)]
     return dataclasses.replace(config, modules_to_save=[*entries, *unnamed]) if unnamed else config
 

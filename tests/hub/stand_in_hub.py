@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import transformers.utils.hub
 import yaml
 from huggingface_hub import constants, hf_api
 
@@ -110,6 +111,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]
         for name, value in settings.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setattr(hf_api.api, "endpoint", server.address)
+        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None, raising=False)  # one that knows another address
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
 
