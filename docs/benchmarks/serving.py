@@ -151,7 +151,10 @@ def _server(place: str, python: str, adapters: Sequence[Path]) -> Iterator["_Ser
     command = [
         *(sys.executable, "-m", "neuroada", "job=serve", f"model.name_or_path={place}", "model.name=base"),
         *(f"adapter=[{','.join(map(str, adapters))}]", "model.dtype=float32", f"serve.port={_PORT}"),
-        *(f"serve.python={python}", "serve.engine={enforce_eager: true, max_model_len: 512}"),
+        *(
+            f"serve.python={python}",
+            "serve.engine={enforce_eager: true, max_model_len: 512, gpu_memory_utilization: 0.3}",
+        ),
     ]
     root = Path(__file__).resolve().parents[2]
     with _started(command, {"PYTHONPATH": str(root)}) as server:
@@ -164,6 +167,7 @@ def _plain_server(python: str, model: Path) -> Iterator["_Server"]:
     command = [
         *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", "a0"),
         *("--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--port", str(_PORT)),
+        *("--gpu-memory-utilization", "0.3"),
     ]
     with _started(command, {}) as server:
         yield server

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ _WORKER = "neuroada.serving.vllm_worker.SwitchingWorker"
 _MAIN = "from vllm.entrypoints.launchers.api_server.entry import main; main()"
 _SECONDS_TO_END = 20
 _SOCKET = "vllm.sock"
+_ERROR = re.compile(r"\b\w+(?:Error|Exception): .+")
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class VllmProcess:
     _child: "subprocess.Popen[bytes]"
 
     def require_alive(self) -> None:
-        """Raises FailureElsewhere if it has ended by itself, with the last errors of its log."""
+        """Raises FailureElsewhere if it has ended by itself, with the first error of its log."""
         status = self._child.poll()
         if status is not None:
-            raise FailureElsewhere(f"vLLM ended with exit status {status}{_last_errors(self.log)}; see {self.log}")
+            raise FailureElsewhere(f"vLLM ended with exit status {status}{_first_error(self.log)}; see {self.log}")
 
     def end(self) -> None:
         """Ask it to end, then make it."""
@@ -130,8 +132,9 @@ def _environment(folder: Path) -> dict[str, str]:
     return {"VLLM_NO_USAGE_STATS": "1", **kept, **own}
 
 
-def _last_errors(log: Path) -> str:
+def _first_error(log: Path) -> str:
+    """Of a worker: the errors after it, of the processes around it, only say that it has failed."""
     with suppress(OSError):
-        lines = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
-        return f": {lines[-1].strip()}" if lines else ""
+        found = _ERROR.search(log.read_text(errors="replace"))
+        return f": {found[0].strip()}" if found else ""
     return ""

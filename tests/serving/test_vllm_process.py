@@ -44,7 +44,8 @@ def test_vllm_gets_its_options_and_this_package_and_no_key(tmp_path: Path, monke
 
 
 def test_a_vllm_that_ends_is_reported_with_its_last_error(tmp_path: Path) -> None:
-    python = program(tmp_path, "echo 'ValueError: no such model'; exit 3")
+    lines = ["(Worker pid=1) ERROR 11-26 [worker.py:5] ValueError: no such model", "RuntimeError: see above"]
+    python = program(tmp_path, f"printf '%s\n' '{lines[0]}' '{lines[1]}'; exit 3")
     with started(python, "org/base", {}, tmp_path / "vllm.log") as process:
         process._child.wait()
         with pytest.raises(FailureElsewhere, match=r"exit status 3: ValueError: no such model; see .*vllm\.log"):

@@ -101,9 +101,10 @@ def faults_after(ended: Ended, where: Path) -> list[str]:
     found = [] if ended.code in (1, 2) else [f"exit status {ended.code}"]
     if "Traceback" in ended.output or "Logging error" in ended.output:
         found.append("a trace")
-    said = [line for line in ended.output.splitlines() if line.startswith("neuroada: ")]
-    if not said or str(where) not in said[-1]:
-        found.append("no line that names the path")
+    # That of a sweep goes on with a line for each job.
+    _, is_said, message = ended.output.rpartition("neuroada: ")
+    if not is_said or str(where) not in message:
+        found.append("no message that names the path")
     return [f"{', '.join(found)}:\n{ended.output[-3000:]}"] if found else []
 
 
