@@ -27,6 +27,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import neuroada
+from neuroada.studies.records import machine
 
 _ADAPTERS, _STD = 5, 0.1
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -49,7 +50,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         adapters = [Path(scratch, f"a{number}") for number in range(_ADAPTERS)]
         wanted = _made_and_answered(place, adapters)
-        measured: dict[str, Any] = {"distinct answers": _distinct(wanted), "tokens": _TOKENS}
+        made = {"model": Path(place).name, "machine": machine(), "distinct answers": _distinct(wanted)}
+        measured: dict[str, Any] = {**made, "tokens": _TOKENS}
         with _server(place, python, adapters) as server:
             measured |= _measured(server, wanted)
             measured["killed in a switch"] = _killed(server)

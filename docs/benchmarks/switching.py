@@ -47,7 +47,7 @@ def main() -> None:
                 writes.append(_milliseconds_to_write(adapter))
                 if round_number in (0, _ROUNDS - 1):
                     wrong += not torch.equal(model(tokens).logits, wanted[number])
-        values = adapter.budget.trainable
+        values = adapter.budget().trainable
         adapter.detach()
     measured = {
         "adapters": _ADAPTERS,
