@@ -15,8 +15,16 @@ BUNDLED_MODEL = ROOT / "neuroada" / "bundled" / "model"
 _ANY = re.compile(r"<[a-z][^<>]*>", re.IGNORECASE)
 
 
+MADE_BY = {
+    "neuroada-k1": ("method=neuroada",),
+    "neuroada-k5": ("method=neuroada", "budget=top5"),
+    "lora": ("method=lora",),
+}
+"""Beginning of a run folder -> what makes it."""
+
+
 class FinishedRuns:
-    """Finished runs on the bundled model, one for each method, made when they are first asked for.
+    """Finished runs on the bundled model, made when they are first asked for.
 
     Args:
         folder: Where they are made.
@@ -25,16 +33,16 @@ class FinishedRuns:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def of(self, method: str) -> Path:
-        """The run folder of a method, relative to ``folder``."""
-        if not (found := self._found(method)):
-            failure = failure_of([f"method={method}", *SHORT, "~callbacks.progress_bar"], self.folder)
+    def of(self, name: str) -> Path:
+        """The run folder of one of ``MADE_BY``, relative to ``folder``."""
+        if not (found := self._found(name)):
+            failure = failure_of([*MADE_BY[name], *SHORT, "~callbacks.progress_bar"], self.folder)
             assert failure is None, failure
-            found = self._found(method)
+            found = self._found(name)
         return found[0].parent.relative_to(self.folder)
 
-    def _found(self, method: str) -> list[Path]:
-        return list(self.folder.glob(f"outputs/finetune/*/*/{method}-*/s*/result.json"))
+    def _found(self, name: str) -> list[Path]:
+        return list(self.folder.glob(f"outputs/finetune/*/*/{name}-*/s*/result.json"))
 
 
 class Workspace:
@@ -49,13 +57,13 @@ class Workspace:
         self.folder = folder
         self._finished = finished
         self._values: dict[str, Callable[[], str]] = {
-            "<run folder>": lambda: self._run("neuroada"),
-            "<another run folder>": lambda: self._run("lora"),
-            "<adapter folder>": lambda: f"{self._run('neuroada')}/adapter",
+            "<run folder>": lambda: self._run("neuroada-k1"),
+            "<another run folder>": lambda: self._run("neuroada-k5"),
+            "<adapter folder>": lambda: f"{self._run('neuroada-k1')}/adapter",
             "<PEFT adapter folder>": lambda: f"{self._run('lora')}/adapter",
             "<merged checkpoint>": lambda: str(BUNDLED_MODEL),
             "<hub id, folder or .gguf>": lambda: str(BUNDLED_MODEL),
-            "<hub id>": lambda: f"{self._run('neuroada')}/adapter",  # what is fetched is such a folder
+            "<hub id>": lambda: f"{self._run('neuroada-k1')}/adapter",  # what is fetched is such a folder
             "<hub id or folder>": lambda: str(BUNDLED_MODEL),
             "<text file or data set>": self._text,
             "<sweep folder>": self._sweep,
@@ -69,8 +77,8 @@ class Workspace:
         """
         return _ANY.sub(lambda found: self._values[found[0]](), text)
 
-    def _run(self, method: str) -> str:
-        run = self._finished.of(method)
+    def _run(self, name: str) -> str:
+        run = self._finished.of(name)
         shutil.copytree(self._finished.folder / run, self.folder / run, dirs_exist_ok=True)
         return str(run)
 
@@ -82,6 +90,6 @@ class Workspace:
     def _sweep(self) -> str:
         folder = self.folder / "outputs" / "sweeps" / "method-01234567"
         folder.mkdir(parents=True, exist_ok=True)
-        runs = [f"../../../{self._run(method)}" for method in ("neuroada", "lora")]
+        runs = [f"../../../{self._run(name)}" for name in ("neuroada-k1", "lora")]
         (folder / SWEEP_FILE).write_text(json.dumps({"runs": runs}), encoding="utf-8")
         return str(folder.relative_to(self.folder))

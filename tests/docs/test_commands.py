@@ -147,7 +147,8 @@ def test_the_first_hour_works_as_printed(workspace: Workspace) -> None:
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
 def test_every_command_that_can_run_here_exits_with_0(page: Path, workspace: Workspace) -> None:
     written(page, workspace.folder)
-    shutil.copytree(ROOT / "docs", workspace.folder / "docs")  # some commands write into a page
+    for folder in ("docs", "sweeps"):  # some commands read them or write into a page
+        shutil.copytree(ROOT / folder, workspace.folder / folder)
     workspace.filled("<run folder>")  # some report on finished runs
     for command in commands(page):
         if not command.needs:

@@ -34,7 +34,12 @@ SHORT_BY_JOB = {
         *("benchmark.repeats=1", "benchmark.batch_size=1", "benchmark.length=8", "benchmark.num_steps=1"),
         *("benchmark.top_k=[1]", "evaluation.limit=2"),
     ),
+    "generate": ("generate.prompt=Hello", "evaluation.max_new_tokens=4"),
     "gpu_check": ("gpu_check.parts=[machine,layer_timing]", "gpu_check.layer_methods=[]"),
+}
+_OTHER_NAMES = {
+    "job.device_memory_gib": ("job.device",),
+    "generate.prompt": ("generate.prompt", "generate.file"),
 }
 _OWN_LENGTH = ("resume=", "job=compare", "job=contamination", "job=rescore")
 """A command with one of these takes no short settings: it repeats or reads what an earlier run has set."""
@@ -96,7 +101,13 @@ def shortened(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     job = next((word.removeprefix("job=") for word in arguments if word.startswith("job=")), "finetune")
     words = [*map(_two_values, [*arguments, *_lists_of_files(arguments)])] if is_sweep(arguments) else arguments
-    return [*words, *SHORT_BY_JOB.get(job, SHORT)]
+    return [*words, *(short for short in SHORT_BY_JOB.get(job, SHORT) if not _is_given(short, arguments))]
+
+
+def _is_given(short: str, arguments: Sequence[str]) -> bool:
+    """Whether a command has a value of its own for what a short setting sets, under any of its names."""
+    names = _OTHER_NAMES.get(short.partition("=")[0], ())
+    return any(word.partition("=")[0] in names for word in arguments)
 
 
 def _lists_of_files(arguments: Sequence[str]) -> list[str]:
