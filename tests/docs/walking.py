@@ -34,6 +34,7 @@ SHORT_BY_JOB = {
         *("benchmark.repeats=1", "benchmark.batch_size=1", "benchmark.length=8", "benchmark.num_steps=1"),
         *("benchmark.top_k=[1]", "evaluation.limit=2"),
     ),
+    "merge": (*SHORT, "resume=never"),  # pages merge the same run more than once
     "generate": ("generate.prompt=Hello", "evaluation.max_new_tokens=4"),
     "gpu_check": ("gpu_check.parts=[machine,layer_timing]", "gpu_check.layer_methods=[]"),
 }
