@@ -27,7 +27,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 import neuroada
-from neuroada.studies.records import machine
+from neuroada.runs.machine import machine
 
 _ADAPTERS, _STD = 5, 0.1
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import httpx
+from huggingface_hub.errors import HTTPError
 from transformers import PreTrainedTokenizerBase
 
 import neuroada.bundled
@@ -40,7 +40,7 @@ def read_text(text: GeneralText) -> list[str]:
         if _READERS.get(path.suffix) == "text":
             return [path.read_text(encoding="utf-8")]
         rows = list(itertools.islice(_rows(text, path), text.documents))
-    except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, HTTPError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"evaluation.forgetting={text.path}: cannot be read ({first_line(error)}); give a text file, a data file "
             "with a text column, or the name of a data set"

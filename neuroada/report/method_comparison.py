@@ -90,9 +90,9 @@ def comparison_table(folder: Path) -> str:
     Raises:
         UserError: A file is none of these.
     """
-    found = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in sorted(folder.glob("*.json"))]
+    found = [read_json(file, dict[str, Any], "move it away") for file in sorted(folder.glob("*.json"))]
     try:
-        rows = [_row(result) for _, result in found if result["train_info"]["status"] == "success"]
+        rows = [_row(result) for result in found if result["train_info"]["status"] == "success"]
     except (KeyError, IndexError, TypeError) as error:
         raise UserError(
             f"{folder}: a file in it is no result of PEFT's comparison ({error!r}); move it away"

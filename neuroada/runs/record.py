@@ -39,6 +39,7 @@ from neuroada.runs.files import (
 from neuroada.runs.folder_lock import refuse_if_held
 from neuroada.runs.foreign_files import refuse_foreign
 from neuroada.runs.identity import changed_keys, differences
+from neuroada.runs.machine import machine
 from neuroada.runs.predictions import predictions_path, read_predictions
 from neuroada.runs.recorded_files import FILES, FILES_TO_COME, changed_adapter, changed_files, describe
 from neuroada.runs.stored_config import read_config
@@ -155,12 +156,16 @@ class RunRecord:
             "content": self.content,
             "versions": _versions(),
             "git": _git_commit(),
-            "machine": _machine(self._values["trainer"]),
+            "machine": {**machine(), "accelerator": self._accelerator},
             **outcome,
             FILES: described,
         }
         result.pop(FILES_TO_COME, None)
         write_whole(self.folder / RESULT_FILE, json.dumps(result, indent=2, default=str) + "\n")
+
+    @property
+    def _accelerator(self) -> str:
+        return run_device(str(self._values["trainer"].get("accelerator", "auto")))
 
     def _lacks_predictions(self, result: dict[str, Any]) -> bool:
         """Whether predictions are to be made again; the metrics file is written again where that is all.
@@ -235,16 +240,6 @@ def _versions() -> dict[str, str]:
     installed = [name for name in _IF_INSTALLED if importlib.util.find_spec(name)]
     versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *installed)}
     return {"python": platform.python_version(), **versions}
-
-
-def _machine(trainer: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "system": platform.system(),
-        "release": platform.release(),
-        "machine": platform.machine(),
-        "processor": platform.processor(),
-        "accelerator": run_device(str(trainer.get("accelerator", "auto"))),
-    }
 
 
 def _git_commit() -> dict[str, Any] | None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ from typing_extensions import TypedDict
 from neuroada.config.json_files import read_json
 from neuroada.runs.files import HELD_OUT_FILE, PREDICTIONS_FOLDER, RESULT_FILE
 from neuroada.runs.listing import Run
+from neuroada.runs.machine import machine
 from neuroada.runs.predictions import read_predictions
 from neuroada.runs.recorded_files import FILES, describe
 from neuroada.runs.stored_files import read_result
@@ -141,17 +140,3 @@ def _verdict(row: Prediction) -> dict[str, Any]:
     kept = {key: row[key] for key in _VERDICT if key in row}  # type: ignore[literal-required]  # its own keys
     question = hashlib.sha256(row["instruction"].encode()).hexdigest()[:16]
     return {"index": row["index"], "instruction": question, "generation": "", "extracted": None, "answer": "", **kept}
-
-
-def machine() -> dict[str, Any]:
-    """What the figures of a run depend on, as far as it can be named without naming the machine."""
-    return {"processor": _processor(), "processors": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS")}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -127,6 +127,13 @@ def test_runs_of_one_name_are_refused(run_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "into").exists()
 
 
+@pytest.mark.parametrize("content", ["{cut", "[]"])
+def test_a_file_that_is_damaged_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(UserError, match=r"other\.json.*; move it away"):
+        comparison_table(tmp_path)
+
+
 def test_a_folder_of_other_files_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UserError, match=r"a file in it is no result of PEFT's comparison \(KeyError"):
