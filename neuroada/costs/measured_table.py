@@ -2,33 +2,42 @@
 
 import json
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from neuroada.costs.contenders import FLOOR
 
+_AS_FAST = 1.1
+"""Times up to this multiple of the fastest are as fast: single measurements differ by as much."""
 PRECISIONS = {"bfloat16": "half", "float16": "half", "float32": "full"}
 
 
 def fastest_ways(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, int, str]]]:
     """Precision -> (k, in_features, way), ascending.
 
-    Rows differ in outputs and tokens too; the way with the smallest product of times over all of them counts. A way
-    that failed or was wrong at any of them does not.
+    Rows differ in outputs and tokens too; the way with the smallest mean time over all of them counts, as a geometric
+    mean. A way that failed or was wrong at any of them does not. Of ways that are as fast, the one that takes the host
+    least does: in a model with few tokens the GPU waits for the host.
     """
-    times: dict[tuple[str, int, int], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    measured: dict[tuple[str, int, int], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["method"] != FLOOR:
-            place = PRECISIONS[row["dtype"]], row["top_k"], row["in_features"]
-            times[place][row["method"]].append(math.inf if row["failed"] else row["step_ms"])
+            measured[PRECISIONS[row["dtype"]], row["top_k"], row["in_features"]][row["method"]].append(row)
     found: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-    for (precision, top_k, in_features), of_way in sorted(times.items()):
-        products = {way: sum(map(math.log, measured)) for way, measured in of_way.items()}
-        best = min(products, key=products.__getitem__)
-        if math.isfinite(products[best]):
-            found[precision].append((top_k, in_features, best))
+    for (precision, top_k, in_features), of_way in sorted(measured.items()):
+        times = {way: _mean(one, "step_ms") for way, one in of_way.items() if not any(row["failed"] for row in one)}
+        if times:
+            as_fast = [way for way, time in times.items() if time <= _AS_FAST * min(times.values())]
+            found[precision].append((top_k, in_features, min(as_fast, key=lambda way: _mean(of_way[way], "host_ms"))))
     return dict(found)
+
+
+def _mean(rows: Iterable[Mapping[str, Any]], figure: str) -> float:
+    """Geometric; infinite if a row lacks the figure, as ``host_ms`` on a CPU."""
+    values = [row[figure] for row in rows]
+    return math.inf if None in values else statistics.geometric_mean(values)
 
 
 def merged_table(stored: str, kind: str, rows: Iterable[Mapping[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 Shapes: T tokens, I inputs, O neurons, B rows.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -140,6 +141,8 @@ def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> 
 
 def backbone(run: RunConfig, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """The backbone in training mode: the checkpoint, or the architecture with random weights."""
+    # Modules are in reference cycles: an earlier backbone that nobody needs would count in the next peak of memory.
+    gc.collect()
     if not run.benchmark.random_weights:
         return loading.load_model(run.model, device).train()
     torch.manual_seed(run.seed)

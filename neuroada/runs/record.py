@@ -20,6 +20,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 
+import neuroada
 from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 _NUM_SHOWN = 4
 """Maximum number of differences shown in an error: another job differs in nearly every key."""
-_PACKAGES = ("neuroada", "torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
+_PACKAGES = ("torch", "lightning", "transformers", "datasets", "hydra-core", "safetensors")
 _IF_INSTALLED = ("peft", "vllm")
 
 
@@ -239,7 +240,8 @@ def _benchmarks(result: Mapping[str, Any]) -> list[str]:
 def _versions() -> dict[str, str]:
     installed = [name for name in _IF_INSTALLED if importlib.util.find_spec(name)]
     versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *installed)}
-    return {"python": platform.python_version(), **versions}
+    # Not from the metadata: a checkout that runs without being installed has none.
+    return {"python": platform.python_version(), "neuroada": neuroada.__version__, **versions}
 
 
 def _git_commit() -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 
 FILE = Path(__file__).with_name("measured_ways.json")
+_REACH = 4
+"""Product of both ratios up to which a measurement counts: the time of most ways grows with k, that of one does not."""
 
 
 class Measured(NamedTuple):
@@ -45,15 +47,14 @@ def stored() -> Table:
 
 
 def nearest(table: Table, kind: str, precision: str, in_features: int, top_k: int) -> str | None:
-    """The way at the place that is nearest in both sizes, as ratios; None if that kind of GPU was not measured."""
-    measured = table.get(kind, {}).get(precision)
-    if not measured:
-        return None
+    """The way at the place that is nearest in both sizes, as ratios; None if nothing near was measured on the kind."""
+    measured = table.get(kind, {}).get(precision, ())
 
     def distance(one: Measured) -> float:
         return abs(math.log(one.top_k / top_k)) + abs(math.log(one.in_features / in_features))
 
-    return min(measured, key=distance).way
+    found = min(measured, key=distance, default=None)
+    return found.way if found is not None and distance(found) <= math.log(_REACH) else None
 
 
 @functools.lru_cache(maxsize=1024)

@@ -13,8 +13,9 @@ from torch import Tensor
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.strategies import Selection, Strategy, strategy_of
 
-# Rows are scored in blocks of about this many entries, so that selecting never holds a second copy of a large weight.
-_BLOCK_ENTRIES = 1 << 22
+# Rows are scored in blocks of about this many entries, so that selecting never holds a second copy of a large weight. A
+# GPU waits for the host between blocks, so its blocks are larger: half a gigabyte at most, while it selects.
+_BLOCK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 
 def top_k_per_row(scores_OI: Tensor, top_k: int) -> Tensor:
@@ -125,17 +126,17 @@ def scored(
     generator = torch.Generator().manual_seed(seed)
     whole = {"weight": weight_OI.detach(), "name": name, "generator": generator, **(measured or {})}
     there = device if device is not None and strategy.is_exact else weight_OI.device
-    for given in _given(strategy, whole):
+    for given in _given(strategy, whole, _BLOCK_ENTRIES.get(there.type, _BLOCK_ENTRIES["cpu"])):
         yield strategy.scores({**given, "weight": given["weight"].to(there, non_blocking=True)})
 
 
-def _given(strategy: Strategy, whole: dict[str, Any]) -> list[dict[str, Any]]:
+def _given(strategy: Strategy, whole: dict[str, Any], block_entries: int) -> list[dict[str, Any]]:
     """What a strategy is called with, for each block of rows; for the whole layer at once if it needs that."""
     weight_OI: Tensor = whole["weight"]
     if not strategy.by_rows:
         return [whole]
     by_row = {name: part for name, part in whole.items() if isinstance(part, Tensor) and part.dim() == 2}
-    rows_per_block = max(1, _BLOCK_ENTRIES // weight_OI.shape[1])
+    rows_per_block = max(1, block_entries // weight_OI.shape[1])
     blocks = {name: part.split(rows_per_block) for name, part in by_row.items()}
     return [
         {**whole, **{name: parts[place] for name, parts in blocks.items()}} for place in range(len(blocks["weight"]))

@@ -15,6 +15,7 @@ gathered it would be needed from the start of the forward to the end of the back
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from neuroada.sparse.errors import AdapterError
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
+def check_torch() -> None:
+    """Raise AdapterError if this torch cannot shard an adapter: FSDP up to 2.11 fails at integer parameters.
+
+    The columns are such parameters. See issue 177844 of pytorch/pytorch.
+    """
+    if torch.__version__ < "2.12":
+        raise AdapterError(
+            f"torch {torch.__version__} cannot shard an adapter, because its FSDP refuses integer parameters; "
+            "install torch 2.12 or newer, or use DDP"
+        )
+
+
 def shard_model(model: nn.Module, layers: Sequence[BypassedLinear], mesh: "DeviceMesh") -> None:
     """Shard each block of layers by rows over a one-dimensional mesh, and move the rest to the device. In place.
 
@@ -33,7 +46,11 @@ def shard_model(model: nn.Module, layers: Sequence[BypassedLinear], mesh: "Devic
             list is one block.
         layers: All its adapted layers; a layer outside the blocks is sharded separately.
         mesh: The ranks; they compute on its device type.
+
+    Raises:
+        AdapterError: See ``check_torch``.
     """
+    check_torch()
     # Imported here because it takes more than a second.
     from torch.distributed.fsdp import fully_shard
 

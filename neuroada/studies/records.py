@@ -104,14 +104,16 @@ def keep(folder: Path, record: Path, ended: Ended, private: Mapping[str, str], w
     if record.exists():
         shutil.rmtree(record)
     record.mkdir(parents=True)
+    machine_of_run = machine()
     if ended.failure is None:
         result = dict(read_result(folder))
+        machine_of_run["accelerator"] = result.get("machine", {}).get("accelerator")
         verdicts = _copied_verdicts(folder, record) if with_predictions else []
         result[FILES] = describe(record, verdicts)
         if with_predictions and (folder / HELD_OUT_FILE).is_file():
             shutil.copy(folder / HELD_OUT_FILE, record / HELD_OUT_FILE)
         write_whole(record / RESULT_FILE, _public(result, private))
-    entry = {**asdict(ended), "machine": machine()}
+    entry = {**asdict(ended), "machine": machine_of_run}
     # Last: a record is whole when it has this file.
     write_whole(record / RUN_FILE, _public(entry, private))
 

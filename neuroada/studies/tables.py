@@ -151,7 +151,8 @@ def _text(estimate: Estimate | None, decimals: int) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     threads = machine.get("threads")
     used = f", OMP_NUM_THREADS={threads}" if threads else ""
-    return f"{machine.get('processor')}{used}"
+    accelerator = machine.get("accelerator")
+    return f"{machine.get('processor') if accelerator in (None, 'cpu') else accelerator}{used}"
 
 
 def _commit(run: Run) -> str:

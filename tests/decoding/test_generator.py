@@ -52,15 +52,15 @@ def passes(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, most_rows: i
     return seen
 
 
-@pytest.mark.parametrize("benchmark", [0, 1], ids=["with trigger", "without"])
+@pytest.mark.parametrize("place", [0, 1], ids=["with trigger", "without"])
 def test_verified_and_plain_decoding_write_the_same(
-    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, benchmark: int
+    model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, place: int
 ) -> None:
     prompts = batch([30, 12, 7, 3])
     verified, plain = (Generator(model, make(small_tokenizer, how)) for how in ("verified", "plain"))
-    first = verified(prompts, benchmark)
-    assert first == plain(prompts, benchmark)
-    assert first == verified(prompts, benchmark)
+    first = verified(prompts, place)
+    assert first == plain(prompts, place)
+    assert first == verified(prompts, place)
 
 
 def test_only_plain_greedy_decoding_is_verified(

@@ -19,12 +19,16 @@ TABLE = {
         (2, 4096, "triton_rows"),
         (5, 4096, "gemm"),  # a fourth of 20, and five times 1
         (20, 4096, "gemm"),
-        (64, 8192, "sampled"),
-        (20, 64, "gemm"),
+        (40, 8192, "sampled"),
     ],
 )
 def test_the_nearest_measurement_counts(top_k: int, in_features: int, way: str) -> None:
     assert nearest(TABLE, "9.0", "half", in_features, top_k) == way
+
+
+@pytest.mark.parametrize(("top_k", "in_features"), [(81, 4096), (20, 1023), (64, 8192)])
+def test_what_is_far_from_all_measurements_is_not_guessed(top_k: int, in_features: int) -> None:
+    assert nearest(TABLE, "9.0", "half", in_features, top_k) is None
 
 
 @pytest.mark.parametrize(("kind", "precision"), [("8.0", "half"), ("9.0", "full")])

@@ -76,7 +76,7 @@ def test_reading_the_weight_in_blocks_changes_nothing(name: str, monkeypatch: py
     weight = torch.randint(-3, 4, (13, 10), generator=torch.Generator().manual_seed(0)).float()
     whole = select_columns(weight, 4, name, seed=5)
     for block_entries in (1, 29, 40):
-        monkeypatch.setattr(selection, "_BLOCK_ENTRIES", block_entries)
+        monkeypatch.setitem(selection._BLOCK_ENTRIES, "cpu", block_entries)
         assert select_columns(weight, 4, name, seed=5).equal(whole)
 
 
@@ -85,7 +85,7 @@ def test_reading_the_weight_in_blocks_changes_nothing(name: str, monkeypatch: py
 def test_no_copy_of_a_large_weight_is_made(
     name: str, dtype: torch.dtype, largest_result: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "_BLOCK_ENTRIES", 400)
+    monkeypatch.setitem(selection._BLOCK_ENTRIES, "cpu", 400)
     weight = torch.randint(-3, 4, (60, 40)).to(dtype)  # rows that tie, too
     with largest_result() as largest:
         select_columns(weight, 5, name)
@@ -113,7 +113,7 @@ GPU = torch.device("cuda", 0)
 def test_weights_on_the_cpu_are_ranked_on_another_device_block_by_block_where_each_ranks_alike(
     name: str, sent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "_BLOCK_ENTRIES", 4 * 6)
+    monkeypatch.setitem(selection._BLOCK_ENTRIES, "cuda", 4 * 6)
     weight_OI = torch.randn(10, 6)
     with Sends() as sends:
         found = select_columns(weight_OI, 2, name, device=GPU)

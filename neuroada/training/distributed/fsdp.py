@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from neuroada.methods.contract import Trained
 from neuroada.sparse.sharded_rows import all_rows, is_sharded, rows_as
+from neuroada.sparse.sharding import check_torch
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -28,12 +29,13 @@ class ShardedStrategy(ModelParallelStrategy):
         timeout_minutes: How long a rank waits for the others.
 
     Raises:
-        ValueError: The timeout is not above 0.
+        ValueError: The timeout is not above 0, or this torch cannot shard an adapter.
     """
 
     def __init__(self, timeout_minutes: float = 30) -> None:
         if not timeout_minutes > 0:
             raise ValueError(f"timeout_minutes={timeout_minutes} must be above 0")
+        check_torch()
         timeout = timedelta(minutes=timeout_minutes)
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False, timeout=timeout)
 
