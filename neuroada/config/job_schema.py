@@ -111,7 +111,7 @@ class GpuCheckConfig:
 
     parts: list[str] | None = None
     """Names of parts to run; null runs all. A part that is done is run again only with resume=never."""
-    minutes: float = 25.0
+    minutes: float = 15.0
     """A part that is not expected to end within these minutes is left for another start of the same command."""
     model: Any = "llama_7b"
     """The backbone that is timed, with random weights: a file of ``conf/model``."""
