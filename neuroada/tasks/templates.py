@@ -1,5 +1,9 @@
-"""Jinja templates over the columns of a row, in a sandbox: a template from a received folder is only text."""
+"""Jinja templates over the columns of a row, in a sandbox: a template from a received folder is only text.
 
+Beside Jinja's own filters there is ``regex_findall(pattern)``, named as in Ansible: all matches in a text, as ``re.findall``.
+"""
+
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +14,9 @@ from neuroada.tasks.protocol import ProtocolError
 
 # The trailing newline of a prompt matters: Jinja would drop it.
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+_ENVIRONMENT.filters["regex_findall"] = lambda text, pattern: re.findall(pattern, text)
 
-
-_RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+_RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, re.error)
 
 
 class Template:
