@@ -1,6 +1,7 @@
 """Jinja templates over the columns of a row, in a sandbox: a template from a received folder is only text.
 
-Beside Jinja's own filters there is ``regex_findall(pattern)``, named as in Ansible: all matches in a text, as ``re.findall``.
+Beside Jinja's own filters there is ``regex_findall(pattern)``, named as in Ansible: all matches in a text, as
+``re.findall`` gives them.
 """
 
 import re
