@@ -139,6 +139,7 @@ def planned(sizes: Sizes) -> MemoryPlan:
     return MemoryPlan(weights=2 * (sizes.in_blocks + sizes.outside), trained=22 * sizes.values)
 
 
+@pytest.mark.fsdp
 @pytest.mark.slow_after(1)
 def test_rank_holds_what_the_formula_says(rank: tuple[Layout, Seen], sizes: Sizes) -> None:
     layout, seen = rank
@@ -147,12 +148,14 @@ def test_rank_holds_what_the_formula_says(rank: tuple[Layout, Seen], sizes: Size
     assert memory.outside + memory.blocks + memory.trained == pytest.approx(seen.held, abs=1000)
 
 
+@pytest.mark.fsdp
 def test_rank_gathers_three_blocks_at_most(rank: tuple[Layout, Seen], sizes: Sizes) -> None:
     layout, seen = rank
     gathered = rank_memory(planned(sizes), sizes, layout).gathered
     assert gathered / 2 < seen.gathered <= gathered
 
 
+@pytest.mark.fsdp
 def test_rank_sends_what_the_formula_says(rank: tuple[Layout, Seen], sizes: Sizes) -> None:
     layout, seen = rank
     assert bytes_sent(sizes, layout) == pytest.approx(seen.moved * (layout.ranks - 1) / layout.ranks, rel=1e-6)

@@ -22,6 +22,7 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.fsdp
 def test_weights_are_written_to_after_sharding_alone(tmp_path: Path, one_rank: None) -> None:
     config = neuroada.NeuroAdaConfig(top_k=2)
     expected = make_llama()

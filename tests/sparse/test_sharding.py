@@ -14,7 +14,7 @@ import neuroada
 from .conftest import make_llama
 
 RANKS = Path(__file__).parent / "sharded_ranks.py"
-pytestmark = pytest.mark.slow  # two processes train every case
+pytestmark = [pytest.mark.fsdp, pytest.mark.slow]  # two processes train every case
 
 FP32_CASES = ("k1", "k5", "k1_checkpointing", "k5_checkpointing")
 

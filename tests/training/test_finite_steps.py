@@ -204,7 +204,7 @@ def test_looking_for_the_source_changes_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.fsdp)])
 def test_ranks_stop_together_and_one_of_them_says_why(
     make_run: MakeRun, tmp_path: Path, capfd: pytest.CaptureFixture[str], strategy: str
 ) -> None:

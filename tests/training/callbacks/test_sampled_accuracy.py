@@ -172,7 +172,7 @@ def test_a_run_stopped_right_after_its_last_step_remembers_too(make_run: MakeRun
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["fsdp", "ddp"])
+@pytest.mark.parametrize("strategy", [pytest.param("fsdp", marks=pytest.mark.fsdp), "ddp"])
 def test_two_ranks_ask_what_one_asks(make_run: MakeRun, tmp_path: Path, strategy: str) -> None:
     # Three questions of unlike length: one rank has more to do.
     options = (*ASKING, "validation.accuracy_rows=3")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
+from torch.torch_version import TorchVersion
 
 from neuroada.config.errors import FailureElsewhere, RankError, UserError
 from neuroada.config.schema import RunConfig
@@ -104,6 +105,14 @@ def test_ranks_wait_for_one_another_as_long_as_they_are_told(make_run: MakeRun, 
     assert trainer.strategy._timeout == datetime.timedelta(minutes=2)
     with pytest.raises(UserError, match="timeout_minutes=0 must be above 0"):
         build_trainer(make_run(*TWO_RANKS, "trainer.strategy.timeout_minutes=0"), tmp_path)
+
+
+def test_a_torch_that_cannot_shard_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0+cu130"))
+    with pytest.raises(
+        UserError, match=r"^trainer: torch 2\.11\.0\+cu130 cannot shard an adapter, "
+    ):
+        build_trainer(make_run("trainer=fsdp", "trainer.devices=1", "trainer.accelerator=cpu"), tmp_path)
 
 
 def test_settings_of_the_strategy_are_handed_on() -> None:

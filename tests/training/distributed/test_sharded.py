@@ -25,6 +25,7 @@ from neuroada.training.distributed.launch import launch
 MakeRun = Callable[..., RunConfig]
 SHARDED = ("trainer=fsdp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=2")
 REPLICATED = ("trainer=ddp", *SHARDED[1:])
+pytestmark = pytest.mark.fsdp
 EVERY_STEP = ("callbacks.checkpoint.every_n_train_steps=1", "+callbacks.checkpoint.save_top_k=-1")
 
 
