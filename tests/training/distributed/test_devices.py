@@ -109,9 +109,7 @@ def test_ranks_wait_for_one_another_as_long_as_they_are_told(make_run: MakeRun, 
 
 def test_a_torch_that_cannot_shard_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0+cu130"))
-    with pytest.raises(
-        UserError, match=r"^trainer: torch 2\.11\.0\+cu130 cannot shard an adapter, "
-    ):
+    with pytest.raises(UserError, match=r"^trainer: torch 2\.11\.0\+cu130 cannot shard an adapter, "):
         build_trainer(make_run("trainer=fsdp", "trainer.devices=1", "trainer.accelerator=cpu"), tmp_path)
 
 
