@@ -1,7 +1,8 @@
 """What is recorded of a cell: its runs at the chosen rate, what they reached, and the same item by item."""
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from neuroada.report.estimates import Estimate
 from neuroada.report.paired_means import Values
@@ -20,11 +21,14 @@ class CellResults:
         name: Of the cell.
         rate: The chosen learning rate; None if it has none, or none is chosen yet.
         records: Of the runs at that rate, in the order of the seeds.
+        before_training: Of the base: its held-out loss, which the runs that train measure at step 0; None if they
+            disagree, or none does.
     """
 
     name: str
     rate: Rate | None
     records: tuple[Record, ...]
+    before_training: float | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -32,6 +36,8 @@ class CellResults:
 
     def estimate(self, number: str) -> Estimate | None:
         """One of ``Run.numbers`` over the seeds; None if none recorded it."""
+        if number == "held-out loss" and self.before_training is not None:
+            return Estimate((self.before_training,))
         values = tuple(run.numbers[number] for run in self.runs if number in run.numbers)
         return Estimate(values) if values else None
 
@@ -70,4 +76,11 @@ def results_of(plan: StudyPlan) -> list[CellResults]:
     for cell in plan.study.cells:
         records = [record for run in plan.results(cell) if (record := plan.record(run)) is not None]
         found.append(CellResults(cell, plan.rate(cell), tuple(records)))
-    return found
+    loss = _loss_before_training(found)
+    return [replace(cell, before_training=loss) if any(run.is_base for run in cell.runs) else cell for cell in found]
+
+
+def _loss_before_training(cells: Iterable[CellResults]) -> float | None:
+    found = {run.outcome("validation.base_loss") for cell in cells for run in cell.runs} - {None}
+    losses = {round(loss, 4) for loss in found}
+    return losses.pop() if len(losses) == 1 else None

@@ -44,9 +44,12 @@ def plan(study: Path) -> StudyPlan:
 
 @pytest.fixture
 def store(study: Path, make_result: Callable[..., dict[str, Any]]) -> Store:
-    """``store(run, loss=…, right="10")`` writes a record: the held-out loss, and whether each item is right."""
+    """``store(run, loss=…, right="10")`` writes a record: the held-out loss, and whether each item is right.
 
-    def write(run: StudyRun, loss: float | None = 0.5, right: str = "1010") -> None:
+    ``base_loss`` is the held-out loss before training; the base itself measures none.
+    """
+
+    def write(run: StudyRun, loss: float | None = 0.5, right: str = "1010", base_loss: float = 0.9) -> None:
         folder = study / "records" / run.name
         (folder / "predictions").mkdir(parents=True)
         entry = {
@@ -61,8 +64,13 @@ def store(study: Path, make_result: Callable[..., dict[str, Any]]) -> Store:
             (folder / "predictions" / "boolq.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             result = make_result(boolq=(right.count("1"), len(right)))
             config = {**result.get("config", {}), "seed": run.seed, "optimizer": {"lr": run.rate}}
-            (folder / "held_out_losses.csv").write_text(f"dataset,row,num_tokens,loss\nboolq,1,2,{2 * loss}\n")
-            (folder / "result.json").write_text(json.dumps({**result, "config": config, "validation": {"loss": loss}}))
+            result = {**result, "config": config}
+            if run.cell == "base":
+                result["budget"] = {**result["budget"], "trainable": 0}
+            else:
+                result["validation"] = {"loss": loss, "base_loss": base_loss}
+                (folder / "held_out_losses.csv").write_text(f"dataset,row,num_tokens,loss\nboolq,1,2,{2 * loss}\n")
+            (folder / "result.json").write_text(json.dumps(result))
         (folder / "run.json").write_text(json.dumps(entry))
 
     return write

@@ -43,6 +43,20 @@ def test_a_setting_is_tested_against_the_baseline_on_the_same_items(study: Path,
     assert "| base | small | -50.0 |" in page
 
 
+@pytest.mark.parametrize(("of_second", "shown"), [(0.9, "0.900"), (0.8, "–")])
+def test_the_base_has_the_loss_that_all_others_began_with(
+    study: Path, plan: StudyPlan, store: Store, of_second: float, shown: str
+) -> None:
+    fill(plan, store)
+    _, second = plan.results("small")
+    shutil.rmtree(study / "records" / second.name)
+    store(second, base_loss=of_second)
+    main(["--tables", str(study)])
+    row = re.search(r"\| base \| 0 \|.*", (study / "README.md").read_text())
+    assert row is not None
+    assert row[0].split(" | ")[5] == shown
+
+
 def test_held_out_losses_are_compared_only_if_every_seed_has_them(study: Path, plan: StudyPlan, store: Store) -> None:
     fill(plan, store)
     for run in plan.results("large"):
