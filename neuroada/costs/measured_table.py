@@ -29,7 +29,9 @@ def fastest_ways(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int,
     for (precision, top_k, in_features), of_way in sorted(measured.items()):
         times = {way: _mean(one, "step_ms") for way, one in of_way.items() if not any(row["failed"] for row in one)}
         if times:
-            as_fast = [way for way, time in times.items() if time <= _AS_FAST * min(times.values())]
+            as_fast = [
+                way for way in sorted(times, key=times.__getitem__) if times[way] <= _AS_FAST * min(times.values())
+            ]
             found[precision].append((top_k, in_features, min(as_fast, key=lambda way: _mean(of_way[way], "host_ms"))))
     return dict(found)
 

@@ -38,6 +38,15 @@ def test_a_record_is_a_finished_run_without_its_adapter(finished: Path, tmp_path
     ]
 
 
+def test_it_names_the_card_that_the_run_used(finished: Path, tmp_path: Path) -> None:
+    path = finished / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "machine": {"accelerator": "NVIDIA H100 80GB HBM3"}}))
+    keep(finished, tmp_path / "records" / "one", ENDED, {}, with_predictions=True)
+    record = read_record(tmp_path / "records" / "one")
+    assert record is not None
+    assert record.entry["machine"]["accelerator"] == "NVIDIA H100 80GB HBM3"
+
+
 def test_it_holds_verdicts_and_no_text_of_the_data(finished: Path, tmp_path: Path) -> None:
     keep(finished, tmp_path / "records" / "one", ENDED, {}, with_predictions=True)
     [row] = read_predictions(tmp_path / "records" / "one" / "predictions" / "boolq.jsonl")

@@ -1,5 +1,6 @@
 """The tables of a study: made from records alone."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -31,6 +32,19 @@ def test_a_setting_that_was_not_run_stands_there_with_its_command_and_estimated_
     page = (study / "README.md").read_text()
     assert "| large | not run |" in page
     assert "| large | `budget=top5 optimizer.lr=0.03` | not run | about 1.0 |" in page
+
+
+@pytest.mark.parametrize(("accelerator", "shown"), [("NVIDIA H100", "NVIDIA H100"), ("cpu", "a processor")])
+def test_a_machine_is_named_by_what_computed(
+    study: Path, plan: StudyPlan, store: Store, accelerator: str, shown: str
+) -> None:
+    fill(plan, store)
+    for run in plan.results("small"):
+        path = study / "records" / run.name / "run.json"
+        entry = json.loads(path.read_text())
+        path.write_text(json.dumps({**entry, "machine": {**entry["machine"], "accelerator": accelerator}}))
+    main(["--tables", str(study)])
+    assert f"| {shown}, OMP_NUM_THREADS=1 |" in (study / "README.md").read_text().split("| small | `")[1]
 
 
 def test_a_setting_is_tested_against_the_baseline_on_the_same_items(study: Path, plan: StudyPlan, store: Store) -> None:
