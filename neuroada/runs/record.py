@@ -20,7 +20,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 
-import neuroada
+from neuroada import __version__
 from neuroada.config.addresses import without_credentials
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
@@ -241,7 +241,7 @@ def _versions() -> dict[str, str]:
     installed = [name for name in _IF_INSTALLED if importlib.util.find_spec(name)]
     versions = {name: importlib.metadata.version(name) for name in (*_PACKAGES, *installed)}
     # Not from the metadata: a checkout that runs without being installed has none.
-    return {"python": platform.python_version(), "neuroada": neuroada.__version__, **versions}
+    return {"python": platform.python_version(), "neuroada": __version__, **versions}
 
 
 def _git_commit() -> dict[str, Any] | None:
