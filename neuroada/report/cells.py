@@ -145,9 +145,7 @@ class Group:
     @property
     def base_loss(self) -> float | None:
         """The base's held-out loss, which every training run measures at step 0; None if the runs disagree."""
-        found = {run.outcome("validation.base_loss") for cell in self.trained for run in cell.runs} - {None}
-        losses = {round(loss, 4) for loss in found}
-        return losses.pop() if len(losses) == 1 else None
+        return loss_before_training(run for cell in self.trained for run in cell.runs)
 
     @property
     def series(self) -> dict[str, list[Cell]]:
@@ -260,3 +258,10 @@ def _digest(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _digest(inner) for key, inner in value.items()}
     return value.removeprefix("sha256:")[:_DIGEST_LETTERS] if isinstance(value, str) else value
+
+
+def loss_before_training(runs: Iterable[Run]) -> float | None:
+    """The held-out loss that runs measured at step 0; None if they disagree, or none measured it."""
+    found = {run.outcome("validation.base_loss") for run in runs} - {None}
+    losses = {round(loss, 4) for loss in found}
+    return losses.pop() if len(losses) == 1 else None

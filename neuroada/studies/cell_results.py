@@ -1,9 +1,9 @@
 """What is recorded of a cell: its runs at the chosen rate, what they reached, and the same item by item."""
 
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from neuroada.report.cells import loss_before_training
 from neuroada.report.estimates import Estimate
 from neuroada.report.paired_means import Values
 from neuroada.report.significance import Item, verdicts
@@ -76,11 +76,5 @@ def results_of(plan: StudyPlan) -> list[CellResults]:
     for cell in plan.study.cells:
         records = [record for run in plan.results(cell) if (record := plan.record(run)) is not None]
         found.append(CellResults(cell, plan.rate(cell), tuple(records)))
-    loss = _loss_before_training(found)
+    loss = loss_before_training(run for cell in found for run in cell.runs)
     return [replace(cell, before_training=loss) if any(run.is_base for run in cell.runs) else cell for cell in found]
-
-
-def _loss_before_training(cells: Iterable[CellResults]) -> float | None:
-    found = {run.outcome("validation.base_loss") for cell in cells for run in cell.runs} - {None}
-    losses = {round(loss, 4) for loss in found}
-    return losses.pop() if len(losses) == 1 else None
