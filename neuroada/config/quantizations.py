@@ -1,7 +1,7 @@
 """The ways in which a backbone can be quantised as it is loaded, their packages, and the options of each."""
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from neuroada.config.errors import UserError, shown, suggest
@@ -19,6 +19,8 @@ OPTIONS: dict[str, dict[str, type[Any]]] = {
     },
 }
 """Values of ``model.quantization``, each with the keywords of transformers' or torchao's classes that it takes."""
+ALL: Collection[str] = tuple(OPTIONS)
+NONE: Collection[str] = ()
 _WEIGHTLESS_JOBS = ("budget", "contamination", "compare", "rescore")
 """Jobs that read no weights."""
 _COMPUTE_DTYPES = ("float32", "bfloat16", "float16")

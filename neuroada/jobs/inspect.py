@@ -148,7 +148,7 @@ class _Look:
             "largest": size.largest,
             "lost": size.num_lost,
         }
-        if change.is_matrix:
+        if change.singles_out_inputs:
             self._count_inputs(name, kind, change)
         if not is_second:
             self.kept[change.name] = Kept.of(change)
@@ -170,11 +170,12 @@ class _Look:
     def inspection(self, answers: pandas.DataFrame) -> Inspection:
         weights = pandas.DataFrame(self.weights)
         rows = [
-            {"adapter": name, "kind": kind, "input": place, "times chosen": count, "neurons": neurons}
+            (name, kind, place, count, neurons)
             for (name, kind), (counts, neurons) in self.inputs.items()
             for place, count in enumerate(counts.tolist())
         ]
-        return Inspection(weights, pandas.DataFrame(rows), answers, list(_notes(weights)))
+        inputs = pandas.DataFrame(rows, columns=["adapter", "kind", "input", "times chosen", "neurons"])
+        return Inspection(weights, inputs, answers, list(_notes(weights)))
 
 
 def _columns_of(overlap: Overlap) -> dict[str, float]:

@@ -104,11 +104,7 @@ def size(run: RunConfig) -> SizedRun:
     run = with_saved_head(run, skeleton)
     method = method_of(run.method)
     method.check_optimizer(run.optimizer)
-    if run.model.quantization is not None and not method.takes_quantized:
-        raise UserError(
-            f"model.quantization={named(run.model.quantization)[0]}: method={method.name} cannot train on quantised "
-            "layers; leave it out, or use method=neuroada"
-        )
+    _refuse_quantization(run, method)
     with_layers = with_targets(run, skeleton) if method.uses_targets else _without_targets(run)
     targets = with_layers.model.target_modules
     chosen = targets if method.uses_targets and run.model.target_modules is None else ()
@@ -119,6 +115,20 @@ def size(run: RunConfig) -> SizedRun:
             "for as many parameters as NeuroAda has so, or leave it out"
         )
     return SizedRun(with_layers, method, asked, method.sized(skeleton, targets, asked), Limits.of(skeleton), chosen)
+
+
+def _refuse_quantization(run: RunConfig, method: Method) -> None:
+    """Raises UserError if a method cannot train on layers that are quantised as ``model.quantization`` says."""
+    if run.model.quantization is None:
+        return
+    name, _ = named(run.model.quantization)
+    if name in method.quantizations:
+        return
+    others = f" but on those of {', '.join(method.quantizations)}" if method.quantizations else ""
+    raise UserError(
+        f"model.quantization={name}: method={method.name} cannot train on such layers{others}; leave it out, or use "
+        "method=neuroada or method=lora"
+    )
 
 
 def with_saved_head(run: RunConfig, skeleton: PreTrainedModel) -> RunConfig:

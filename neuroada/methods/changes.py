@@ -11,6 +11,8 @@ from neuroada.sparse.whole_modules import WholeModules
 
 _SPARSE_SHARE = 0.1
 """Share of changed entries up to which ``Kept`` stores only those."""
+_DENSE_SHARE = 0.9
+"""Share of changed entries from which on a weight is said to change as a whole."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Change:
     @property
     def is_matrix(self) -> bool:
         return self.base.dim() == 2
+
+    @property
+    def singles_out_inputs(self) -> bool:
+        """Whether neurons have inputs that were chosen, or that changed while most others did not."""
+        if self.columns is not None:
+            return True
+        return self.is_matrix and int((self.delta != 0).sum()) < _DENSE_SHARE * self.delta.numel()
 
 
 @dataclass(frozen=True)

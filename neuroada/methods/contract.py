@@ -5,7 +5,7 @@ whose parameter count is known before weights are read. Attached to the backbone
 checkpoints, scoring, merging and records talk to.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
+from neuroada.config.quantizations import NONE
 from neuroada.methods.changes import Change
 from neuroada.sparse.budget import Budget
 
@@ -182,7 +183,7 @@ class Method(Protocol):
         whole_for: The setting that keeps it from that; empty if it is the method itself.
         takes_shapes: Whether the number of trained inputs per neuron can differ between layers.
         uses_targets: Whether ``model.target_modules`` decides what trains.
-        takes_quantized: Whether it trains on a backbone whose linear layers are quantised.
+        quantizations: Values of ``model.quantization`` that it trains on.
     """
 
     name: str
@@ -191,7 +192,7 @@ class Method(Protocol):
     whole_for: str
     takes_shapes: bool
     uses_targets: bool
-    takes_quantized: bool
+    quantizations: Collection[str]
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> Sized:
         """Choose the size; reads shapes only, so the skeleton may be on the meta device.
@@ -224,7 +225,7 @@ class Described:
     whole_for = ""
     takes_shapes = False
     uses_targets = True
-    takes_quantized = False
+    quantizations = NONE
 
     def __post_init__(self) -> None:
         self.label = self.label or self.name

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import neuroada
 from neuroada.config.errors import UserError
+from neuroada.config.quantizations import ALL
 from neuroada.methods.changes import Change, whole_changes
 from neuroada.methods.choosing import Choosing, Looks, chosen
 from neuroada.methods.contract import Calibration, Targets, Wanted, refuse_foreign_state
@@ -55,7 +56,7 @@ class NeuroAda(Choosing):
     bias: str | None = None
 
     takes_shapes = True
-    takes_quantized = True
+    quantizations = ALL
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,11 @@ from transformers.pytorch_utils import Conv1D
 from neuroada.config.errors import UserError
 from neuroada.methods.attached import Attached, flags
 from neuroada.methods.changes import Change
+from neuroada.methods.peft_quantized import learnt_beside, refuse_merging
 from neuroada.sparse.adapter_files import TENSORS_FILE
 from neuroada.sparse.file_modes import open_as_new
+from neuroada.sparse.frozen_layers import FrozenWeights
+from neuroada.sparse.linear_layers import is_quantised
 
 _REWRITING = ("pissa", "olora", "corda", "loftq")
 """Values of ``init_lora_weights`` that change the base's weights when an adapter is loaded with them."""
@@ -23,6 +27,33 @@ _REWRITING = ("pissa", "olora", "corda", "loftq")
 
 _IN_FILES = "base_model.model."
 """Before the name of each tensor of the model."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a backbone was before peft changed it.
+
+    Attributes:
+        requires_grad: Flags of its parameters.
+        originals: Weights that attaching changes, on the CPU; empty where it changes none.
+        frozen: Its quantised layers, which are kept from changing by themselves.
+    """
+
+    requires_grad: Mapping[str, bool]
+    originals: Mapping[str, Tensor]
+    frozen: FrozenWeights
+
+    @classmethod
+    def of(cls, model: nn.Module, originals: Mapping[str, Tensor]) -> Self:
+        return cls(flags(model), originals, FrozenWeights.of(model))
+
+    @torch.no_grad()
+    def write_originals(self, model: nn.Module) -> None:
+        """Put the weights that attaching changed back."""
+        parameters = dict(model.named_parameters())
+        for name, original in self.originals.items():
+            if name in parameters:
+                parameters[name].copy_(original)
 
 
 class AttachedPeft(Attached):
@@ -33,27 +64,23 @@ class AttachedPeft(Attached):
     Args:
         wrapped: The ``peft.PeftModel``; the backbone inside it is used without it.
         model: The backbone.
-        requires_grad: Flags of the backbone's parameters before.
-        originals: Weights that attaching changed, on the CPU; empty where it changed none.
+        before: What the backbone was.
     """
 
-    def __init__(
-        self, wrapped: Any, model: nn.Module, requires_grad: Mapping[str, bool], originals: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, wrapped: Any, model: nn.Module, before: Before) -> None:
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        super().__init__(model, requires_grad, trained)
+        super().__init__(model, before.requires_grad, trained)
         self._wrapped = wrapped
-        self._originals = originals
+        self._before = before
 
     @classmethod
     def on(cls, model: nn.Module, config: Any) -> Self:
         """Add new adapter layers with this configuration."""
         import peft
 
-        requires_grad = flags(model)
         originals = linear_weights(model) if rewrites_base(config) else {}
-        with quiet_peft(), undone_on_failure(model, originals):
-            return cls(peft.get_peft_model(model, config), model, requires_grad, originals)
+        with quiet_peft(), undone_on_failure(model, originals) as before:
+            return cls(peft.get_peft_model(model, config), model, before)
 
     @classmethod
     def loaded(cls, model: nn.Module, directory: Path) -> Self:
@@ -64,15 +91,14 @@ class AttachedPeft(Attached):
         """
         import peft
 
-        requires_grad = flags(model)
         with quiet_peft():
             config = peft.PeftConfig.from_pretrained(str(directory))
             originals = {**(linear_weights(model) if rewrites_base(config) else {}), **stored_weights(model, directory)}
-            with undone_on_failure(model, originals):
+            with undone_on_failure(model, originals) as before:
                 wrapped = peft.PeftModel.from_pretrained(model, str(directory))
                 refuse_other_layers(wrapped, model, directory)
         model.requires_grad_(False)
-        return cls(wrapped, model, requires_grad, originals)
+        return cls(wrapped, model, before)
 
     def save(self, directory: Path) -> None:
         """In peft's own format."""
@@ -91,7 +117,7 @@ class AttachedPeft(Attached):
                 continue
             if isinstance(module, BaseTunerLayer):
                 inside.append(name)
-                yield _of_layer(name, module, self._originals)
+                yield _of_layer(name, module, self._before.originals)
             elif isinstance(module, ModulesToSaveWrapper):
                 inside.append(name)
                 for key, part in module.original_module.named_parameters():
@@ -99,6 +125,7 @@ class AttachedPeft(Attached):
                     yield Change.between(f"{name}.{key}", part.detach(), trained.detach())
 
     def merge(self) -> None:
+        refuse_merging(self._model)
         merged = self._wrapped.merge_and_unload(safe_merge=True)
         assert merged is self._model
         self._restore_flags()
@@ -111,17 +138,17 @@ class AttachedPeft(Attached):
         assert base is self._model
         for name, module in first.items():
             self._model.set_submodule(name, module)
-        parameters = dict(self._model.named_parameters())
-        for name, original in self._originals.items():
-            if name in parameters:
-                parameters[name].copy_(original)
+        self._before.write_originals(self._model)
+        self._before.frozen.release()
         self._restore_flags()
 
 
 @torch.no_grad()
 def _of_layer(name: str, layer: Any, originals: Mapping[str, Tensor]) -> Change:
-    """What a layer of peft adds to the weight below it, found by merging it there for a moment."""
+    """What a layer of peft adds to the weight below it, found by merging it there for a moment if it can be written."""
     base_layer = layer.get_base_layer()
+    if is_quantised(base_layer):
+        return learnt_beside(name, layer)
     weight = base_layer.weight
     before, exact = weight.data, torch.promote_types(weight.dtype, torch.float32)
     weight.data = before.to(exact, copy=True)
@@ -192,25 +219,22 @@ def refuse_other_layers(wrapped: Any, model: nn.Module, directory: Path) -> None
 
 
 @contextmanager
-def undone_on_failure(model: nn.Module, originals: Mapping[str, Tensor]) -> Iterator[None]:
-    """Restore the model if peft fails halfway."""
+def undone_on_failure(model: nn.Module, originals: Mapping[str, Tensor]) -> Iterator[Before]:
+    """What the model was; restored if peft fails halfway."""
     attributes = set(vars(model))
     children = [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
-    requires_grad = flags(model)
+    before = Before.of(model, originals)
     try:
-        yield
+        yield before
     except Exception:
         for parent, name, child in children:
             setattr(parent, name, child)
         for name in vars(model).keys() - attributes:
             delattr(model, name)
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, original in originals.items():
-                if name in parameters:
-                    parameters[name].copy_(original)
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(requires_grad[name])
+        before.write_originals(model)
+        before.frozen.release()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(before.requires_grad[name])
         raise
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from neuroada.methods.contract import refuse_foreign_state
-from neuroada.methods.peft_attached import AttachedPeft
+from neuroada.methods.peft_attached import AttachedPeft, Before
 from neuroada.sparse.adapter_files import TENSORS_FILE
 from neuroada.sparse.file_modes import open_as_new
 
@@ -28,10 +28,8 @@ _ADAPTER = "default"
 class AttachedPissa(AttachedPeft):
     """LoRA layers on what the decomposition leaves of each weight."""
 
-    def __init__(
-        self, wrapped: Any, model: nn.Module, requires_grad: Mapping[str, bool], originals: Mapping[str, Tensor]
-    ) -> None:
-        super().__init__(wrapped, model, requires_grad, originals)
+    def __init__(self, wrapped: Any, model: nn.Module, before: Before) -> None:
+        super().__init__(wrapped, model, before)
         self._initial = {name: parameter.detach().clone() for name, parameter in self._trained.items()}
         self._write_residual()
 
@@ -82,5 +80,5 @@ class AttachedPissa(AttachedPeft):
             device = base.weight.device
             input_RI = self._initial[f"{name}.lora_A.{_ADAPTER}.weight"].to(device).float()
             output_OR = self._initial[f"{name}.lora_B.{_ADAPTER}.weight"].to(device).float()
-            original_OI = self._originals[f"{name}.weight"].to(device).float()
+            original_OI = self._before.originals[f"{name}.weight"].to(device).float()
             base.weight.copy_(original_OI - layer.scaling[_ADAPTER] * (output_OR @ input_RI))

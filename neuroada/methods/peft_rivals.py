@@ -15,6 +15,7 @@ from neuroada.config.resolution import first_line
 from neuroada.methods.contract import CLOSE, Calibration, Described, Targets, Wanted, unmet
 from neuroada.methods.peft_attached import AttachedPeft, quiet_peft
 from neuroada.methods.peft_pissa import AttachedPissa
+from neuroada.methods.peft_quantized import quantizations_of
 from neuroada.methods.peft_shapes import (
     avoid_sparse_tensors,
     is_pissa,
@@ -98,6 +99,7 @@ class Peft(Described):
                 f"method.modules_to_save: method={self.name} saves plain LoRA factors alone; leave it out, or "
                 "use method=lora"
             )
+        self.quantizations = quantizations_of(self.config, self.settings)
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedPeft":
         whole = self._whole_modules(skeleton)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from neuroada.config.quantizations import ALL
 from neuroada.methods.attached import Attached, freeze
 from neuroada.methods.contract import Calibration, Described, Targets, Wanted, count_parameters
 from neuroada.sparse.budget import Budget
@@ -24,7 +25,7 @@ class Untrained(Described):
 
     can_shard = True
     uses_targets = False
-    takes_quantized = True
+    quantizations = ALL
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedUntrained":
         return SizedUntrained(Budget(trainable=0, total=count_parameters(skeleton), layers={}))

@@ -31,7 +31,7 @@ def dequantise_layers(model: nn.Module) -> int:
     names = [name for name, module in plain.named_modules() if name and is_quantised(module)]
     dtype = _dtype_of(plain)
     for name in names:
-        plain.set_submodule(name, _plain(plain.get_submodule(name), dtype))
+        plain.set_submodule(name, plain_layer(plain.get_submodule(name), dtype))
     return len(names)
 
 
@@ -65,7 +65,8 @@ def merge_dequantised(model: nn.Module, learnt: Mapping[str, Learnt]) -> None:
         weight_OI.scatter_(1, columns_OK, entries_OK.to(weight_OI.dtype))
 
 
-def _plain(layer: nn.Module, dtype: torch.dtype) -> nn.Linear:
+def plain_layer(layer: nn.Module, dtype: torch.dtype) -> nn.Linear:
+    """A new layer with the weight of a quantised one in floating point, and a copy of its bias."""
     weight_OI = dequantised(layer)
     outputs, inputs = weight_OI.shape
     linear = nn.Linear(inputs, outputs, bias=False, device="meta")

@@ -1,7 +1,8 @@
 """Keep quantised layers from copying or writing their weights by themselves while an adapter trains."""
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -85,3 +86,26 @@ def repack_again(modules: Iterable[nn.Module]) -> None:
     """Let bitsandbytes do again what ``stop_repacking`` stopped."""
     for module in modules:
         setattr(module, _REPACKS, True)
+
+
+@dataclass(frozen=True)
+class FrozenWeights:
+    """Quantised layers of a model that neither copy nor write their weights, until ``release``.
+
+    Attributes:
+        copying: Layers of torchao, which would keep copies.
+        repacking: Layers of bitsandbytes, which would write.
+    """
+
+    copying: list[nn.Module]
+    repacking: list[nn.Module]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Self:
+        """Of all quantised layers without a bypass, which have one class as long as this holds."""
+        return cls(keep_no_copies(model), stop_repacking(model))
+
+    def release(self) -> None:
+        """Let them do as before."""
+        keep_copies_again(self.copying)
+        repack_again(self.repacking)

@@ -55,6 +55,18 @@ def test_every_weight_has_a_row_and_every_kind_a_line(
     assert "most chosen inputs" in printed
 
 
+def test_a_method_that_changes_whole_weights_has_no_table_of_chosen_inputs(
+    make_run: MakeRun, pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = inspected(make_run, tmp_path / "out", f"adapter={pair[1]}")
+    assert set(weights["kind"]) == {"q_proj"}
+    printed = capsys.readouterr().out
+    assert "what was learnt, by kind of layer" in printed
+    assert "inputs that neurons chose" not in printed
+    assert pandas.read_csv(tmp_path / "out" / "inputs.csv").empty
+    assert "<h2>Inputs</h2>" not in (tmp_path / "out" / "inspection.html").read_text()
+
+
 @pytest.mark.slow
 def test_adapters_of_two_methods_are_compared_where_both_learn(
     make_run: MakeRun, pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -96,7 +108,8 @@ def test_questions_are_answered_by_the_base_and_every_adapter_on_the_page(
     assert "<b>" not in page
     assert [f'scope="col">{name}</th>' in page for name in ("base", "one", "other")] == [True] * 3
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
-    assert {"learnt-1.svg", "inputs-2.png", "cosine.svg"} <= names
+    assert {"learnt-1.svg", "inputs-1.png", "cosine.svg"} <= names
+    assert "inputs-2.png" not in names  # LoRA chooses none
     inspected(make_run, tmp_path / "out", f"adapter={pair[0]}")  # again, into its own files
 
 

@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 
-from neuroada.config.quantizations import package_of
+from neuroada.config.quantizations import ALL, package_of
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ def quantised(name: str) -> Row:
     )
 
 
+def beside(name: str, quantized: str) -> Row:
+    """A rival beside weights that cannot be written."""
+    return Row(name, "method.settings.r=0", quantized=quantized, variant=quantized, is_slow=True)
+
+
 def chosen_by(selection: str, wrong: str, name: str = "neuroada", is_slow: bool = True) -> Row:
     """NeuroAda, or its rival with a mask, with another selection."""
     return Row(
@@ -125,6 +130,8 @@ ROWS = (
     Row("ia3", "method.settings.feedforward_modules=[gate]"),
     Row("shira", "method.settings.r=40"),
     Row("supertuning", "method.settings.sparsity=1.0"),
+    *(beside("lora", name) for name in ALL),
+    *(beside("dora", name) for name in ALL if name != "bitsandbytes_int8"),
     Row("miss", "method.settings.r=0"),
     Row("vera", "method.settings.r=0"),
     Row("road", "method.settings.variant=road_3"),

@@ -25,6 +25,7 @@ from neuroada.jobs.sizing import SizedRun, size
 from neuroada.methods.contract import Calibration, Trained
 from neuroada.methods.saved import open_saved
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.frozen_layers import stop_repacking
 from neuroada.sparse.linear_layers import is_quantised, stored_tensors
 
 from ..tiny_runs import MakeRun, StopAt
@@ -75,6 +76,7 @@ class Subject:
     @torch.no_grad()
     def logits(self, model: PreTrainedModel) -> Tensor:
         """(B, T, vocabulary)."""
+        stop_repacking(model)  # a plain backbone's 4-bit weights would be written here
         logits_BTV: Tensor = model.eval()(self.tokens_BT).logits
         return logits_BTV
 
