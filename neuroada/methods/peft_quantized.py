@@ -27,9 +27,9 @@ def quantizations_of(config: str, settings: Mapping[str, Any]) -> Collection[str
 
     Args:
         config: Name of its configuration class.
-        settings: Keywords for that class. A start that decomposes the weight needs one in floating point.
+        settings: Keywords for that class. PiSSA decomposes the weight, so it needs one in floating point.
     """
-    if config not in _BESIDE or isinstance(settings.get("init_lora_weights"), str):
+    if config not in _BESIDE or str(settings.get("init_lora_weights")).startswith("pissa"):
         return NONE
     if config == "IA3Config":  # peft cannot take it off layers of bitsandbytes
         return tuple(name for name in ALL if package_of(name) != "bitsandbytes")

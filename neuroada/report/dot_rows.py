@@ -91,8 +91,14 @@ def _panel(axes: Any, panel: Panel, places: Sequence[float], looks: Sequence[Loo
 
 
 def _from_zero(dots: Sequence[Dot]) -> tuple[float, float]:
-    """Ends of an axis with zero and room for the markers."""
-    found = [0.0, *(value for dot in dots for value in (*dot.values, *(dot.bounds or ())))]
+    return limits_around(dots, [0.0])
+
+
+def limits_around(dots: Sequence[Dot], others: Sequence[float] = ()) -> tuple[float, float]:
+    """Ends of an axis with all values, intervals and other places, and room for the markers."""
+    found = [*others, *(value for dot in dots for value in (*dot.values, *(dot.bounds or ())))]
+    if not found:
+        return 0.0, 1.0
     margin = 0.06 * ((max(found) - min(found)) or 1.0)
     return min(found) - margin, max(found) + margin
 

@@ -1,9 +1,9 @@
 """The picture of a study: a row for each setting, a panel for each number that was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from neuroada.report.dot_rows import Dot, Panel, dot_rows
+from neuroada.report.dot_rows import Dot, Panel, dot_rows, limits_around
 from neuroada.report.drawing import save_svg, style
 from neuroada.report.estimates import over_seeds
 from neuroada.report.palette import BASE_COLOUR, Look, looks
@@ -16,20 +16,21 @@ _PANELS = {
     "forgetting": ("forgetting, nats", 2),
     "peak GiB": ("peak memory, GiB", 2),
 }
-_PERCENT = (-3.0, 103.0)
+_CLOSE_UP = ("macro", "held-out loss")
+"""Numbers whose zero says nothing, and would press all dots into a corner."""
 
 
 def draw(folder: Path, cells: Sequence[CellResults]) -> None:
     """Write the figure of a study into its folder; settings that were not run have no row.
 
-    A bar is Student's 95 % interval over the seeds, a faint dot one seed.
+    A bar is Student's 95 % interval over the seeds, a faint dot one seed, an arrow a value outside of the axis.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     shown = [cell for cell in cells if cell.runs]
     panels = [
-        Panel(title, [_dot(cell, number, decimals) for cell in shown], _PERCENT if number == "macro" else None)
+        _panel(title, number, {cell.name: _dot(cell, number, decimals) for cell in shown}, shown)
         for number, (title, decimals) in _PANELS.items()
         if any(cell.estimate(number) for cell in shown)
     ]
@@ -39,6 +40,21 @@ def draw(folder: Path, cells: Sequence[CellResults]) -> None:
     path.parent.mkdir(exist_ok=True)
     with style():
         save_svg(dot_rows([cell.name for cell in shown], _looks(shown), panels), path)
+
+
+def _panel(title: str, number: str, dots: Mapping[str, Dot], cells: Sequence[CellResults]) -> Panel:
+    if number not in _CLOSE_UP:
+        return Panel(title, list(dots.values()))
+    trained = [dots[cell.name] for cell in cells if not cell.runs[0].is_base]
+    limits = limits_around(trained or list(dots.values()))
+    return Panel(title, [_inside(dot, *limits) for dot in dots.values()], limits)
+
+
+def _inside(dot: Dot, low: float, high: float) -> Dot:
+    """The dot, or an arrow before its value if it lies outside of the axis, as that of the base may."""
+    if dot.mean is None or low <= dot.mean <= high:
+        return dot
+    return Dot(f"{'←' if dot.mean < low else '→'} {dot.text}")
 
 
 def _dot(cell: CellResults, number: str, decimals: int) -> Dot:

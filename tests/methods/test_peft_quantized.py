@@ -191,6 +191,7 @@ def test_a_failure_halfway_leaves_the_layers_as_they_were(
     ("config", "settings", "expected"),
     [
         ("LoraConfig", {}, tuple(ALL)),
+        ("LoraConfig", {"init_lora_weights": "gaussian"}, tuple(ALL)),
         ("LoraConfig", {"use_dora": True}, (*TORCHAO, "bitsandbytes_nf4")),
         ("LoraConfig", {"init_lora_weights": "pissa_niter_4"}, ()),
         ("IA3Config", {}, TORCHAO),

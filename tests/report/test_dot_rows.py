@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from neuroada.report.dot_rows import Dot, Panel, dot_rows
+from neuroada.report.dot_rows import Dot, Panel, dot_rows, limits_around
 from neuroada.report.drawing import style
 from neuroada.report.palette import Look
 
@@ -56,3 +56,13 @@ def test_names_and_values_do_not_overlap(seen: Any) -> None:
 def test_small_memories_are_not_stretched_from_their_own_minimum() -> None:
     [axes] = drawn(Dot("0.70", (0.7,), 0.7), Dot("0.71", (0.71,), 0.71)).axes
     assert axes.get_xlim()[0] <= 0
+
+
+def test_a_close_up_has_every_dot_and_every_interval_inside() -> None:
+    low, high = limits_around([Dot("66.1", (63.5, 68.0), 66.1, (63.8, 68.4)), Dot("68.8", (68.8,), 68.8), MISSING])
+    assert 63 < low < 63.5
+    assert 68.8 < high < 69.3
+
+
+def test_a_close_up_of_nothing_is_an_axis() -> None:
+    assert limits_around([MISSING]) == (0.0, 1.0)

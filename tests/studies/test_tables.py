@@ -103,6 +103,18 @@ def test_the_figure_has_a_row_for_each_setting_that_was_run(study: Path, plan: S
     assert "<!-- large -->" not in drawn
 
 
+def test_a_base_far_from_all_settings_is_an_arrow_and_does_not_press_them_together(
+    study: Path, plan: StudyPlan, store: Store
+) -> None:
+    pytest.importorskip("matplotlib")
+    fill(plan, store)
+    main(["--tables", str(study)])
+    drawn = (study / "figures" / "results.svg").read_text()
+    assert "<!-- ← 0.0 -->" in drawn  # accuracy, where the small setting has 50 %
+    assert "<!-- → 0.900 -->" in drawn  # held-out loss, where it has 0.5
+    assert "<!-- 50.0 -->" in drawn
+
+
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_the_committed_tables_are_those_of_the_committed_records(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / folder.name
