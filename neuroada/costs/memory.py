@@ -6,7 +6,7 @@ counted. So the prediction holds for any architecture and follows whatever atten
 Shapes: O neurons, I inputs, K trained inputs per neuron.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -25,10 +25,8 @@ from neuroada.config.errors import UserError
 from neuroada.config.optimizers import with_fused
 from neuroada.config.schema import DataConfig, RunConfig
 from neuroada.costs.allocations import AllocationCounter
-from neuroada.data.encoding import Encoded
-from neuroada.data.packing import TrainingBatch, collate_packed, collate_padded
+from neuroada.costs.longest_rows import loss_of_micro_batch
 from neuroada.methods.contract import Sized, Trained
-from neuroada.training.loss import SummedLoss
 
 _DEPTHS = (2, 3)
 """Numbers of blocks with which deep models are run."""
@@ -95,8 +93,6 @@ def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
     weights = _bytes_of([*model.parameters(), *model.buffers()]) - quantised.saved
     if sized.budget.trainable == 0:
         return MemoryPlan(weights)
-    if run.task.objective is not None:
-        raise NotPredictable(f"a step of task.objective={run.task.objective} is not planned")
     try:
         peaks = _peaks(run, sized, device_type)
     except RuntimeError as error:
@@ -164,20 +160,7 @@ def _peaks_of(model: PreTrainedModel, run: RunConfig, sized: Sized, device_type:
         _fill_gradients(trained)
     known = _tensors(model, optimizer)
     counter = AllocationCounter(device_type, known)
-    return _Peaks(_bytes_of(known) - before, *_phases(model, worst_batch(run.data), optimizer, counter))
-
-
-def worst_batch(data: DataConfig) -> TrainingBatch:
-    """The largest micro-batch: all examples have the maximum length, and all their tokens carry loss."""
-    lengths = [data.max_length] * data.chosen_micro_batch_size
-    if data.batching == "packed":
-        return collate_packed(_examples(lengths), num_step_tokens=1)
-    lengths[-1] -= 1  # a padded row needs an attention mask
-    return collate_padded(_examples(lengths), num_step_tokens=1, pad_id=0)
-
-
-def _examples(lengths: Sequence[int]) -> list[Encoded]:
-    return [Encoded.after([0] * length, 0) for length in lengths]
+    return _Peaks(_bytes_of(known) - before, *_phases(model, run, optimizer, counter))
 
 
 def _started_optimizer(settings: Mapping[str, Any], trained: Trained) -> Optimizer:
@@ -195,7 +178,7 @@ def _fill_gradients(trained: Trained) -> None:
 
 
 def _phases(
-    model: PreTrainedModel, batch: TrainingBatch, optimizer: Optimizer, counter: AllocationCounter
+    model: PreTrainedModel, run: RunConfig, optimizer: Optimizer, counter: AllocationCounter
 ) -> tuple[int, int, int, int, int]:
     """Bytes held after the decoder, and the peaks in the decoder, the loss, the backward and the update."""
     after_decoder = [0, 0]
@@ -204,11 +187,11 @@ def _phases(
         after_decoder[:] = counter.held, counter.take_peak()
 
     with counter:
-        if batch["example_lengths"] is not None:
+        if run.task.objective is None and run.data.batching == "packed":
             attend_by_example(model)
-        summed_loss = SummedLoss(model)
-        handle = model.get_decoder().register_forward_hook(mark)
-        loss, _ = summed_loss(batch)
+        micro_batch_loss = loss_of_micro_batch(model, run)
+        handle = _decoder(model, run).register_forward_hook(mark)
+        loss = micro_batch_loss()
         handle.remove()
         in_loss = counter.take_peak()
         loss.backward()
@@ -217,6 +200,11 @@ def _phases(
         in_update = counter.take_peak()
     activations, in_decoder = after_decoder
     return activations, in_decoder, in_loss, in_backward, in_update
+
+
+def _decoder(model: PreTrainedModel, run: RunConfig) -> nn.Module:
+    """What comes before the head that gives the logits; an encoder where that is one."""
+    return model.get_decoder() if run.task.objective is None else model.base_model
 
 
 def _tensors(model: nn.Module, optimizer: Optimizer) -> list[Tensor]:

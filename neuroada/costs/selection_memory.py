@@ -12,16 +12,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of
 from neuroada.config.schema import RunConfig
 from neuroada.costs.allocations import AllocationCounter
+from neuroada.costs.longest_rows import loss_of_rows
 from neuroada.costs.memory import NotPredictable
-from neuroada.data.encoding import Encoded
-from neuroada.data.packing import TrainingBatch, collate_packed
 from neuroada.methods.choosing import Looks
 from neuroada.methods.contract import Sized
 from neuroada.methods.neuroada import named_layers
 from neuroada.sparse.measurement import measured, passes
-from neuroada.training.loss import SummedLoss
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ def plan_selection(run: RunConfig, sized: Sized, device_type: str) -> SelectionP
     if not looks.measures:
         return None
     dtype = loading.resolve_dtype(run.model.dtype, device_type)
-    model = loading.random_model(run.model, torch.device("meta"), dtype).train(run.model.gradient_checkpointing)
+    model = loading.random_model(run.model, torch.device("meta"), dtype, head_of(run.task))
+    model.train(run.model.gradient_checkpointing)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
     model.tie_weights()
@@ -83,9 +83,4 @@ def plan_selection(run: RunConfig, sized: Sized, device_type: str) -> SelectionP
 
 def _losses(model: PreTrainedModel, run: RunConfig, looks: Looks) -> Iterator[Tensor]:
     """The loss of one batch; the next one takes the same memory again."""
-    loss = SummedLoss(model)
-    yield torch.stack([loss(_longest_row(run))[0] for _ in range(looks.batches.size)]).sum()
-
-
-def _longest_row(run: RunConfig) -> TrainingBatch:
-    return collate_packed([Encoded.after([0] * run.data.max_length, 0)], num_step_tokens=1)
+    yield loss_of_rows(model, run, looks.batches.size)()

@@ -10,8 +10,9 @@ from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.config.schema import RunConfig
 from neuroada.costs.contenders import sizes_of
 from neuroada.costs.failures import Failure, attempt
+from neuroada.costs.longest_rows import largest_micro_batch
 from neuroada.costs.measurement import measure_peak
-from neuroada.costs.memory import plan, worst_batch
+from neuroada.costs.memory import plan
 from neuroada.costs.workloads import Workload, backbone, moved
 from neuroada.gpu_check.setting import Row, Setting, row
 from neuroada.methods.contract import Sized
@@ -66,7 +67,7 @@ def _row(about: str, run: RunConfig, model: PreTrainedModel, sized: Sized, setti
 
 def _measured(run: RunConfig, model: PreTrainedModel, sized: Sized, setting: Setting) -> float:
     attend_by_example(model)
-    batch, summed_loss = moved(worst_batch(run.data), setting.device), SummedLoss(model)
+    batch, summed_loss = moved(largest_micro_batch(run.data), setting.device), SummedLoss(model)
 
     def step() -> None:
         (summed_loss(batch)[0] / batch["num_step_tokens"]).backward()

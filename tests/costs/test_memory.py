@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from neuroada.backbones import loading
+from neuroada.backbones.heads import head_of, with_modules
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.backbones.quantization import QuantisedMemory
 from neuroada.config.quantizations import package_of
 from neuroada.config.schema import ModelConfig, RunConfig
+from neuroada.costs.longest_rows import loss_of_micro_batch
 from neuroada.costs.measurement import measure_peak
-from neuroada.costs.memory import NotPredictable, plan, worst_batch
+from neuroada.costs.memory import NotPredictable, plan
 from neuroada.costs.workloads import Workload
 from neuroada.jobs.sizing import size
 from neuroada.methods.contract import Sized
 from neuroada.sparse.linear_layers import is_quantised, stored_tensors
-from neuroada.training.loss import SummedLoss
 
 MakeRun = Callable[..., RunConfig]
 CPU = torch.device("cpu")
@@ -47,7 +48,10 @@ def planned_run(make_run: MakeRun, tmp_path: Path) -> MakeRun:
     def make(architecture: str = "Llama", *more: str) -> RunConfig:
         torch.manual_seed(0)
         config = getattr(transformers, f"{architecture}Config")(**SIZES)
-        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+        is_labelled = any(part.startswith("task.objective=") for part in more)
+        config.num_labels = 1 if "task.objective=regression" in more else 2
+        kind = AutoModelForSequenceClassification if is_labelled else AutoModelForCausalLM
+        kind.from_config(config).save_pretrained(tmp_path / "model")
         sizes = ("data.batch_size=2", "data.micro_batch_size=2", "data.max_length=96")
         return make_run(f"model.name_or_path={tmp_path / 'model'}", "job=budget", *sizes, *more)
 
@@ -56,13 +60,14 @@ def planned_run(make_run: MakeRun, tmp_path: Path) -> MakeRun:
 
 def measured_bytes(run: RunConfig) -> float:
     """Peak of a real step on the largest micro-batch."""
-    model = loading.load_model(run.model, CPU).train()
-    summed_loss, batch = SummedLoss(model), worst_batch(run.data)
-    if run.data.batching == "packed":
+    head = with_modules(head_of(run.task), run.method.get("modules_to_save") or [])
+    model = loading.load_model(run.model, CPU, head=head).train()
+    loss = loss_of_micro_batch(model, run)
+    if run.task.objective is None and run.data.batching == "packed":
         attend_by_example(model)
 
     def step() -> None:
-        summed_loss(batch)[0].backward()
+        loss().backward()
 
     workload = Workload("step", model, run.model.target_modules, step, step, 0, nullcontext)
     return measure_peak(workload, sized_for(run).attach, CPU) * 2**30
@@ -95,6 +100,31 @@ def planned_bytes(run: RunConfig) -> int:
     ids=lambda part: part if isinstance(part, str) else ",".join(part),
 )
 def test_a_plan_comes_within_a_twentieth_of_the_measured_peak(
+    planned_run: MakeRun, architecture: str, overrides: list[str]
+) -> None:
+    run = planned_run(architecture, *overrides)
+    assert planned_bytes(run) == pytest.approx(measured_bytes(run), rel=0.05)
+
+
+LABELLED = ["data.batching=grouped", "evaluation.forgetting=null"]
+CLASSES = ["task.objective=classification", "task.labels=[bad,good]", "task.metrics=[accuracy]", *LABELLED]
+NUMBER = ["task.objective=regression", "task.metrics=[pearson]", *LABELLED]
+WHOLE = ["model.target_modules=null", "method.modules_to_save=[classifier]"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "overrides"),
+    [
+        ("Llama", [*CLASSES, "budget.top_k=1"]),
+        pytest.param(
+            "Llama", [*NUMBER, "budget.top_k=20", "model.gradient_checkpointing=true"], marks=pytest.mark.slow
+        ),
+        ("Bert", [*CLASSES, *WHOLE, "budget.top_k=1"]),
+        pytest.param("Bert", [*NUMBER, *WHOLE, "budget.top_k=20"], marks=pytest.mark.slow),
+    ],
+    ids=["decoder", "decoder-number", "encoder", "encoder-number"],
+)
+def test_a_step_on_texts_with_labels_is_planned_as_well(
     planned_run: MakeRun, architecture: str, overrides: list[str]
 ) -> None:
     run = planned_run(architecture, *overrides)
