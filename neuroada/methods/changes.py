@@ -41,15 +41,11 @@ class Change:
         return cls(name, base, trained.to(base.device, wide) - base.to(wide))
 
     @property
-    def is_matrix(self) -> bool:
-        return self.base.dim() == 2
-
-    @property
     def singles_out_inputs(self) -> bool:
         """Whether neurons have inputs that were chosen, or that changed while most others did not."""
         if self.columns is not None:
             return True
-        return self.is_matrix and int((self.delta != 0).sum()) < _DENSE_SHARE * self.delta.numel()
+        return self.base.dim() == 2 and int((self.delta != 0).sum()) < _DENSE_SHARE * self.delta.numel()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from neuroada.sparse.coverage import coverage
 from neuroada.sparse.dequantising import REFUSE, learnt_beside, merge_dequantised
 from neuroada.sparse.disabling import CanBeDisabled
 from neuroada.sparse.errors import AdapterError
-from neuroada.sparse.frozen_layers import keep_copies_again, keep_no_copies, repack_again, stop_repacking
+from neuroada.sparse.frozen_layers import FrozenWeights
 from neuroada.sparse.gradient import AUTO, check_way
 from neuroada.sparse.layer import remove_bypass
 from neuroada.sparse.linear_layers import precisions, weight_of
@@ -79,12 +79,11 @@ class Adapter(CanBeDisabled, CanBePushed):
         # By name: load_state_dict(assign=True) and others replace the parameters with new ones.
         self._requires_grad = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
         model.requires_grad_(False)
-        self._repacking = stop_repacking(model)
         self.layers: dict[str, AdaptedLayer] = {}
         self.precision = precisions(modules[name] for name in columns)
         for name, columns_OK in columns.items():
             self.layers[name] = add_bypass(modules[name], columns_OK, gradient, (rows or {}).get(name))
-        self._frozen = keep_no_copies(model)
+        self._frozen = FrozenWeights.of(model)
         limit_saved_inputs(model, {name: layer.bypass for name, layer in self.layers.items()})
         self.whole = WholeModules({**whole, **match_biases(model, config.bias, whole)})
         # The model keeps its adapter alive, so the caller does not have to hold the returned object.
@@ -295,8 +294,7 @@ class Adapter(CanBeDisabled, CanBePushed):
     def _remove(self) -> None:
         for layer in self.layers.values():
             remove_bypass(layer)
-        keep_copies_again(self._frozen)
-        repack_again(self._repacking)
+        self._frozen.release()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self._requires_grad.get(name, parameter.requires_grad))
         self.layers = {}
