@@ -18,6 +18,7 @@ FOLDERS = ("sweeps", "neuroada/bundled")
 PAGES = ("README.md", "report.md")
 SUFFIXES = (".svg", ".png", ".csv", ".json")
 """Kinds of file beside a page that it may show or link to."""
+NOT_SHOWN = {"records", "model"}
 DOCS = "docs/"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 
@@ -25,13 +26,11 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of FOLDERS under the paths that they have in the repository, and what lies beside them."""
     for folder in FOLDERS:
-        for page in sorted((ROOT / folder).rglob("README.md")):
-            beside = (path for path in sorted(page.parent.rglob("*")) if path.suffix in SUFFIXES)
-            shown = [path for path in beside if "records" not in path.parts and "model" not in path.parts]
-            for path in (*(page.parent / name for name in PAGES), *shown):
-                if path.is_file():
-                    name = path.relative_to(ROOT).as_posix()
-                    files.append(File.generated(config, name, abs_src_path=str(path)))
+        for path in sorted((ROOT / folder).rglob("*")):
+            place = path.relative_to(ROOT)
+            is_shown = path.name in PAGES or path.suffix in SUFFIXES
+            if is_shown and NOT_SHOWN.isdisjoint(place.parts):
+                files.append(File.generated(config, place.as_posix(), abs_src_path=str(path)))
     return files
 
 

@@ -32,3 +32,10 @@ def test_files_that_the_text_names_exist() -> None:
     named = re.findall(r"`((?:runs|config|jobs|report|training)/[\w/]+\.py)`", PAGE)
     assert named
     assert [name for name in named if not (ROOT / "neuroada" / name).exists()] == []
+
+
+def test_every_sweep_is_in_the_list_of_sweeps() -> None:
+    listed = re.findall(
+        r"^\| \[(\w+)\]\(\1/README\.md\)", (ROOT / "sweeps" / "README.md").read_text(), flags=re.MULTILINE
+    )
+    assert sorted(listed) == sorted(path.parent.name for path in (ROOT / "sweeps").glob("*/README.md"))
