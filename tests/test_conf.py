@@ -203,8 +203,8 @@ def test_experiments_say_whether_their_values_are_published(name: Path) -> None:
             "selection",
             {"method.selection": "magnitude,random,smallest,magnitude_relative_to_column,lift,wanda,gradient,fisher"},
         ),
-        ("learning_rate", {"optimizer.lr": "3e-4,7e-4,1e-3,3e-3,5e-3,9e-3,2e-2"}),
-        ("learning_rate_optuna", {"optimizer.lr": "tag(log, interval(1e-4, 3e-2))"}),
+        ("learning_rate", {"optimizer.lr": "3e-4,1e-3,3e-3,1e-2,3e-2,1e-1"}),
+        ("learning_rate_optuna", {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}),
     ],
 )
 def test_a_sweep_file_starts_all_its_runs(name: str, params: dict[str, Any]) -> None:

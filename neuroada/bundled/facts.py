@@ -1,4 +1,4 @@
-"""The facts of the bundled world: some 260 everyday facts, each a subject and a value under one of ten relations.
+"""The facts of the bundled world: some 300 everyday facts, each a subject and a value under one of ten relations.
 
 A relation contains its wording: statements and questions for the pretraining text, and questions for the data sets.
 """

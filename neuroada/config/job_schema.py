@@ -126,7 +126,7 @@ class GpuCheckConfig:
     top_k: list[int] = field(default_factory=lambda: [1, 5, 20])
     """Budgets that are checked and timed."""
     random_shapes: int = 6
-    """Random layers on which every way of the gradient is compared with fp64."""
+    """Random layers on which every implementation of the gradient is compared with fp64."""
     questions: int = 32
     """Questions per benchmark that are answered, as on a CPU and against time."""
     answering: str | None = None

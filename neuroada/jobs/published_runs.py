@@ -5,9 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from neuroada.config.errors import UserError
 from neuroada.config.gpus import MEMORY_GIB
+from neuroada.config.location import conf_folder
 from neuroada.costs import roofline
 from neuroada.costs.device_memory import USABLE
 from neuroada.costs.many_devices import EXAMPLE_TOKENS, Subject
@@ -17,8 +21,6 @@ from neuroada.report.published import PublishedRow, published_rows
 
 PLACE = "published"
 _GPU = "h100"
-_BATCH = 16
-_EPOCHS = 3
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,31 @@ def published_table() -> str:
 
 
 def _cells(row: PublishedRow, subject: Subject) -> list[str]:
-    examples = next(size for size in (_BATCH, 8, 4, 2, 1) if _fits(subject, size))
-    smaller = "" if examples == _BATCH else f" data.micro_batch_size={examples}"
+    experiment = f"{row.model}/{row.task}_top{row.top_k}"
+    recipe = _recipe(experiment)
+    published: int = recipe.data.micro_batch_size
+    examples = next(size for size in (published, 8, 4, 2, 1) if size <= published and _fits(subject, size))
+    smaller = "" if examples == published else f" data.micro_batch_size={examples}"
     return [
         row.task,
         row.model,
         str(row.top_k),
         f"{row.average_printed:.1f}{'*' if row.is_average_off else ''}",
-        f"`neuroada experiment={row.model}/{row.task}_top{row.top_k}{smaller}`",
+        f"`neuroada experiment={experiment}{smaller}`",
         str(examples),
         f"{_bytes(subject, examples) / 2**30:.1f}",
-        f"{estimated_minutes(subject, TRAINING_SETS[row.task]):.0f}",
+        f"{estimated_minutes(subject, TRAINING_SETS[row.task], recipe.trainer.max_epochs):.0f}",
     ]
 
 
-def estimated_minutes(subject: Subject, read: TrainingSet) -> float:
+def _recipe(experiment: str) -> Any:
+    """The file of a published recipe, with what it sets alone."""
+    return OmegaConf.load(conf_folder() / "experiment" / f"{experiment}.yaml")
+
+
+def estimated_minutes(subject: Subject, read: TrainingSet, epochs: int) -> float:
     """Minutes of training on one GPU by the roofline of docs/scaling.md, without the evaluation."""
-    num_tokens = round(_EPOCHS * read.rows * read.row_tokens)
+    num_tokens = round(epochs * read.rows * read.row_tokens)
     operations = roofline.operations(subject.sizes, num_tokens, round(read.row_tokens), checkpointing=False)
     return Cluster().compute_seconds(operations) / 60
 
