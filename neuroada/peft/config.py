@@ -10,16 +10,15 @@ from peft.utils.peft_types import PeftType, TaskType
 
 from neuroada.sparse import adapter_files
 from neuroada.sparse import config as sparse_config
+from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO
 from neuroada.sparse.measurement import Losses
 from neuroada.sparse.strategies import Selection, described
 
-_HEADS: dict[str | None, tuple[str, ...]] = {
-    TaskType.SEQ_CLS: ("classifier", "score"),
-    TaskType.TOKEN_CLS: ("classifier", "score"),
-    TaskType.QUESTION_ANS: ("qa_outputs",),
-}
+_HEADS: dict[str | None, tuple[str, ...]] = {TaskType.SEQ_CLS: ("classifier", "score")}
 """Modules that train whole for a task, where the model has them, as with peft's own methods."""
+_WRAPPED_HEADS: dict[str | None, str] = {TaskType.TOKEN_CLS: "classifier", TaskType.QUESTION_ANS: "qa_outputs"}
+"""Heads for which peft's class of the task (0.21) fails unless it may wrap them in copies of its own."""
 _RUNTIME = ("losses", "gradient", "allow_precision")
 """Fields that belong to a process, not to the adapter."""
 _SETTINGS = [one.name for one in dataclasses.fields(sparse_config.NeuroAdaConfig) if one.name != "modules_to_save"]
@@ -34,7 +33,7 @@ class NeuroAdaConfig(PeftConfig):
 
     Args:
         modules_to_save: Modules that train whole and are saved with the adapter. The new head of a task
-            (``task_type="SEQ_CLS"`` and the like) is added. Read them as ``whole_modules``: an attribute of the usual
+            (``task_type="SEQ_CLS"``) is added. Read them as ``whole_modules``: an attribute of the usual
             name would make peft wrap each of them in copies of its own.
         losses: For selections that are measured on data, as in ``neuroada.attach``; not saved.
         gradient: How gradients of the values are computed, as in ``neuroada.attach``; not saved.
@@ -42,7 +41,7 @@ class NeuroAdaConfig(PeftConfig):
         fingerprint: This and the next three are set by the method, and describe the base of the adapter.
 
     Raises:
-        AdapterError: A value is out of range.
+        AdapterError: A value is out of range, or ``task_type`` is one whose class in peft needs copies of the head.
     """
 
     top_k: int = 1
@@ -71,6 +70,12 @@ class NeuroAdaConfig(PeftConfig):
         self.whole_modules = modules_to_save
         if isinstance(self.target_modules, set):
             self.target_modules = sorted(self.target_modules)
+        if self.task_type in _WRAPPED_HEADS:
+            head = _WRAPPED_HEADS[self.task_type]
+            raise AdapterError(
+                f"task_type={self.task_type}: peft's class for it needs a copy of the head; leave task_type out and "
+                f"give modules_to_save=[{head!r}]"
+            )
         self.settings()
 
     def settings(self) -> sparse_config.NeuroAdaConfig:

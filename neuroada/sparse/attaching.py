@@ -154,6 +154,10 @@ def _check_can_select(
     for name, layer in targets.items():
         if weight_of(layer).is_meta:
             raise AdapterError(f"{name}: its weight is on the meta device, so there is nothing to rank; load it first")
+    if losses is not None and not callable(losses):
+        raise AdapterError(
+            f"losses={losses!r}: give a function that makes the losses, as they are read in several passes"
+        )
     if strategy.measures and losses is None:
         raise AdapterError(
             f"selection={shown(strategy.described)}: is measured on data ({', '.join(strategy.measures)}); give the "

@@ -20,6 +20,7 @@ from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter import Adapter
 from neuroada.sparse.adapter_files import StoredAdapter
 from neuroada.sparse.attaching import stored_for
+from neuroada.sparse.biases import NONE
 from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.entries import keys_of
 from neuroada.sparse.errors import AdapterError
@@ -209,7 +210,7 @@ def _filled(union_OK: Tensor, count_O1: Tensor) -> Tensor:
 def refuse_whole(directory: Path) -> None:
     """Raise AdapterError if an adapter holds modules that trained whole, or biases."""
     header = adapter_files.read_header(directory)
-    if header.get("bias"):
+    if header.get("bias") not in (None, NONE):
         raise AdapterError(f"{directory}: holds trained biases, which have no values to add; combine adapters without")
     if whole := header.get("modules_to_save"):
         raise AdapterError(

@@ -1,7 +1,7 @@
 """The configuration of an adapter: how many inputs per neuron, which layers, and how inputs are selected."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,23 +63,20 @@ class NeuroAdaConfig:
     def __post_init__(self) -> None:
         _check_count("top_k", self.top_k)
         check_selection(self.selection)
-        if not isinstance(self.target_modules, str):
-            object.__setattr__(self, "target_modules", list(self.target_modules))
-        if not self.target_modules or not all(isinstance(name, str) and name for name in self.target_modules):
-            raise AdapterError(
-                f"target_modules={self.target_modules!r}: give module names, one regular expression, or 'all-linear'"
-            )
+        self._check_target_modules()
         self._check_modules_to_save()
         self._check_pattern()
         self._check_neurons()
         if self.bias not in (None, ALL, NONE):
             raise AdapterError(f"bias={self.bias!r}: choose none or all")
         object.__setattr__(self, "bias", None if self.bias == NONE else self.bias)
-        skipped = self.skip_layers
-        if skipped is not None:
-            if isinstance(skipped, str) or not all(isinstance(one, int) for one in skipped):
-                raise AdapterError(f"skip_layers={skipped!r}: give a list of numbers of blocks, such as [0, -1]")
-            object.__setattr__(self, "skip_layers", list(skipped) or None)
+        if self.skip_layers is not None:
+            skipped = _listed(self.skip_layers)
+            if skipped is None or not all(isinstance(one, int) for one in skipped):
+                raise AdapterError(
+                    f"skip_layers={self.skip_layers!r}: give a list of numbers of blocks, such as [0, -1]"
+                )
+            object.__setattr__(self, "skip_layers", skipped or None)
 
     def top_k_of(self, name: str) -> int:
         """Trained inputs per neuron of a layer, by its plain name; it may have fewer inputs."""
@@ -114,6 +111,10 @@ class NeuroAdaConfig:
     def _check_pattern(self) -> None:
         if self.top_k_pattern is None:
             return
+        if not isinstance(self.top_k_pattern, Mapping) or not all(isinstance(key, str) for key in self.top_k_pattern):
+            raise AdapterError(
+                f"top_k_pattern={self.top_k_pattern!r}: give numbers by the names of layers, {{'q_proj': 2}}"
+            )
         for key, top_k in self.top_k_pattern.items():
             _check_count(f"top_k_pattern: {key}", top_k)
             try:
@@ -121,6 +122,15 @@ class NeuroAdaConfig:
             except re.error as error:
                 raise AdapterError(f"top_k_pattern: {key!r} is no regular expression ({error})") from error
         object.__setattr__(self, "top_k_pattern", dict(self.top_k_pattern) or None)
+
+    def _check_target_modules(self) -> None:
+        targets = self.target_modules
+        names = targets if isinstance(targets, str) else _listed(targets)
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise AdapterError(
+                f"target_modules={targets!r}: give module names, one regular expression, or 'all-linear'"
+            )
+        object.__setattr__(self, "target_modules", names)
 
     def _check_modules_to_save(self) -> None:
         named = self.modules_to_save
@@ -130,6 +140,11 @@ class NeuroAdaConfig:
         if not is_list or not all(isinstance(name, str) and name for name in named):
             raise AdapterError(f"modules_to_save={named!r}: give a list of module names, such as ['score']")
         object.__setattr__(self, "modules_to_save", list(named) or None)
+
+
+def _listed(entries: object) -> list[Any] | None:
+    """What was given as several entries; None for a string or a single value."""
+    return list(entries) if isinstance(entries, Iterable) and not isinstance(entries, str) else None
 
 
 def _check_count(key: str, top_k: object) -> None:

@@ -232,7 +232,9 @@ def _compute(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch
         way = best_way(input_TI.shape[1], columns_OK.shape[1], grad_TO.dtype, device.type, gpu)
         if way.startswith("triton") and not _works(device):
             way = "gemm"
-    return WAYS[way](grad_TO, input_TI, columns_OK, dtype)
+    # TRL casts what trains to bfloat16. Not every way can sum in half precision, and none should.
+    summed_in = torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+    return WAYS[way](grad_TO, input_TI, columns_OK, summed_in).to(dtype)
 
 
 def _shape_only(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype, way: str) -> Tensor:
@@ -259,7 +261,7 @@ def sampled_weight_gradient(
         grad_TO: (tokens, out_features) gradient of the layer's output.
         input_TI: (tokens, in_features) input of the layer; under autocast of a wider dtype than ``grad_TO``.
         columns_OK: (out_features, k) selected columns, int32.
-        dtype: Dtype of the result, fp32 or fp64.
+        dtype: Dtype of the result; half precision is summed in fp32.
         way: How to compute it: "auto" (see ``best_way``) or a key of ``WAYS``.
 
     Returns:

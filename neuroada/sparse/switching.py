@@ -1,6 +1,6 @@
 """Adapters prepared to replace another one on a loaded model."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,17 @@ class PreparedAdapter:
     bypasses: dict[str, Bypass]
     whole: dict[str, Tensor]
 
-    def check_fits(self, model: nn.Module, layers: Iterable[str]) -> None:
-        """Raise AdapterError unless it was created for exactly these layers of this model."""
+    def check_fits(self, model: nn.Module, layers: Mapping[str, AdaptedLayer]) -> None:
+        """Raise AdapterError unless it was created for exactly these layers of this model, in their present dtypes."""
         if model is not self.model:
             raise AdapterError("the prepared adapter is for another model object; prepare it with this one's adapter")
         _check_same(set(self.bypasses), set(layers), "the prepared adapter")
+        for name, layer in layers.items():
+            before, now = self.bypasses[name].original.dtype, layer.bypass.original.dtype
+            if before != now:
+                raise AdapterError(
+                    f"the prepared adapter is for {before} weights, but {name} is {now} now; prepare it again"
+                )
 
     def stored(self, precision: str) -> adapter_files.StoredAdapter:
         """What files say of it, on the CPU.

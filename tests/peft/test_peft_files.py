@@ -182,3 +182,9 @@ def test_resized_embeddings_that_peft_adds_come_back_with_the_adapter(tmp_path: 
         assert logits(fresh if isinstance(loaded, neuroada.Adapter) else loaded, batch).equal(wanted)
     with pytest.raises(AdapterError, match=r"lm_head\.weight is \(101, \d+\) there and \(97, \d+\) in this model"):
         neuroada.load(make_llama(), tmp_path / "adapter")
+
+
+def test_an_adapter_with_peft_s_word_for_no_biases_can_be_added_up(tmp_path: Path) -> None:
+    trained(bias="none").save_pretrained(tmp_path)
+    adapter = neuroada.combine(make_llama(), [tmp_path], [1.0])
+    assert adapter.config.top_k >= 1

@@ -8,7 +8,7 @@ import peft
 import pytest
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification, LlamaForCausalLM
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification, LlamaForCausalLM
 
 import neuroada
 from neuroada.peft import NeuroAdaConfig
@@ -202,6 +202,29 @@ def test_the_new_head_of_a_classifier_trains_and_is_saved(batch: Batch, tmp_path
     assert not loaded.get_base_model().classifier.weight.equal(base.classifier.weight)
 
 
+def test_a_head_of_a_task_without_a_class_in_peft_is_named(batch: Batch, tmp_path: Any) -> None:
+    sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    base = BertForTokenClassification(BertConfig(**sizes, intermediate_size=48)).eval()
+    config = NeuroAdaConfig(target_modules=["query"], modules_to_save=["classifier"])
+    model = peft.get_peft_model(copy.deepcopy(base), config)
+    ids = {"input_ids": batch["input_ids"], "labels": batch["input_ids"] % 2}
+    train(model, ids)
+    model.eval().save_pretrained(tmp_path)
+    loaded = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    assert logits(loaded, ids).equal(logits(model, ids))
+    assert not loaded.get_base_model().classifier.weight.equal(base.classifier.weight)
+
+
+def test_values_that_were_cast_to_half_precision_train(batch: Batch) -> None:
+    """As TRL casts them."""
+    model = wrapped(top_k=5)
+    for part in model.parameters():
+        part.data = part.data.bfloat16() if part.requires_grad else part.data
+    before = logits(model, batch)
+    train(model, batch)
+    assert not logits(model, batch).equal(before)
+
+
 def test_a_quantised_base_is_disabled_and_switched_too(batch: Batch) -> None:
     base = make_llama()
     quantise(base, "stand_in")
@@ -237,6 +260,11 @@ def test_the_state_of_the_layers_is_shown(batch: Batch) -> None:
         (lambda model: peft.get_peft_model(model.get_base_model(), NeuroAdaConfig()), "already has a NeuroAda bypass"),
         (lambda model: NeuroAdaConfig(top_k=0), "top_k=0"),
         (lambda model: NeuroAdaConfig(modules_to_save="head"), "give a list of module names"),
+        (
+            lambda model: NeuroAdaConfig(task_type="TOKEN_CLS"),
+            r"leave task_type out and give modules_to_save=\['classifier'",
+        ),
+        (lambda model: NeuroAdaConfig(task_type="QUESTION_ANS"), r"modules_to_save=\['qa_outputs'"),
         (lambda model: wrapped(target_modules=["nowhere"]), "nowhere"),
     ],
 )

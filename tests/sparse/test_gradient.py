@@ -50,6 +50,15 @@ def test_equals_the_dense_product_gathered(dtype: torch.dtype, top_k: int, layou
     assert error < PRECISION[dtype]
 
 
+@pytest.mark.parametrize("way", CPU_WAYS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_values_in_half_precision_get_the_rounded_fp32_gradient(dtype: torch.dtype, way: str) -> None:
+    """As TRL makes them, which casts what trains."""
+    grad, input, columns = operands(torch.float32, 5)
+    result = sampled_weight_gradient(grad, input, columns, dtype, way)
+    assert result.equal(sampled_weight_gradient(grad, input, columns, torch.float32, way).to(dtype))
+
+
 @pytest.mark.parametrize("way", ["sampled", "gathered"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_selected_products_of_half_precision_are_added_in_fp32(dtype: torch.dtype, way: str) -> None:

@@ -167,6 +167,20 @@ def test_a_prepared_adapter_fits_only_the_model_it_was_made_for(tiny_llama: Make
         narrower.switch(prepared)
 
 
+def test_an_adapter_prepared_before_a_cast_is_refused_and_nothing_changes(
+    tiny_llama: MakeLlama, tmp_path: Path
+) -> None:
+    adapter = neuroada.attach(tiny_llama(), CONFIGS["first"])
+    adapter.save(tmp_path)
+    prepared = adapter.prepare(tmp_path)
+    adapter.model.bfloat16()
+    before = bits(adapter.model)
+    with pytest.raises(AdapterError, match=r"is for torch.float32 weights, but .* is torch.bfloat16 now"):
+        adapter.switch(prepared)
+    assert bits(adapter.model) == before
+    adapter.sync()
+
+
 def test_a_detached_adapter_cannot_be_switched(tiny_llama: MakeLlama, tmp_path: Path) -> None:
     adapter = neuroada.attach(tiny_llama(), CONFIGS["first"])
     adapter.save(tmp_path)
