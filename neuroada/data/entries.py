@@ -4,6 +4,7 @@ An entry is the name of a known data set, a path, or ``{name, path, config, spli
 protocol}``.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,7 +178,7 @@ class Sources:
 
 
 def name_of(entry: Any) -> str:
-    """The data set that an entry names: its ``name``, or the last part of its path without a suffix.
+    """The data set that an entry names: its ``name``, or the last part of its path without a suffix, fit for a folder.
 
     Raises:
         UserError: It is no usable name.
@@ -188,6 +189,7 @@ def name_of(entry: Any) -> str:
     if name is None:
         last = Path(str(entry.get("path"))).name
         name = last.removesuffix(Path(last).suffix) if Path(last).suffix in SUFFIXES else last
+        name = re.sub(r"[^\w.+-]+", "_", name)
     require_name("name", str(name))
     return str(name)
 

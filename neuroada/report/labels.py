@@ -16,6 +16,8 @@ SHARED = "…"
 """Stands for the part of a value that all cells share."""
 _SHORT_LETTERS = 20
 """Values up to this length are shown whole."""
+_MOST_LETTERS = 60
+"""Longer ones, such as chat templates, are cut if they still differ."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,14 @@ def _short(key: str) -> str:
 
 def _shown(values: Sequence[Any]) -> list[str]:
     """Texts of the values of one key; of long paths and lists only what differs, with ``SHARED`` for the rest."""
-    whole = [",".join(map(str, value)) if isinstance(value, list | tuple) else str(value) for value in values]
+    texts = [",".join(map(str, value)) if isinstance(value, list | tuple) else str(value) for value in values]
+    whole = [" ".join(text.split()) for text in texts]
     if max(map(len, whole)) <= _SHORT_LETTERS:
         return whole
     shown = _lists_shown(values) if all(isinstance(value, list) for value in values) else _paths_shown(whole)
+    cut = [text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}{SHARED}" for text in shown]
     # Values that differ must look different.
-    return shown if len(set(shown)) == len(set(whole)) else whole
+    return next(found for found in (cut, shown, whole, texts) if len(set(found)) == len(set(texts)) or found is texts)
 
 
 def _paths_shown(paths: Sequence[str]) -> list[str]:

@@ -209,7 +209,8 @@ def _pooled(scores: Mapping[str, dict[str, Any]], num_items: int) -> tuple[float
     mean = sum(score["protocol"] * score["n"] for score in scores.values()) / num_items
     halves = [(score["ci95"][1] - score["ci95"][0]) / 2 * score["n"] / num_items for score in scores.values()]
     half = math.hypot(*halves)
-    return mean, [max(0.0, mean - half), min(1.0, mean + half)]
+    lowest = -1.0 if any(score["ci95"][0] < 0 for score in scores.values()) else 0.0  # a correlation can be negative
+    return mean, [max(lowest, mean - half), min(1.0, mean + half)]
 
 
 def interval(num_correct: int, num_items: int) -> list[float]:

@@ -77,6 +77,7 @@ def test_a_known_set_keeps_its_protocol(tmp_path: Path) -> None:
         ("data/riddles.jsonl", "riddles"),
         ("riddles.csv", "riddles"),
         ({"path": "data/v1.2"}, "v1.2"),
+        ("my data (1).jsonl", "my_data_1_"),
         ({"name": "mine", "path": "data/riddles.jsonl"}, "mine"),
     ],
 )

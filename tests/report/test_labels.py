@@ -31,6 +31,17 @@ def test_adapters_in_long_folders_are_told_apart_by_what_differs(made_up: MakeRe
     ]
 
 
+def test_a_long_text_is_one_short_line(made_up: MakeResult) -> None:
+    template = "{% for message in messages %}\n{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    results = [made_up("m", "t", 1, 1, {"boolq": 50}) for _ in range(2)]
+    for result, text in zip(results, (template, None), strict=True):
+        result["config"]["data"] = {"chat_template": text}
+    labels = labels_of(results)
+    assert max(map(len, labels)) < 100
+    assert not any("\n" in label for label in labels)
+    assert labels[0] != labels[1]
+
+
 def test_of_long_lists_only_the_entries_that_differ_are_named(made_up: MakeResult) -> None:
     few, many = ["q_proj", "k_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "up_proj", "down_proj"]
     results = [made_up("m", "t", 1, 1, {"boolq": 50}) for _ in range(2)]

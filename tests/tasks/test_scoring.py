@@ -74,6 +74,12 @@ def test_an_empty_generation_of_a_phrase_benchmark_lacks_its_trigger_too() -> No
     assert (score["empty"], score["missing_trigger"]) == (1, 1)
 
 
+def test_a_negative_correlation_is_inside_the_interval_over_all_items() -> None:
+    score = {"n": 30, "correct": 0, "protocol": -0.9, "ci95": [-0.95, -0.8], "strict": -0.9, "graded": True}
+    low, high = summarise({"stars": score})["micro_ci95"]
+    assert (low, high) == pytest.approx((-0.975, -0.825))
+
+
 def test_the_interval_is_wilson_s() -> None:
     """8 of 10 by Wilson's formula with z = 1.959964."""
     assert interval(8, 10) == pytest.approx([0.490162, 0.943318], abs=1e-6)
