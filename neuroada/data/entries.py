@@ -188,7 +188,7 @@ def name_of(entry: Any) -> str:
     name = entry.get("name")
     if name is None:
         last = Path(str(entry.get("path"))).name
-        name = last.removesuffix(Path(last).suffix) if Path(last).suffix in SUFFIXES else last
+        name = last.removesuffix(Path(last).suffix) if Path(last).suffix.lower() in SUFFIXES else last
         name = re.sub(r"[^\w.+-]+", "_", name)
     require_name("name", str(name))
     return str(name)
@@ -202,7 +202,7 @@ def _picked(entry: Mapping[str, Any], key: str) -> Picked:
 
 
 def _is_path(entry: str) -> bool:
-    return "/" in entry or Path(entry).suffix in SUFFIXES
+    return "/" in entry or Path(entry).suffix.lower() in SUFFIXES
 
 
 def _checked(entry: Any, key: str) -> Mapping[str, Any]:

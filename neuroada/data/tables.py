@@ -22,7 +22,7 @@ def read_file(path: Path) -> list[Any]:
     Raises:
         UserError: The file is missing, empty or malformed; it names the line.
     """
-    if path.suffix in (".csv", ".tsv", ".parquet"):
+    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
         from neuroada.data.library_rows import read_table  # imports datasets and pandas, which take seconds
 
         return read_table(path)

@@ -1,5 +1,6 @@
 """Entries of task.train and task.benchmarks: known names, the user's own sets, paths, and their protocols."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from neuroada.config.errors import UserError
 from neuroada.data.catalog import DATASETS
 from neuroada.data.data_split import DataSplit
 from neuroada.data.entries import Sources, name_of
+from neuroada.data.tables import read_file
 from neuroada.tasks.judges import Graded
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
 from neuroada.tasks.protocols import COMMONSENSE, MATH, made
@@ -180,3 +182,14 @@ def test_unknown_columns_are_listed_with_the_way_out(write_rows: Write, tmp_path
     entry = {"path": path, "columns": {"answer": "label"}}
     (example,) = one(sources, entry).examples()
     assert (example.instruction, example.answer) == ("x is", "1")
+
+
+@pytest.mark.parametrize("file_name", ["RIDDLES.CSV", "riddles.Tsv", "Riddles.JSONL"])
+def test_the_case_of_a_suffix_does_not_matter(file_name: str, tmp_path: Path) -> None:
+    separator = "\t" if file_name.endswith("Tsv") else ","
+    table = f"question{separator}answer\n1 + 1?{separator}2\n"
+    (tmp_path / file_name).write_text(
+        json.dumps({"question": "1 + 1?", "answer": "2"}) if "JSON" in file_name else table
+    )
+    assert name_of(file_name).lower() == "riddles"
+    assert read_file(tmp_path / file_name) == [{"question": "1 + 1?", "answer": "2"}]
