@@ -14,6 +14,7 @@ from neuroada.config.errors import UserError
 from neuroada.methods.contract import Calibration, CalibrationBatches, Described
 from neuroada.sparse.attaching import Connections, selected
 from neuroada.sparse.config import NeuroAdaConfig
+from neuroada.sparse.linear_layers import is_linear
 from neuroada.sparse.measurement import MOST_BYTES
 from neuroada.sparse.module_names import plain_modules
 from neuroada.sparse.strategies import Selection, shown, strategy_of
@@ -132,7 +133,7 @@ def chosen(model: nn.Module, config: NeuroAdaConfig, looks: Looks, calibration: 
     losses, facts = calibration.losses(model, looks.batches), calibration.described(looks.batches)
     found = selected(model, config, _shown_while_slow, losses, looks.most_bytes)
     if config.spread is not None:
-        linear = [name for name, module in plain_modules(model).items() if isinstance(module, nn.Linear)]
+        linear = [name for name, module in plain_modules(model).items() if is_linear(module)]
         found = agreed_sizes(found, linear, calibration)
     calibration.agree([*found.columns.values(), *found.rows.values()])
     return Chosen(replace(config, calibration=facts["sha256"]), found, {"calibration": facts})

@@ -4,12 +4,14 @@ but the selected entries are zeroed.
 Shapes: O neurons, I inputs, K selected inputs per neuron.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
@@ -56,12 +58,18 @@ class Masked(Choosing):
 
     def check_optimizer(self, optimizer: Mapping[str, Any]) -> None:
         """Weight decay would move the entries that the mask protects."""
-        decay = optimizer.get("weight_decay")
+        decay = optimizer.get("weight_decay", _default_decay(optimizer))
         if decay:
             raise UserError(
                 f"optimizer.weight_decay={decay}: method={self.name} trains whole weights under a mask, and decay "
                 "would change the entries outside it; use optimizer.weight_decay=0"
             )
+
+
+def _default_decay(optimizer: Mapping[str, Any]) -> Any:
+    """What the optimizer's class decays by unless told otherwise: 0.01 for AdamW."""
+    parameter = inspect.signature(get_object(optimizer["_target_"])).parameters.get("weight_decay")
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
 
 @dataclass(frozen=True)

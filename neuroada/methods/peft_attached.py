@@ -78,7 +78,7 @@ class AttachedPeft(Attached):
         """Add new adapter layers with this configuration."""
         import peft
 
-        originals = linear_weights(model) if rewrites_base(config) else {}
+        originals = rewritten(model, config)
         with quiet_peft(), undone_on_failure(model, originals) as before:
             return cls(peft.get_peft_model(model, config), model, before)
 
@@ -93,7 +93,7 @@ class AttachedPeft(Attached):
 
         with quiet_peft():
             config = peft.PeftConfig.from_pretrained(str(directory))
-            originals = {**(linear_weights(model) if rewrites_base(config) else {}), **stored_weights(model, directory)}
+            originals = {**rewritten(model, config), **stored_weights(model, directory)}
             with undone_on_failure(model, originals) as before:
                 wrapped = peft.PeftModel.from_pretrained(model, str(directory))
                 refuse_other_layers(wrapped, model, directory)
@@ -173,6 +173,15 @@ def _modules_before(model: nn.Module) -> dict[str, nn.Module]:
         for name, module in model.named_modules()
         if isinstance(module, ModulesToSaveWrapper)
     }
+
+
+def rewritten(model: nn.Module, config: Any) -> dict[str, Tensor]:
+    """Copies on the CPU of what peft writes into the base and ``unload`` leaves there, by parameter name."""
+    weights = linear_weights(model) if rewrites_base(config) else {}
+    if getattr(config, "bias", "none") in (None, "none"):
+        return weights
+    parts = model.named_parameters()
+    return weights | {name: part.detach().to("cpu", copy=True) for name, part in parts if "bias" in name}
 
 
 def rewrites_base(config: Any) -> bool:

@@ -36,6 +36,9 @@ REFUSALS = (
 )
 """What peft raises over settings, layers or files that it cannot use."""
 _SET_ELSEWHERE = {"target_modules": "model.target_modules", "modules_to_save": "method.modules_to_save"}
+_BY_NAME = ("rank_pattern", "exclude_modules", "layers_to_transform", "layers_pattern", "layer_replication")
+"""Settings of peft by which a layer's size follows from its place in the model."""
+_NOT_WITH_PISSA = ("alpha_pattern", "use_dora", "lora_bias")
 _UNSUPPORTED_STARTS = ("olora", "corda", "loftq", "eva", "lora_ga")
 
 
@@ -93,13 +96,32 @@ class Peft(Described):
                 f"method.settings.init_lora_weights={start}: needs data or rewrites the base in a way that cannot be "
                 "undone; use pissa_niter_4, or leave it out"
             )
+        self._refuse_what_is_not_counted_or_saved()
+        self.quantizations = quantizations_of(self.config, self.settings)
 
+    def _refuse_what_is_not_counted_or_saved(self) -> None:
+        unheld = next(filter(self.settings.get, _NOT_WITH_PISSA), None)
+        if unheld and is_pissa(self.settings):
+            raise UserError(
+                f"method.settings.{unheld}: method={self.name} is saved as plain LoRA of one rank, which cannot "
+                "hold it; leave it out, or use method=lora"
+            )
+        by_name = next(filter(self.settings.get, _BY_NAME), None)
+        if by_name:
+            raise UserError(
+                f"method.settings.{by_name}: the budget is counted from one layer of each shape; use "
+                "model.target_modules to choose layers, or leave it out"
+            )
+        if self.settings.get("bias") not in (None, "none"):
+            raise UserError(
+                f"method.settings.bias={self.settings['bias']}: the budget counts no biases of the base; leave it "
+                "out, or use method=bitfit, or method=neuroada method.bias=all"
+            )
         if self.modules_to_save and is_pissa(self.settings):
             raise UserError(
                 f"method.modules_to_save: method={self.name} saves plain LoRA factors alone; leave it out, or "
                 "use method=lora"
             )
-        self.quantizations = quantizations_of(self.config, self.settings)
 
     def sized(self, skeleton: nn.Module, targets: Targets, wanted: Wanted) -> "SizedPeft":
         whole = self._whole_modules(skeleton)

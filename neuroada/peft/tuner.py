@@ -19,7 +19,7 @@ from neuroada.peft.layer_status import NeuroAdaLayer
 from neuroada.sparse import adapter_files
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.finite import not_finite
-from neuroada.sparse.strategies import strategy_of
+from neuroada.sparse.strategies import names_a_function, strategy_of
 from neuroada.sparse.whole_modules import is_named
 
 _BASE = "base_model.model."
@@ -249,5 +249,6 @@ def _makes_meta_tensors() -> bool:
 
 def _is_to_be_loaded(config: NeuroAdaConfig) -> bool:
     """Whether a configuration is that of a saved adapter whose values are about to come."""
-    is_saved = config.fingerprint is not None
-    return is_saved and (config.inference_mode or bool(strategy_of(config.settings().selection).measures))
+    if config.fingerprint is None:
+        return False
+    return config.inference_mode or names_a_function(config.selection) or bool(strategy_of(config.selection).measures)

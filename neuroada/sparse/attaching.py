@@ -127,22 +127,25 @@ def selected(
     strategy = strategy_of(config.selection)
     _check_can_select(config, strategy, targets, losses)
     unreached: list[str] = []
+    # Magnitudes among scores from data would take the whole of a common budget; a layer without data scores nothing.
+    others = config.selection if config.spread in ("block", "model") else "magnitude"
     choice = _Choice(model, config, targets, device)
     for name, found in _per_layer(model, targets, strategy, losses, most_bytes, track):
         is_reached = all(bool(part.any()) for part in found.values())
         unreached += [] if is_reached else [name]
         try:
-            choice.add(name, config.selection if is_reached else "magnitude", found)
+            choice.add(name, config.selection if is_reached else others, found)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from error
     if unreached:
         logger.warning(
             "selection=%s: the calibration batches never reached %s (%d of %d layers, such as experts that no token "
-            "was routed to); their connections are chosen by magnitude",
+            "was routed to); %s",
             shown(strategy.described),
             unreached[0],
             len(unreached),
             len(targets),
+            "their connections are chosen by magnitude" if others == "magnitude" else "they get what others leave",
         )
     return choice.made()
 

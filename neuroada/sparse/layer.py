@@ -95,6 +95,11 @@ def _input_gradient(grad: Tensor, weight: Tensor, ctx: Any) -> Tensor:
         return (grad @ weight).to(ctx.input_dtype)
 
 
+def exact_dtype(original: torch.dtype, values: torch.dtype) -> torch.dtype:
+    """In which base entries and values are added: never in half precision, which would round the entries, too."""
+    return torch.promote_types(torch.promote_types(original, values), torch.float32)
+
+
 class Bypass(nn.Module):
     """The trainable part of one layer, row-aligned with its weight.
 
@@ -138,7 +143,8 @@ class Bypass(nn.Module):
 
     def rounded(self) -> Tensor:
         """(out_features, k) base entries plus values, rounded to the weight's dtype."""
-        return (self.original.to(self.values.dtype) + self.values).to(self.original.dtype)
+        exact = exact_dtype(self.original.dtype, self.values.dtype)
+        return (self.original.to(exact) + self.values.to(exact)).to(self.original.dtype)
 
     def places(self) -> Tensor:
         """This rank's columns in int64, as torch's scatter takes them on every device; kept while k is small."""

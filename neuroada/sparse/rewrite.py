@@ -6,7 +6,7 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from neuroada.sparse.layer import BypassedLinear
+from neuroada.sparse.layer import BypassedLinear, exact_dtype
 from neuroada.sparse.sharded_rows import local_rows
 
 # Layers are grouped up to about this many values, so that the sums stay small (16 MiB in fp32).
@@ -32,10 +32,11 @@ def _effective(layers: list[BypassedLinear]) -> list[Tensor]:
     """``Bypass.effective`` of each layer, for this rank's rows; all layers must share device and dtypes."""
     values = [local_rows(layer.values) for layer in layers]
     originals = [local_rows(layer.bypass.original) for layer in layers]
-    sums = [torch.empty_like(value) for value in values]
+    exact = exact_dtype(originals[0].dtype, values[0].dtype)
+    sums = [torch.empty_like(value, dtype=exact) for value in values]
     torch._foreach_copy_(sums, originals)
     torch._foreach_add_(sums, values)
-    if originals[0].dtype == values[0].dtype:
+    if originals[0].dtype == exact:
         return sums
     rounded = [torch.empty_like(original) for original in originals]
     torch._foreach_copy_(rounded, sums)

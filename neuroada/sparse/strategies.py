@@ -183,9 +183,13 @@ def strategy_of(selection: Selection) -> Strategy:
 
 def check_selection(selection: Selection) -> None:
     """Raise AdapterError unless it is a strategy, or what an adapter file says of a function."""
-    is_label = isinstance(selection, Mapping) and isinstance(selection.get(_FUNCTION), str)
-    if not is_label:
+    if not names_a_function(selection):
         strategy_of(selection)
+
+
+def names_a_function(selection: Selection) -> bool:
+    """Whether it is what an adapter file says of a function, which the file does not hold."""
+    return isinstance(selection, Mapping) and isinstance(selection.get(_FUNCTION), str)
 
 
 def described(selection: Selection) -> str | dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -236,3 +236,24 @@ def assert_refused(action: Callable[[], object], message: str) -> None:
     with pytest.raises((UserError, AdapterError), match=message) as refused:
         action()
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_the_trained_biases_of_a_peft_adapter_come_off_with_it(bias: str, tmp_path: Path) -> None:
+    """peft's ``unload`` leaves them in the base, so the next adapter of one backbone would be scored with them."""
+
+    def base() -> LlamaForCausalLM:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=64, attention_bias=True, **sizes))
+
+    wrapped = get_peft_model(base(), LoraConfig(r=2, bias=bias, target_modules=["q_proj", "v_proj"]))
+    train(wrapped, [part for part in wrapped.parameters() if part.requires_grad])
+    wrapped.save_pretrained(tmp_path)
+    model = base()
+    before = {name: part.clone() for name, part in model.state_dict().items()}
+    for _ in range(2):
+        trained = open_saved(tmp_path).attach(model)
+        assert logits(model).equal(logits(wrapped))
+        trained.detach()
+        assert all(part.equal(before[name]) for name, part in model.state_dict().items())

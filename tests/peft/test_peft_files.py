@@ -188,3 +188,15 @@ def test_an_adapter_with_peft_s_word_for_no_biases_can_be_added_up(tmp_path: Pat
     trained(bias="none").save_pretrained(tmp_path)
     adapter = neuroada.combine(make_llama(), [tmp_path], [1.0])
     assert adapter.config.top_k >= 1
+
+
+def test_a_sum_of_adapters_trains_on(tmp_path: Path) -> None:
+    """The function that chose its connections is not in its files, and nothing is chosen again."""
+    for name in ("a", "b"):
+        trained(selection="random", seed=len(name)).save_pretrained(tmp_path / name)
+    neuroada.combine(make_llama(), [tmp_path / "a", tmp_path / "b"], [0.5, 0.5]).save(tmp_path / "sum")
+    model = peft.PeftModel.from_pretrained(make_llama(), tmp_path / "sum", is_trainable=True)
+    plain = make_llama()
+    neuroada.load(plain, tmp_path / "sum")
+    assert bits(model.get_base_model()) == bits(plain)
+    assert any(part.requires_grad for part in model.parameters())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+import neuroada
 from neuroada.sparse import gradient
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.layer import BypassedLinear, bypass_linear, remove_bypass
@@ -424,3 +425,21 @@ def test_a_layer_can_go_to_the_meta_device_and_be_loaded_again(
     layer.to_empty(device="cpu")
     layer.load_state_dict(source.state_dict())
     assert_consistent(layer, base_of(source), source.columns, source.values.detach())
+
+
+@pytest.mark.parametrize("values_dtype", [torch.bfloat16, torch.float16])
+def test_values_in_half_precision_never_round_the_base(values_dtype: torch.dtype) -> None:
+    """As TRL casts them: zero values leave each entry as it is, and others add what they are."""
+    layer = nn.Linear(8, 6, bias=False)
+    before_OI = layer.weight.detach().clone()
+    adapter = neuroada.attach(layer, neuroada.NeuroAdaConfig(2))
+    [values_OK] = adapter.parameters()
+    values_OK.data = values_OK.data.to(values_dtype)
+    adapter.sync()
+    assert layer.weight.equal(before_OI)
+    values_OK.data.fill_(0.1)
+    adapter.sync()
+    columns_OK = layer.bypass.columns.long()
+    added_OI = torch.zeros_like(before_OI).scatter(1, columns_OK, values_OK.detach().float())
+    assert layer.weight.equal(before_OI + added_OI)
+    assert layer.bypass.rounded().equal(layer.weight.gather(1, columns_OK))

@@ -274,3 +274,17 @@ def test_nan_in_what_was_measured_is_refused(model: LlamaForCausalLM, batches: l
 def test_strategies_say_what_they_need() -> None:
     needs = {name: strategy_of(name).measures for name in STRATEGIES}
     assert {name for name, measures in needs.items() if measures} == set(FROM_DATA)
+
+
+@pytest.mark.parametrize("selection", FROM_DATA)
+def test_layers_that_no_batch_reaches_get_nothing_of_a_common_budget(
+    selection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as experts that no token was routed to: their magnitudes are larger than any score from data."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"used": nn.Linear(16, 16), "unused": nn.Linear(16, 16)})
+    inputs_TI = 0.1 * torch.randn(8, 16)
+    config = neuroada.NeuroAdaConfig(2, selection=selection, spread="model")
+    adapter = neuroada.attach(model, config, losses=lambda: iter([model["used"](inputs_TI).square().mean()]))
+    assert {name: layer.values.numel() for name, layer in adapter.layers.items()} == {"used": 64}
+    assert "they get what others leave" in warnings_of(caplog)[0]
