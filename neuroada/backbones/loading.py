@@ -23,6 +23,7 @@ from neuroada.backbones.varlen_attention import leave_out_cudnn
 from neuroada.backbones.whole_weights import refuse_incomplete, refuse_not_finite, without_load_report
 from neuroada.config.errors import UserError
 from neuroada.config.quantizations import named
+from neuroada.config.resolution import first_line
 from neuroada.config.schema import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -221,7 +222,6 @@ def reported_by_name(config: ModelConfig) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, HFValidationError, SafetensorError) as error:
         _refuse_folder_of_a_run(config)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(cannot_be_loaded(config, reason)) from error
+        raise UserError(cannot_be_loaded(config, first_line(error))) from error
     except ImportError as error:
-        raise UserError(f"model.name_or_path={config.name_or_path}: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"model.name_or_path={config.name_or_path}: {first_line(error)}") from error

@@ -46,6 +46,6 @@ def _missing(values: Any, prefix: str = "") -> Iterator[str]:
         yield from _missing(value, f"{prefix}{key}.")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

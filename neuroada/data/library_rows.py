@@ -84,4 +84,4 @@ def _cause(error: BaseException) -> str:
     """The reader's own message: the library wraps it in a general one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return first_line(error)  # type: ignore[arg-type]
+    return first_line(error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from neuroada.config.errors import UserError
 from neuroada.config.gpus import MEMORY_GIB
@@ -52,7 +52,7 @@ def published_table() -> str:
 def _cells(row: PublishedRow, subject: Subject) -> list[str]:
     experiment = f"{row.model}/{row.task}_top{row.top_k}"
     recipe = _recipe(experiment)
-    published: int = recipe.data.micro_batch_size
+    published, epochs = recipe["data"]["micro_batch_size"], recipe["trainer"]["max_epochs"]
     examples = next(size for size in (published, 8, 4, 2, 1) if size <= published and _fits(subject, size))
     smaller = "" if examples == published else f" data.micro_batch_size={examples}"
     return [
@@ -63,13 +63,14 @@ def _cells(row: PublishedRow, subject: Subject) -> list[str]:
         f"`neuroada experiment={experiment}{smaller}`",
         str(examples),
         f"{_bytes(subject, examples) / 2**30:.1f}",
-        f"{estimated_minutes(subject, TRAINING_SETS[row.task], recipe.trainer.max_epochs):.0f}",
+        f"{estimated_minutes(subject, TRAINING_SETS[row.task], epochs):.0f}",
     ]
 
 
-def _recipe(experiment: str) -> Any:
+def _recipe(experiment: str) -> dict[str, Any]:
     """The file of a published recipe, with what it sets alone."""
-    return OmegaConf.load(conf_folder() / "experiment" / f"{experiment}.yaml")
+    recipe: dict[str, Any] = yaml.safe_load((conf_folder() / "experiment" / f"{experiment}.yaml").read_text())
+    return recipe
 
 
 def estimated_minutes(subject: Subject, read: TrainingSet, epochs: int) -> float:

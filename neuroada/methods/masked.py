@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from pydoc import locate
+from typing import Any, cast
 
 import torch
-from hydra.utils import get_object
 from torch import Tensor, nn
 
 from neuroada.config.errors import UserError
@@ -68,7 +68,7 @@ class Masked(Choosing):
 
 def _default_decay(optimizer: Mapping[str, Any]) -> Any:
     """What the optimizer's class decays by unless told otherwise: 0.01 for AdamW."""
-    parameter = inspect.signature(get_object(optimizer["_target_"])).parameters.get("weight_decay")
+    parameter = inspect.signature(cast(type, locate(optimizer["_target_"]))).parameters.get("weight_decay")
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
 

@@ -38,7 +38,7 @@ def own_judge(node: Mapping[str, Any], key: str) -> Judge:
         is_function = not inspect.isclass(get_object(node["_target_"]))
         judge = instantiate({**node, "_partial_": True} if is_function else node, _convert_="all")
     except (HydraException, ImportError, ValueError) as error:
-        raise UserError(f"{key}: {first_line(error.__cause__ or error)}") from error  # type: ignore[arg-type]
+        raise UserError(f"{key}: {first_line(error.__cause__ or error)}") from error
     if isinstance(judge, Judge):
         return judge
     if not callable(judge):
@@ -65,7 +65,7 @@ def _instance(name: str, node: Mapping[str, Any], key: str) -> Protocol:
     try:
         protocol = instantiate(node, _convert_="all")
     except HydraException as error:
-        raise UserError(f"{key}: {first_line(error.__cause__ or error)}") from error  # type: ignore[arg-type]
+        raise UserError(f"{key}: {first_line(error.__cause__ or error)}") from error
     if not isinstance(protocol, Protocol):
         raise UserError(f"{key}: {node['_target_']} is not a protocol; derive it from {Protocol.__module__}.Protocol")
     if getattr(protocol, "name", None) != name:

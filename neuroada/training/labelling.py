@@ -17,6 +17,7 @@ from neuroada.data.benchmarks import BenchmarkItems
 from neuroada.data.labelled_rows import NO_CLASS, LabelledBatch, pad
 from neuroada.data.module import InstructionDataModule
 from neuroada.data.prompt_batches import PromptBatch
+from neuroada.decoding.memory import within_memory
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +80,11 @@ class Labelling:
         rows = list(zip(batch["prompts"], batch["type_ids"], strict=True))
         most = self._most_rows or len(rows)
         while len(found) < len(rows):
-            try:
-                found += self._results(rows[len(found) : len(found) + most])
-            except torch.OutOfMemoryError:
+            results = within_memory(self._results, rows[len(found) : len(found) + most])
+            if results is None:
                 most = self._halved(min(most, len(rows) - len(found)))
+            else:
+                found += results
         return {"probabilities" if self._has_classes else "values": found}
 
     def answered_by(self) -> list[Any]:
@@ -107,8 +109,7 @@ class Labelling:
         if num_rows == 1:
             raise UserError(
                 f"one text does not fit into the memory of {self._model.device} by itself; use model.dtype=bfloat16"
-            ) from None
-        torch.cuda.empty_cache()  # does nothing without a GPU
+            )
         self._most_rows = -(-num_rows // 2)
         logger.warning("out of memory: scoring at most %d texts at a time from now on", self._most_rows)
         return self._most_rows

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from neuroada.config.errors import UserError
+from neuroada.config.resolution import first_line
 from neuroada.runs.checkpoints import checkpoint_step, last_checkpoint
 from neuroada.runs.files import LOGS_FOLDER
 from neuroada.runs.logged_rows import STEP, logged_rows
@@ -132,8 +133,9 @@ def _run_of(sink: Logger) -> str | int | None:
     try:
         return sink.version
     except MlflowException as error:
-        said = str(error).strip().splitlines()[0]
-        raise UserError(f"logger.mlflow: {said}; see tracking_uri, or begin another run with resume=never") from error
+        raise UserError(
+            f"logger.mlflow: {first_line(error)}; see tracking_uri, or begin another run with resume=never"
+        ) from error
 
 
 def _new_id() -> str:

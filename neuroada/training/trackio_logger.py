@@ -13,6 +13,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
 from neuroada.config.errors import UserError
+from neuroada.config.resolution import first_line
 
 if TYPE_CHECKING:
     from trackio import Run
@@ -112,7 +113,7 @@ class TrackioLogger(Logger):
                     embed=False,
                 )
         except (LocalTokenNotFoundError, ValueError) as error:
-            raise UserError(f"logger.trackio: {str(error).strip().splitlines()[0]}") from error
+            raise UserError(f"logger.trackio: {first_line(error)}") from error
         if not self._is_told:
             logger.info("logger.trackio: run %s; trackio show --project %s", run.name, self._project)
         self._run_name, self._resume, self._is_told = run.name, "allow", True

@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 
 from neuroada.config.errors import UserError
 from neuroada.config.monitors import LOOKS_AT_EPOCH_END, MEASURED_BY
+from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
 from neuroada.config.signatures import accepted_keywords
 from neuroada.training.callbacks.progress_lines import ProgressLines
@@ -100,4 +101,4 @@ def _make(name: str, node: dict[str, Any], **runtime: Any) -> Any:
     except HydraException as error:
         cause = error.__cause__ or error
         extra = "; install the package it names" if isinstance(cause, ImportError) else ""
-        raise UserError(f"{name}: {str(cause).strip().splitlines()[0]}{extra}") from error
+        raise UserError(f"{name}: {first_line(cause)}{extra}") from error
