@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,13 @@ class DataSplit:
         if self.dataset.origin is None:
             return str(self.path)
         return self.dataset.origin.path if self.is_on_hub else str(self.path)
+
+    @property
+    def rows_sha256(self) -> str:
+        """Hash of what decides its rows: the file, and the rows and columns that are taken of it."""
+        picked, origin = self.dataset.picked, self.dataset.origin
+        decisive = [self.sha256, picked.where, picked.rows, dict(origin.columns) if origin else {}]
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     @functools.cached_property
     def sha256(self) -> str:

@@ -25,7 +25,7 @@ from neuroada.tasks.protocol import Example
 NO_CLASS = -100
 """Target of a row without loss (PyTorch's default ``ignore_index``); that of a regression is NaN."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Increase it when the tokenising changes: older files of the cache are then ignored."""
 _TYPES = "token_type_ids"
 

@@ -33,7 +33,7 @@ from neuroada.tasks.protocol import Example, Protocol
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 4
+_FORMAT = 5
 """Increase it when the checks of ``rows.py`` or the tokenising change: older files are then ignored."""
 
 _IDS = datasets.List(datasets.Value("int32"))

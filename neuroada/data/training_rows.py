@@ -190,4 +190,4 @@ class TrainingRows:
         cleaned_of = tuple(test.sha256 for test in self._sets.clean_of)
         recipe = self._form.recipe(file.protocol, cleaned_of)
         read = functools.partial(self._sets.examples, file)
-        return tokenised(file.dataset.name, file.sha256, recipe, read)
+        return tokenised(file.dataset.name, file.rows_sha256, recipe, read)

@@ -63,3 +63,23 @@ def test_a_mistake_is_one_line(answers: Callable[..., list[str]], keys: dict[str
     with pytest.raises(UserError, match=message) as raised:
         answers(**keys)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"rows": 2}, {"rows": 8}),
+        ({"rows": 2}, {}),
+        ({"where": "reply == '3'"}, {"where": "reply == '4'"}),
+        ({}, {"columns": {"question": "reply", "answer": "query"}}),
+    ],
+)
+def test_other_rows_of_a_file_are_other_tokens(
+    first: dict[str, Any], second: dict[str, Any], write_rows: Write, tmp_path: Path
+) -> None:
+    """The tokens of a short trial would otherwise be those of the whole run after it."""
+    path = write_rows("sums.json", ROWS)
+    keys = [{"path": str(path), "columns": COLUMNS, **one} for one in (first, second, first)]
+    one, other, again = (Sources.of(tmp_path).splits([key], "train", "task.train")[0] for key in keys)
+    assert one.sha256 == other.sha256  # what records say of the file
+    assert one.rows_sha256 == again.rows_sha256 != other.rows_sha256
