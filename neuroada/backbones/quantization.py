@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from neuroada.config.errors import UserError
 from neuroada.config.quantizations import missing_package, named
+from neuroada.config.resolution import first_line
 from neuroada.sparse.dequantising import dequantise_layers
 from neuroada.sparse.whole_modules import is_inside
 
@@ -75,7 +76,7 @@ def refused_in_one_line(quantization: str | Mapping[str, Any] | None) -> Iterato
         if name == "torchao_int4":
             group = options.get("group_size", _DEFAULT_GROUP)
             hint = f" (its group_size, {group}, must divide the inputs of every layer)"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(
             f"model.quantization={name}: the backbone cannot be quantised{hint}: {reason}; use another quantization"
         ) from error

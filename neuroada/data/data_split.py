@@ -55,7 +55,7 @@ class DataSplit:
         origin = self.dataset.origin
         if self.dataset.glue is not None:
             return not self.path.is_file()
-        return origin is not None and not self.path.exists() and Path(origin.path).suffix.lower() not in tables.SUFFIXES
+        return origin is not None and not self.path.exists() and tables.suffix_of(origin.path) not in tables.SUFFIXES
 
     @property
     def is_there(self) -> bool:

@@ -15,7 +15,7 @@ from neuroada.config.requirements import require_name, require_whole
 from neuroada.data.catalog import DATASETS, Dataset, Origin, lookup
 from neuroada.data.data_split import DataSplit
 from neuroada.data.picking import Picked
-from neuroada.data.tables import SUFFIXES
+from neuroada.data.tables import SUFFIXES, suffix_of
 from neuroada.tasks.judges import Judge
 from neuroada.tasks.label_protocol import LabelProtocol
 from neuroada.tasks.protocol import Protocol, ProtocolError
@@ -188,7 +188,7 @@ def name_of(entry: Any) -> str:
     name = entry.get("name")
     if name is None:
         last = Path(str(entry.get("path"))).name
-        name = last.removesuffix(Path(last).suffix) if Path(last).suffix.lower() in SUFFIXES else last
+        name = last.removesuffix(Path(last).suffix) if suffix_of(last) in SUFFIXES else last
         name = re.sub(r"[^\w.+-]+", "_", name)
     require_name("name", str(name))
     return str(name)
@@ -202,7 +202,7 @@ def _picked(entry: Mapping[str, Any], key: str) -> Picked:
 
 
 def _is_path(entry: str) -> bool:
-    return "/" in entry or Path(entry).suffix.lower() in SUFFIXES
+    return "/" in entry or suffix_of(entry) in SUFFIXES
 
 
 def _checked(entry: Any, key: str) -> Mapping[str, Any]:

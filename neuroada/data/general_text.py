@@ -15,6 +15,7 @@ from neuroada.config.general_text import GeneralText
 from neuroada.config.resolution import first_line
 from neuroada.data.encoding import Encoded
 from neuroada.data.packing import TrainingBatch, collate_padded, pad_token_id
+from neuroada.data.tables import suffix_of
 
 BUNDLED = "bundled"
 """Name of the small text that ships with the package."""
@@ -37,7 +38,7 @@ def read_text(text: GeneralText) -> list[str]:
     bundled = Path(neuroada.bundled.__file__).parent / "data" / "general.txt"
     path = bundled if text.path == BUNDLED else Path(text.path)
     try:
-        if _READERS.get(path.suffix) == "text":
+        if _READERS.get(suffix_of(path)) == "text":
             return [path.read_text(encoding="utf-8")]
         rows = list(itertools.islice(_rows(text, path), text.documents))
     except (OSError, ValueError, HTTPError, datasets.exceptions.DatasetsError) as error:
@@ -54,7 +55,7 @@ def read_text(text: GeneralText) -> list[str]:
 
 
 def _rows(text: GeneralText, path: Path) -> Iterable[dict[str, Any]]:
-    kind = _READERS.get(path.suffix)
+    kind = _READERS.get(suffix_of(path))
     if kind is not None:
         return datasets.load_dataset(kind, data_files=str(path), split="train")
     where: dict[str, Any] = {"name": text.config, "split": text.split, "revision": text.revision}

@@ -9,6 +9,7 @@ import pandas
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
 from neuroada.data.progress_bars import shown_from
+from neuroada.data.tables import suffix_of
 
 Row = dict[str, Any]
 
@@ -23,7 +24,7 @@ def read_table(path: Path) -> list[Row]:
         UserError: It is missing, empty or malformed.
     """
     try:
-        kind, settings = ("parquet", {}) if path.suffix.lower() == ".parquet" else ("csv", _cells_as_text(path))
+        kind, settings = ("parquet", {}) if suffix_of(path) == ".parquet" else ("csv", _cells_as_text(path))
         with shown_from(0):
             found = datasets.load_dataset(kind, data_files=str(path), split="train", **settings)
     except FileNotFoundError:
@@ -74,7 +75,7 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
 
 def _cells_as_text(path: Path) -> dict[str, Any]:
     """Reader settings with which an answer 007 is not 7, and NA is not missing."""
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = "\t" if suffix_of(path) == ".tsv" else ","
     columns = pandas.read_csv(path, sep=separator, nrows=0).columns
     features = datasets.Features(**{name: datasets.Value("string") for name in columns})
     return {"sep": separator, "features": features, "keep_default_na": False}

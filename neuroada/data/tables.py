@@ -16,13 +16,18 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 """Of data files, in the order in which they are looked for."""
 
 
+def suffix_of(path: Path | str) -> str:
+    """The suffix that says how a file is read, in lower case."""
+    return Path(path).suffix.lower()
+
+
 def read_file(path: Path) -> list[Any]:
     """The rows of one file, by its suffix; a JSON file holds a list of rows, or one row per line.
 
     Raises:
         UserError: The file is missing, empty or malformed; it names the line.
     """
-    if path.suffix.lower() in (".csv", ".tsv", ".parquet"):
+    if suffix_of(path) in (".csv", ".tsv", ".parquet"):
         from neuroada.data.library_rows import read_table  # imports datasets and pandas, which take seconds
 
         return read_table(path)

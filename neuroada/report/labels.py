@@ -152,7 +152,7 @@ def _shown(values: Sequence[Any]) -> list[str]:
     shown = _lists_shown(values) if all(isinstance(value, list) for value in values) else _paths_shown(whole)
     cut = [text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}{SHARED}" for text in shown]
     # Values that differ must look different.
-    return next(found for found in (cut, shown, whole, texts) if len(set(found)) == len(set(texts)) or found is texts)
+    return next(found for found in (cut, shown, whole, texts) if len(set(found)) == len(set(texts)))
 
 
 def _paths_shown(paths: Sequence[str]) -> list[str]:

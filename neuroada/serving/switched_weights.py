@@ -16,6 +16,7 @@ from neuroada.serving.weight_places import Place, places_of
 from neuroada.sparse import adapter_files
 from neuroada.sparse.adapter_files import StoredAdapter
 from neuroada.sparse.errors import AdapterError
+from neuroada.sparse.layer import exact_dtype
 from neuroada.sparse.linear_layers import is_conv1d, is_linear, widths
 
 BASE = ""
@@ -196,9 +197,9 @@ class SwitchedWeights:
             positions = torch.cat([piece[0] for piece in pieces]).to(self._device)
             original = storage[positions]
             # As a bypass does it, so that the outcome is the same to the last bit.
-            wide = torch.float64 if original.dtype == torch.float64 else torch.float32
-            values = torch.cat([piece[1] for piece in pieces]).to(self._device, wide)
-            made.append(_Entries(storage, positions, original, (original.to(wide) + values).to(original.dtype)))
+            exact = exact_dtype(original.dtype)
+            values = torch.cat([piece[1] for piece in pieces]).to(self._device, exact)
+            made.append(_Entries(storage, positions, original, (original.to(exact) + values).to(original.dtype)))
         return made
 
     def _entries_at(self, part: _Found) -> Tensor:

@@ -25,6 +25,7 @@ from neuroada.sparse.config import NeuroAdaConfig
 from neuroada.sparse.entries import keys_of
 from neuroada.sparse.errors import AdapterError
 from neuroada.sparse.gradient import AUTO
+from neuroada.sparse.layer import exact_dtype
 from neuroada.sparse.linear_layers import widths
 from neuroada.sparse.strategies import described
 from neuroada.sparse.targets import check_layers
@@ -182,8 +183,7 @@ def weighted_sum(columns: Sequence[Tensor], values: Sequence[Tensor], weights: S
     shared_OK = added(torch.ones_like(terms_OJ)) > 1
     union_OK = columns_OJ.new_zeros(shape).scatter_(1, place_OJ, columns_OJ)
     filled_OK, order_OK = _filled(union_OK, count_O1).sort(dim=1)
-    dtype = torch.float64 if any(part.dtype == torch.float64 for part in values) else torch.float32
-    rounded_OK = sum_OK.to(dtype)
+    rounded_OK = sum_OK.to(exact_dtype(*(part.dtype for part in values)))
     return Sum(
         filled_OK,
         rounded_OK.gather(1, order_OK),

@@ -4,6 +4,7 @@ Shapes: T tokens (all leading dimensions together), O neurons (= out_features), 
 inputs per neuron, R rows of trained entries: all neurons, unless ``rows`` says otherwise (see ``entries``).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -95,9 +96,9 @@ def _input_gradient(grad: Tensor, weight: Tensor, ctx: Any) -> Tensor:
         return (grad @ weight).to(ctx.input_dtype)
 
 
-def exact_dtype(original: torch.dtype, values: torch.dtype) -> torch.dtype:
+def exact_dtype(*dtypes: torch.dtype) -> torch.dtype:
     """In which base entries and values are added: never in half precision, which would round the entries, too."""
-    return torch.promote_types(torch.promote_types(original, values), torch.float32)
+    return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
 class Bypass(nn.Module):
@@ -125,8 +126,7 @@ class Bypass(nn.Module):
 
     def __init__(self, columns_OK: Tensor, original_OK: Tensor, rows_R: Tensor | None = None) -> None:
         super().__init__()
-        values_dtype = torch.float64 if original_OK.dtype == torch.float64 else torch.float32
-        self.values = nn.Parameter(torch.zeros_like(original_OK, dtype=values_dtype))
+        self.values = nn.Parameter(torch.zeros_like(original_OK, dtype=exact_dtype(original_OK.dtype)))
         self.register_buffer("columns", columns_OK.to(torch.int32))
         self.register_buffer("original", original_OK)
         self.register_buffer("rows", None if rows_R is None else rows_R.to(torch.int32))

@@ -202,7 +202,7 @@ def test_the_new_head_of_a_classifier_trains_and_is_saved(batch: Batch, tmp_path
     assert not loaded.get_base_model().classifier.weight.equal(base.classifier.weight)
 
 
-def test_a_head_of_a_task_without_a_class_in_peft_is_named(batch: Batch, tmp_path: Any) -> None:
+def test_the_head_of_a_token_classifier_trains_by_its_name(batch: Batch, tmp_path: Any) -> None:
     sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     base = BertForTokenClassification(BertConfig(**sizes, intermediate_size=48)).eval()
     config = NeuroAdaConfig(target_modules=["query"], modules_to_save=["classifier"])
