@@ -252,11 +252,16 @@ def test_a_final_statement_beats_whatever_came_before(prose: str, letter: str) -
     assert stated_letter(f"{prose}\nThe answer is ({letter})") == letter
 
 
-@given(st.text(alphabet=string.ascii_lowercase + " ", max_size=30), st.permutations("ABCDE"))
+# Without vowels: hypothesis also tries words that it finds in the parser, and "rejected (A), not (B)" gives no answer.
+@given(st.text(alphabet="bcdfghjklmnpqrstvwxz ", max_size=30), st.permutations("ABCDE"))
 def test_a_rejected_letter_is_not_the_answer(prose: str, letters: list[str]) -> None:
     chosen, other, *_ = letters
     for text in (f"({chosen}), not ({other})", f"not ({other}) but ({chosen})", f"({other}) is wrong, so ({chosen})"):
         assert stated_letter(f"{prose} {text}") == chosen
+
+
+def test_two_rejected_letters_leave_no_answer() -> None:
+    assert stated_letter("rejected (A), not (B)") is None
 
 
 @given(st.text(alphabet=string.ascii_letters, min_size=2, max_size=12))
