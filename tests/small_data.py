@@ -21,7 +21,7 @@ def known_examples(path: Path, name: str) -> list[Example]:
     """The rows of a file, read as those of a known data set."""
     protocol = lookup(name).protocol
     assert protocol is not None
-    return examples_of(path, renamed_rows(path, read_file(path), {}), protocol)
+    return examples_of(path, renamed_rows(path, dict(enumerate(read_file(path))), {}), protocol)
 
 
 @pytest.fixture

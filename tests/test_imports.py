@@ -49,7 +49,7 @@ ALLOWED = {
 LIBRARIES = {
     "transformers": {"backbones", "data", "decoding", "methods", "training", "costs", "gpu_check", "jobs"}
     | {"bundled", "serving"},
-    "lightning": {"data", "runs", "methods", "training", "costs", "jobs", "report"},
+    "lightning": {"data", "runs", "methods", "training", "costs", "gpu_check", "jobs", "report"},
     "omegaconf": {"command_line", "config", "runs", "training", "sweeping", "studies"},
     "hydra": {"command_line", "config", "runs", "training", "costs", "jobs", "sweeping"},
     "peft": {"methods", "peft"},

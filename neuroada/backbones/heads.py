@@ -1,7 +1,7 @@
 """Heads that give a text a class or a number, on any backbone that transformers can classify with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -59,11 +59,6 @@ def head_of(task: TaskConfig, new: Sequence[str] | None = None) -> Head | None:
         return None
     labels = () if task.objective == REGRESSION else tuple(task.labels or ())
     return Head(labels, tuple(new or ()))
-
-
-def with_modules(head: Head | None, new: Sequence[str]) -> Head | None:
-    """The head, with modules that a checkpoint need not hold."""
-    return None if head is None else replace(head, new=tuple(new))
 
 
 def auto_class(head: Head | None) -> Any:

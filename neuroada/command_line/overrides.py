@@ -55,7 +55,7 @@ def refuse_unreadable(words: Sequence[str]) -> None:
             [override] = parser.parse_overrides([word])
         except HydraException as error:
             raise UserError(_unreadable(word, error)) from error
-        _refuse_number(override)
+        _refuse_what_names_no_file(override)
 
 
 def _depth(word: str) -> int:
@@ -106,13 +106,13 @@ def _reason(error: Exception) -> str:
     return reason.rpartition("': ")[2] if reason.startswith("HydraException while") else reason
 
 
-def _refuse_number(override: Override) -> None:
+def _refuse_what_names_no_file(override: Override) -> None:
     group = override.key_or_group
     folder = conf_folder() / group
     if "." in group or override.is_delete() or not folder.is_dir():
         return
     for value in _values(override):
-        if isinstance(value, bool | int | float):
+        if value is None or isinstance(value, bool | int | float):
             options = sorted(path.stem for path in folder.glob("*.yaml"))
             raise UserError(no_such_option(group, value, options))
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from neuroada.config.closest_keys import closest, leaves
 from neuroada.config.definitions import names_in
-from neuroada.config.errors import UserError
+from neuroada.config.errors import UserError, shown
 from neuroada.config.location import conf_folder
 from neuroada.config.resolution import first_line
 from neuroada.config.signatures import accepted_keywords
@@ -56,10 +56,10 @@ def in_one_line(error: Exception, composed: Callable[[], DictConfig]) -> UserErr
 
 def no_such_option(group: str, option: object, options: Sequence[str]) -> str:
     """The message for a group that has no such file."""
-    near = difflib.get_close_matches(str(option), options, n=1)
+    near = difflib.get_close_matches(str(option).lower(), options, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    instead = f" (or {_instead(group, str(option))})" if group in _INSTEAD else ""
-    return f"{group}={option}: there is no such option; {hint}valid: {', '.join(options)}{instead}"
+    instead = f" (or {_instead(group, str(option))})" if group in _INSTEAD and option is not None else ""
+    return f"{group}={shown(option)}: there is no such option; {hint}valid: {', '.join(options)}{instead}"
 
 
 def unknown_key(key: str, override: str, config: DictConfig) -> str:

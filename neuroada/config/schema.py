@@ -114,7 +114,8 @@ class TaskConfig:
     """What a model does with a row: null (writes the next tokens), classification (picks one of ``labels`` for a text
     or two) or regression (gives it a number). The last two put a new head on the backbone."""
     labels: list[str] | None = None
-    """The classes, in the order of the head's outputs; a row's label is a name, or its number from 0."""
+    """The classes, in the order of the head's outputs; a row's label is a name, or its number from 0 unless
+    classes are called by numbers."""
     metrics: list[str] | None = None
     """What a benchmark reports; the first is its score. accuracy, f1 (of the second of two labels, else the mean over
     the labels) and matthews for a classification, pearson and spearman for a regression; null means the first."""

@@ -35,8 +35,7 @@ from neuroada.decoding.generator import Generator
 from neuroada.decoding.plain import generate
 from neuroada.decoding.settings import Decoding
 from neuroada.methods.saved import open_saved
-from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.runs.recorded_files import refuse_changed_adapter
+from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.training.data_sources import sources_of
 
 logger = logging.getLogger(__name__)
@@ -160,9 +159,7 @@ def questions_of(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Qu
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation, answer_ends(run.model, tokenizer))
     model = backbone(run, device, dtype).eval()
     if run.adapter is not None:
-        directory = adapter_directory(Path(run.adapter))
-        refuse_changed_adapter(directory)
-        open_saved(directory, run.allow_precision).attach(model)
+        open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision).attach(model)
     return Questions(model, data, decoding)
 
 

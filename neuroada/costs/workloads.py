@@ -5,11 +5,11 @@ Shapes: T tokens, I inputs, O neurons, B rows.
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -65,7 +65,7 @@ def layer_workloads(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
             input_TI.grad = None
 
         shape = f"{out_features}x{in_features}, {num_tokens} tokens"
-        yield Workload(shape, module, ["layer"], step, None, num_tokens, _nothing, time_of_device)
+        yield Workload(shape, module, ["layer"], step, None, num_tokens, nullcontext, time_of_device)
 
 
 def model_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
@@ -91,7 +91,7 @@ def packed_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) ->
     lengths = run.benchmark.lengths
     parts = _random_ids(run, model, (sum(lengths),)).split(lengths)
     examples = [Encoded.after(part.tolist(), 0) for part in parts]
-    batch = moved(collate_packed(examples, num_step_tokens=sum(lengths)), device)
+    batch = move_data_to_device(collate_packed(examples, num_step_tokens=sum(lengths)), device)
     return _on_one_batch(run, model, batch, f"{sum(lengths)} tokens of {len(lengths)} packed examples")
 
 
@@ -108,12 +108,6 @@ def _on_one_batch(run: RunConfig, model: PreTrainedModel, batch: TrainingBatch, 
 def _random_ids(run: RunConfig, model: PreTrainedModel, shape: tuple[int, ...]) -> Tensor:
     generator = torch.Generator().manual_seed(run.seed)
     return torch.randint(model.config.get_text_config().vocab_size, shape, generator=generator)
-
-
-def moved(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """A batch whose tensors are on a device."""
-    on_device = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-    return cast(TrainingBatch, on_device)
 
 
 def epoch_workload(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Workload:
@@ -157,12 +151,7 @@ def first_batches(run: RunConfig, batching: str, device: torch.device) -> list[T
     data.prepare_data()
     data.setup()
     count = run.benchmark.num_steps * data.accumulate_grad_batches(1)
-    return [moved(batch, device) for _, batch in zip(range(count), data.train_dataloader(), strict=False)]
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+    return [move_data_to_device(batch, device) for _, batch in zip(range(count), data.train_dataloader(), strict=False)]
 
 
 def _floor_of(model: PreTrainedModel) -> Callable[[], AbstractContextManager[None]]:

@@ -62,21 +62,31 @@ class DataSplit:
         """Whether it is on disk."""
         return self.path.is_file() or (self._own_path is not None and self._has_split_in_folder)
 
-    @functools.cached_property
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """Its rows, with the columns that the data set renames.
 
         Raises:
             UserError: It is missing or malformed.
         """
-        origin = self.dataset.origin
-        picked = self.dataset.picked
-        if self.dataset.glue is not None:
-            return picked.of(self.place, self.dataset.glue.rows(self.path if self.path.is_file() else None, self.split))
-        found: list[Any] = tables.read_file(self.path) if self.path.is_file() else self._rows_of_library()
-        if not found:
-            raise UserError(f"{self.place}: contains no rows; add at least one")
-        return renamed_rows(self.place, picked.of(self.place, found), origin.columns if origin else {})
+        return list(self.numbered_rows.values())
+
+    @functools.cached_property
+    def numbered_rows(self) -> dict[int, dict[str, Any]]:
+        """Its rows by their indices in the file, which are not all there if the data set picks rows.
+
+        Raises:
+            UserError: It is missing or malformed.
+        """
+        origin, glue = self.dataset.origin, self.dataset.glue
+        if glue is not None:
+            found: list[Any] = glue.rows(self.path if self.path.is_file() else None, self.split)
+        else:
+            found = tables.read_file(self.path) if self.path.is_file() else self._rows_of_library()
+            if not found:
+                raise UserError(f"{self.place}: contains no rows; add at least one")
+        picked = {index: found[index] for index in self.dataset.picked.indices(self.place, found)}
+        return renamed_rows(self.place, picked, origin.columns if origin else {})
 
     @functools.cached_property
     def protocol(self) -> Protocol:
@@ -101,7 +111,7 @@ class DataSplit:
 
     def examples(self, scored: bool = True) -> list[Example]:
         """Every row, checked; see ``examples_of``."""
-        return examples_of(self.place, self.rows, self.protocol, scored)
+        return examples_of(self.place, self.numbered_rows, self.protocol, scored)
 
     @property
     def place(self) -> str:

@@ -36,11 +36,6 @@ class Encoded:
         return Encoded(self.input_ids, labelled=())
 
     @property
-    def labels_from(self) -> int:
-        """First position that carries loss; the length if none does."""
-        return self.labelled[0][0] if self.labelled else len(self.input_ids)
-
-    @property
     def num_labels(self) -> int:
         """Labels in a next-token loss, which has no prediction for position 0."""
         return sum(max(0, stop - max(start, 1)) for start, stop in self.labelled)

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import datasets
 import torch
@@ -30,7 +31,7 @@ class HeldOut:
     questions: Sequence[BenchmarkItems]
     """The questions whose answers are judged: a sample of the rows of each training set; may be empty."""
     places: Sequence[tuple[str, int]] = ()
-    """Of each row: its data set, and its index in the file, from 0."""
+    """Of each row: its data set, and its place, from 0, among the rows that ``where`` and ``clean_of`` leave of it."""
 
     @property
     def num_tokens(self) -> int:
@@ -45,7 +46,7 @@ class HeldOutPart:
     file: DataSplit
     """The file they come from: ``validation.json`` or ``train.json``."""
     indices: Sequence[int]
-    """Their row indices in the file."""
+    """Their places among the rows that are left of the file."""
     rows: datasets.Dataset
 
 
@@ -68,7 +69,8 @@ class HeldOutSets:
         self._config = config
         self._training = training
         candidates = [dataclasses.replace(file, split="validation") for file in training if self.is_wanted]
-        self.files = [file for file in candidates if _is_there(file)]
+        trained = {_source(file) for file in training}
+        self.files = [file for file in candidates if _source(file) not in trained and _is_there(file)]
 
     def refuse_as_benchmarks(self, benchmarks: Collection[DataSplit]) -> None:
         """Raises UserError if the best adapter would be selected on the items that it is scored on."""
@@ -121,6 +123,11 @@ class HeldOutSets:
         gone = set(drawn)
         rest = _part(rows, [index for index in range(len(rows)) if index not in gone])
         return rest, HeldOutPart(file, drawn, _part(rows, drawn))
+
+
+def _source(file: DataSplit) -> tuple[Path, str]:
+    """Where rows come from: one file is one source, whatever its split; folders and hub data sets have more."""
+    return file.path, "" if file.path.is_file() else file.split
 
 
 def _is_there(file: DataSplit) -> bool:

@@ -1,15 +1,16 @@
-"""Rows that the ``datasets`` library reads: CSV, TSV and Parquet files, folders, and data sets of the hub."""
+"""Rows that the ``datasets`` library reads: Parquet files, folders, and data sets of the hub."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import datasets
-import pandas
+from datasets.packaged_modules.csv.csv import CsvConfig
 
 from neuroada.config.errors import UserError
 from neuroada.config.resolution import first_line
 from neuroada.data.progress_bars import shown_from
-from neuroada.data.tables import suffix_of
+from neuroada.data.tables import read_cells, suffix_of
 
 Row = dict[str, Any]
 
@@ -17,16 +18,15 @@ _SAVED_TO_DISK = ("dataset_info.json", "dataset_dict.json", "state.json")
 _ERRORS = (OSError, ValueError, datasets.exceptions.DatasetsError)
 
 
-def read_table(path: Path) -> list[Row]:
-    """The rows of a CSV, TSV or Parquet file.
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of a Parquet file.
 
     Raises:
         UserError: It is missing, empty or malformed.
     """
     try:
-        kind, settings = ("parquet", {}) if suffix_of(path) == ".parquet" else ("csv", _cells_as_text(path))
         with shown_from(0):
-            found = datasets.load_dataset(kind, data_files=str(path), split="train", **settings)
+            found = datasets.load_dataset("parquet", data_files=str(path), split="train")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; correct its path") from None
     except _ERRORS as error:
@@ -42,19 +42,33 @@ def read_folder(folder: Path, split: str) -> list[Row]:
     Raises:
         UserError: It holds no such split, or cannot be read.
     """
-    is_saved = any((folder / name).is_file() for name in _SAVED_TO_DISK)
-    load = datasets.load_from_disk if is_saved else datasets.load_dataset
     try:
         with shown_from(0):
-            found = load(str(folder))
+            parts = _parts(folder)
     except _ERRORS as error:
         raise UserError(f"{folder}: cannot be read as a data set ({_cause(error)})") from error
-    if isinstance(found, datasets.Dataset):
-        return list(found)
-    parts = {str(name): rows for name, rows in found.items()}
+    if isinstance(parts, datasets.Dataset):
+        return list(parts)
     if split not in parts:
         raise UserError(f"{folder}: has no split {split!r} (it has {', '.join(parts)}); give one with split")
-    return list(parts[split])
+    return [row for part in parts[split] for row in (read_cells(part) if isinstance(part, Path) else [part])]
+
+
+def _parts(folder: Path) -> datasets.Dataset | Mapping[str, Iterable[Row | Path]]:
+    """All rows, or those of each split; instead of their rows, CSV and TSV files, so that cells stay as they are."""
+    if any((folder / name).is_file() for name in _SAVED_TO_DISK):
+        found = datasets.load_from_disk(str(folder))
+    else:
+        config = datasets.load_dataset_builder(str(folder)).config
+        files = {str(name): [Path(file) for file in listed] for name, listed in (config.data_files or {}).items()}
+        if isinstance(config, CsvConfig) and all(_has_cells(file) for listed in files.values() for file in listed):
+            return files
+        found = datasets.load_dataset(str(folder))
+    return found if isinstance(found, datasets.Dataset) else {str(name): rows for name, rows in found.items()}
+
+
+def _has_cells(file: Path) -> bool:
+    return suffix_of(file) in (".csv", ".tsv") and file.is_file()  # not one inside an archive
 
 
 def read_hub(name: str, config: str | None, split: str, revision: str | None) -> list[Row]:
@@ -71,14 +85,6 @@ def read_hub(name: str, config: str | None, split: str, revision: str | None) ->
             "correct path, config, split or revision"
         ) from error
     return list(found)
-
-
-def _cells_as_text(path: Path) -> dict[str, Any]:
-    """Reader settings with which an answer 007 is not 7, and NA is not missing."""
-    separator = "\t" if suffix_of(path) == ".tsv" else ","
-    columns = pandas.read_csv(path, sep=separator, nrows=0).columns
-    features = datasets.Features(**{name: datasets.Value("string") for name in columns})
-    return {"sep": separator, "features": features, "keep_default_na": False}
 
 
 def _cause(error: BaseException) -> str:

@@ -28,8 +28,8 @@ class Picked:
         if self.where is not None:
             Expression("where", self.where)
 
-    def of(self, place: object, rows: Sequence[Any]) -> list[Any]:
-        """The rows chosen, without a look at those after the last of them.
+    def indices(self, place: object, rows: Sequence[Any]) -> list[int]:
+        """Where the chosen rows are, from 0, without a look at those after the last of them.
 
         Args:
             place: The file or data set, for messages.
@@ -39,17 +39,17 @@ class Picked:
             UserError: There is none, or ``where`` has no value for a row.
         """
         if self.where is None:
-            return list(rows[: self.rows])
+            return list(range(len(rows)))[: self.rows]
         holds = Expression("where", self.where)
-        chosen: list[Any] = []
-        for number, row in enumerate(rows, start=1):
+        chosen: list[int] = []
+        for index, row in enumerate(rows):
             if len(chosen) == self.rows:
                 break
             try:
                 if not isinstance(row, Mapping) or holds(row):
-                    chosen.append(row)
+                    chosen.append(index)
             except ProtocolError as error:
-                raise UserError(f"{place}: row {number}: {error}") from error
+                raise UserError(f"{place}: row {index + 1}: {error}") from error
         if not chosen:
             raise UserError(f"{place}: where: holds for none of {len(rows):,} rows; correct {self.where!r}")
         return chosen

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from neuroada.config.errors import UserError
+from neuroada.data.choice_answers import ANSWER, unclear_answer, with_numbered_choice
 from neuroada.data.row_kinds import (
     ALPACA,
     CHAT,
@@ -24,41 +25,53 @@ from neuroada.tasks.template_protocol import MESSAGES, TemplateProtocol
 _EMPTY = "is empty, so there is nothing to train on; fill it or drop the row"
 
 
-def renamed_rows(place: object, rows: Sequence[Any], columns: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every row as an object, with columns renamed; raises UserError naming the place and the row, from 1."""
-    result = []
-    for index, row in enumerate(rows):
+def renamed_rows(place: object, rows: Mapping[int, Any], columns: Mapping[str, str]) -> dict[int, dict[str, Any]]:
+    """Every row as an object, with columns renamed.
+
+    Args:
+        place: The file or data set, for messages.
+        rows: By their indices in it.
+        columns: See ``renamed``.
+
+    Raises:
+        UserError: It names the place and the row, from 1.
+    """
+    result = {}
+    for index, row in rows.items():
         if not isinstance(row, Mapping):
             raise UserError(f"{place}: row {index + 1}: is a JSON {kind_of_value(row)}; make it an object")
         try:
             require_characters(row)
-            result.append(renamed(row, columns))
+            result[index] = renamed(row, columns)
         except RowError as error:
             _refuse(place, index, error.field, str(error))
     return result
 
 
 def examples_of(
-    place: object, rows: Sequence[Mapping[str, Any]], protocol: Protocol, scored: bool = True
+    place: object, rows: Mapping[int, Mapping[str, Any]], protocol: Protocol, scored: bool = True
 ) -> list[Example]:
     """Every row checked.
 
     Args:
         place: The file or data set, for messages.
-        rows: With columns renamed.
+        rows: By their indices in the file, with columns renamed.
         protocol: Its columns are needed.
         scored: Whether every row needs a gold answer; otherwise only if the protocol trains on it.
 
     Raises:
-        UserError: It names the place, the row (from 1) and the field.
+        UserError: A row is wrong, or its answer could name two choices; it names the place, the row (from 1) and the
+            field.
     """
     if isinstance(protocol, LabelProtocol):
         kind: RowKind | None = _labelled(protocol)
         named = frozenset({"answer"})
     else:
-        kind = kind_of(rows[0])
+        kind = kind_of(next(iter(rows.values())))
         named = protocol.columns if isinstance(protocol, TemplateProtocol) else frozenset({"instruction", "output"})
-    return [_example(place, index, row, kind, protocol, named, scored) for index, row in enumerate(rows)]
+    examples = [_example(place, index, row, kind, protocol, named, scored) for index, row in rows.items()]
+    _refuse_unclear_answer(place, examples, protocol)
+    return examples
 
 
 def require_completions(place: object, examples: Sequence[Example], protocol: Protocol) -> None:
@@ -90,7 +103,9 @@ def _example(
         example = _read(index, row, kind, named, needs_answer=scored or "answer" in named)
         if kind is ALPACA and row.get("input") and "input" not in named:
             raise RowError("input", "must be empty, because prompts do not use it; move it into 'instruction'")
+        _refuse_left_out_turns(example, protocol)
         prompt = "" if MESSAGES in example.row else protocol.prompt(example)
+        example = with_numbered_choice(example, protocol)
         if scored:  # what is only trained on need not suit the judge
             _check_answer(example, protocol)
     except RowError as error:
@@ -115,6 +130,35 @@ def _read(
     output = kind.output(row)
     answer = kind.answer(row) if needs_answer or row.get("answer") is not None else ""
     return Example(index, question, output, answer, {**row, MESSAGES: conversation(row)} if kind is CHAT else row)
+
+
+def _refuse_left_out_turns(example: Example, protocol: Protocol) -> None:
+    """A prompt of the user's texts alone would lose a system message and what the assistant said before."""
+    if MESSAGES not in example.row or protocol.chat:
+        return
+    roles = [message["role"] for message in example.row[MESSAGES]]
+    writes_all = isinstance(protocol, TemplateProtocol) and MESSAGES in protocol.columns
+    if roles != ["user", "assistant"] and not writes_all:
+        raise RowError(
+            MESSAGES,
+            f"has turns that the prompt leaves out ({', '.join(roles[:-1])}); use protocol.chat=true, or write all "
+            "messages with protocol.prompt",
+        )
+
+
+def _refuse_unclear_answer(place: object, examples: Sequence[Example], protocol: Protocol) -> None:
+    try:
+        unclear = unclear_answer(examples, protocol)
+    except ProtocolError:  # of a row that is only trained on; it is refused with what is missing there
+        return
+    if unclear is not None:
+        _refuse(
+            place,
+            unclear.index,
+            ANSWER,
+            f"{unclear.answer!r} is the text of one choice and names the place of another, and not all rows give "
+            "texts; give the letter, from A, or a number that is no string, from 0",
+        )
 
 
 def _check_answer(example: Example, protocol: Protocol) -> None:

@@ -64,8 +64,7 @@ def _rendered(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, o
     """The chat template's text; ``opens_turn`` adds the opening of the assistant's next turn."""
     if not tokenizer.chat_template:
         raise UserError(
-            f"tokenizer {tokenizer.name_or_path}: has no chat template; give one with data.chat_template=<file>, "
-            "or use protocol.chat=false"
+            f"tokenizer {tokenizer.name_or_path}: has no chat template; give one with data.chat_template=<file>"
         )
     try:
         return str(

@@ -1,11 +1,13 @@
 """Find and read data files, as plain dictionaries.
 
-JSON is read by Python's own reader: the ``datasets`` library, which reads everything else (``library_rows.py``), gives
-a column one type. That would turn the answer 18 into 18.0 where another row has 4.5, and refuse a file whose answers
-are numbers and letters. And here a mistake is named by its row.
+JSON, CSV and TSV are read by Python's own readers: the ``datasets`` library, which reads everything else
+(``library_rows.py``), gives a column one type. That would turn the answer 18 into 18.0 where another row has 4.5, the
+answer 007 into 7, and refuse a file whose answers are numbers and letters. And here a mistake is named by its line.
 """
 
+import csv
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,11 +29,13 @@ def read_file(path: Path) -> list[Any]:
     Raises:
         UserError: The file is missing, empty or malformed; it names the line.
     """
-    if suffix_of(path) in (".csv", ".tsv", ".parquet"):
-        from neuroada.data.library_rows import read_table  # imports datasets and pandas, which take seconds
+    if suffix_of(path) == ".parquet":
+        from neuroada.data.library_rows import read_parquet  # imports datasets, which takes seconds
 
-        return read_table(path)
-    text = _text(path)
+        return read_parquet(path)
+    if suffix_of(path) in (".csv", ".tsv"):
+        return read_cells(path)
+    text = io.StringIO(_text(path, "JSON"), newline=None).read()
     opening = text.lstrip()[:1]
     rows = _json_lines(path, text) if opening == "{" else _json_list(path, text)
     if not rows:
@@ -57,13 +61,56 @@ def content_hash(rows: list[Any]) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def _text(path: Path) -> str:
+def read_cells(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV or TSV file, each cell as it stands there: 007 is not 7, and NA is not missing.
+
+    Raises:
+        UserError: The file is missing, empty or malformed; it names the line.
+    """
+    separator, kind = ("\t", "TSV") if suffix_of(path) == ".tsv" else (",", "CSV")
+    lines = csv.reader(io.StringIO(_text(path, kind), newline=""), delimiter=separator, strict=True)
+    names: list[str] = []
+    rows = []
+    first_line = 1
     try:
-        return path.read_text(encoding="utf-8-sig")
+        for cells in lines:
+            if names and cells:
+                rows.append(_named_cells(path, first_line, names, cells))
+            elif cells:
+                names = _column_names(path, cells)
+            first_line = lines.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}: line {first_line}: not {kind} ({error}); fix it, or save the file as JSON") from error
+    if not rows:
+        raise UserError(f"{path}: contains no rows; add at least one")
+    return rows
+
+
+def _column_names(path: Path, cells: list[str]) -> list[str]:
+    twice = next((name for name in cells if name and cells.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: has two columns {twice!r}; rename one of them")
+    return cells
+
+
+def _named_cells(path: Path, line: int, names: list[str], cells: list[str]) -> dict[str, str]:
+    """A row; one with more cells than columns has a separator inside a text, so no cell can be told from the next."""
+    if len(cells) != len(names):
+        raise UserError(
+            f"{path}: line {line}: has {len(cells)} cells, but there are {len(names)} columns; put texts that hold the "
+            "separator in double quotes, or give all cells"
+        )
+    return dict(zip(names, cells, strict=True))
+
+
+def _text(path: Path, kind: str) -> str:
+    try:
+        # No translation of line ends: a cell keeps its own.
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; put it there or set data.dir to the folder that has it") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not JSON in UTF-8 ({error}); save it as UTF-8") from error
+        raise UserError(f"{path}: not {kind} in UTF-8 ({error}); save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check data.dir and its permissions") from error
 

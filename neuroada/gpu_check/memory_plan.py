@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
+from lightning.fabric.utilities import move_data_to_device
 from transformers import PreTrainedModel
 
 from neuroada.backbones.packed_attention import attend_by_example
@@ -13,7 +14,7 @@ from neuroada.costs.failures import Failure, attempt
 from neuroada.costs.longest_rows import largest_micro_batch
 from neuroada.costs.measurement import measure_peak
 from neuroada.costs.memory import plan
-from neuroada.costs.workloads import Workload, backbone, moved
+from neuroada.costs.workloads import Workload, backbone
 from neuroada.gpu_check.setting import Row, Setting, row
 from neuroada.methods.contract import Sized
 from neuroada.training.loss import SummedLoss
@@ -67,7 +68,7 @@ def _row(about: str, run: RunConfig, model: PreTrainedModel, sized: Sized, setti
 
 def _measured(run: RunConfig, model: PreTrainedModel, sized: Sized, setting: Setting) -> float:
     attend_by_example(model)
-    batch, summed_loss = moved(largest_micro_batch(run.data), setting.device), SummedLoss(model)
+    batch, summed_loss = move_data_to_device(largest_micro_batch(run.data), setting.device), SummedLoss(model)
 
     def step() -> None:
         (summed_loss(batch)[0] / batch["num_step_tokens"]).backward()

@@ -15,11 +15,10 @@ from neuroada.config.errors import UserError
 from neuroada.config.json_files import read_json
 from neuroada.config.schema import RunConfig
 from neuroada.methods.saved import SavedNeuroAda, open_saved
-from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.runs.files import ADAPTER_FOLDER, PROMPTS_FILE
 from neuroada.runs.foreign_files import refuse_foreign
 from neuroada.runs.record import recorded, write_config
-from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.sparse.combining import combined, refuse_whole
 from neuroada.storage.whole_files import whole_folder, write_whole
 
@@ -48,8 +47,7 @@ def combine(run: RunConfig, folder: Path) -> None:
 
 
 def _part(path: Path) -> Path:
-    directory = adapter_directory(path)
-    refuse_changed_adapter(directory)
+    directory = unchanged_adapter(path)
     saved = open_saved(directory)
     if not isinstance(saved, SavedNeuroAda):
         raise UserError(

@@ -12,10 +12,9 @@ from neuroada.data.download import ensure
 from neuroada.data.entries import Sources
 from neuroada.jobs.side_by_side import Writers, answers_table, protocol_of_questions, question
 from neuroada.methods.saved import Saved, open_saved
-from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.foreign_files import begins_with, refuse_other_files
-from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.protocol import Example, Protocol
 from neuroada.training.data_sources import sources_of
@@ -75,9 +74,7 @@ def _writers(run: RunConfig, protocol: Protocol) -> Writers:
 
 
 def _opened(run: RunConfig) -> Saved:
-    directory = adapter_directory(Path(run.adapter))
-    refuse_changed_adapter(directory)
-    return open_saved(directory, run.allow_precision)
+    return open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision)
 
 
 def _talk(writers: Writers, console: Console) -> None:

@@ -29,10 +29,9 @@ from neuroada.report.inspection import (
     write_inspection,
 )
 from neuroada.report.terminal import console_for_tables, table_of
-from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.runs.folder_lock import locked
 from neuroada.runs.foreign_files import begins_with, refuse_other_files
-from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.training.data_sources import sources_of
 
 _BLOCK = re.compile(r"\.(\d+)\.")
@@ -78,9 +77,7 @@ def _written_by(folder: Path) -> Callable[[Path], bool]:
 
 def _opened(paths: Sequence[str], allow_precision: bool) -> dict[str, Saved]:
     """The adapters by the names that tables give them."""
-    directories = [adapter_directory(Path(path)) for path in paths]
-    for directory in directories:
-        refuse_changed_adapter(directory)
+    directories = [unchanged_adapter(Path(path)) for path in paths]
     names = _names(paths)
     return {name: open_saved(directory, allow_precision) for name, directory in zip(names, directories, strict=True)}
 

@@ -19,10 +19,9 @@ from neuroada.config.schema import RunConfig
 from neuroada.data.chat_templates import with_chat_template
 from neuroada.decoding.answer_ends import answer_ends
 from neuroada.methods.saved import open_saved
-from neuroada.runs.adapter_origin import adapter_directory
+from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.runs.files import PROMPTS_FILE
 from neuroada.runs.foreign_files import refuse_other_files
-from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.sparse.dequantising import DEQUANTIZE
 from neuroada.sparse.file_modes import open_as_new
 from neuroada.sparse.linear_layers import is_quantised
@@ -53,8 +52,7 @@ def merge(run: RunConfig, folder: Path) -> None:
     for place in (target, folder / f"{MERGED_FOLDER}{PARTIAL_ENDING}"):
         _refuse_foreign(place)
     refuse_other_files(folder, own=lambda file: MERGED_FOLDER in file.relative_to(folder).parts[0])
-    directory = adapter_directory(Path(run.adapter))
-    refuse_changed_adapter(directory)
+    directory = unchanged_adapter(Path(run.adapter))
     saved = open_saved(directory, run.allow_precision)
     head = head_of(run.task, run.method.get("modules_to_save"))
     model = loading.load_model(replace(run.model, liger_kernel=False), torch.device("cpu"), head=head)

@@ -11,8 +11,7 @@ from rich.console import Console
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.methods.saved import SavedNeuroAda, open_saved
-from neuroada.runs.adapter_origin import adapter_directory
-from neuroada.runs.recorded_files import refuse_changed_adapter
+from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.serving.served_models import ServedModels, name_of
 from neuroada.serving.vllm_process import require_vllm, started
 from neuroada.storage.scratch import scratch_folder
@@ -60,8 +59,7 @@ def _library() -> Any:
 
 def _checked(path: Path, run: RunConfig) -> Path:
     """The folder of an adapter that can be switched, as far as its files say."""
-    directory = adapter_directory(path).absolute()
-    refuse_changed_adapter(directory)
+    directory = unchanged_adapter(path).absolute()
     saved = open_saved(directory, run.allow_precision)
     if not isinstance(saved, SavedNeuroAda):
         raise UserError(

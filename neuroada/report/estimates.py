@@ -17,12 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import t  # type: ignore[attr-defined]  # made at import
-
-from neuroada.tasks.scoring import interval
+from neuroada.tasks import intervals
 
 SPREAD = "±"
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,8 @@ def combined(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Interval | None
 
 def over_seeds(values: Sequence[float]) -> Interval:
     """Student's 95 % interval of the mean of at least two accuracies in percent, clipped to 0 and 100."""
-    mean = statistics.fmean(values)
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
-    return Interval(max(mean - reach, 0.0), min(mean + reach, 100.0))
+    low, high = intervals.of_mean(values)
+    return Interval(max(low, 0.0), min(high, 100.0))
 
 
 def over_items(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Interval | None:
@@ -116,5 +111,5 @@ def _bounds_of_mean(scores: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 def bounds_of(score: Mapping[str, Any]) -> tuple[float, float]:
     """Wilson's 95 % interval of a benchmark as fractions; computed from the counts if none was recorded."""
-    low, high = score.get("ci95") or interval(score["correct"], score["n"])
+    low, high = score.get("ci95") or intervals.of_share(score["correct"], score["n"])
     return low, high

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
-from scipy.stats import binomtest, bootstrap, ttest_1samp
+from scipy.stats import bootstrap
 
-from neuroada.report.estimates import CONFIDENCE
-from neuroada.report.significance import Item
+from neuroada.report.significance import Item, sign_test
+from neuroada.tasks import intervals
 
 _RESAMPLES = 9999
 Values = Mapping[Item, float]
@@ -43,8 +43,7 @@ class Difference:
     @property
     def p(self) -> float:
         """Of the sign test: how likely so uneven a split of the items is if neither setting is better."""
-        num_different = self.higher + self.lower
-        return float(binomtest(self.higher, num_different).pvalue) if num_different else 1.0
+        return sign_test(self.higher, self.lower)
 
 
 def difference(mine: Mapping[int, Values], theirs: Mapping[int, Values]) -> Difference | None:
@@ -70,7 +69,8 @@ def difference(mine: Mapping[int, Values], theirs: Mapping[int, Values]) -> Diff
     bounds = [_over_items(list(strata.values()))]
     seeds = [seed for seed in mine if seed in theirs]
     if len(seeds) > 1:
-        bounds.append(_over_seeds([_macro(mine[seed], theirs[seed], shared) for seed in seeds]))
+        low, high = intervals.of_mean([_macro(mine[seed], theirs[seed], shared) for seed in seeds])
+        bounds.append((low, high))
     lows, highs = zip(*bounds, strict=True)
     differences = [value for values in strata.values() for value in values]
     return Difference(
@@ -101,7 +101,7 @@ def _over_items(strata: Sequence[Sequence[float]]) -> tuple[float, float]:
         [numpy.asarray(values) for values in strata],
         _mean_of_means,
         n_resamples=_RESAMPLES,
-        confidence_level=CONFIDENCE,
+        confidence_level=intervals.CONFIDENCE,
         method="percentile",
         rng=numpy.random.default_rng(0),
     )
@@ -110,10 +110,3 @@ def _over_items(strata: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 def _mean_of_means(*strata: Any, axis: int) -> Any:
     return sum(values.mean(axis=axis) for values in strata) / len(strata)
-
-
-def _over_seeds(differences: Sequence[float]) -> tuple[float, float]:
-    if len(set(differences)) == 1:  # Student's interval of equal numbers is that number
-        return differences[0], differences[0]
-    interval = ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-    return float(interval.low), float(interval.high)

@@ -46,8 +46,7 @@ class PairedTest:
     @property
     def p(self) -> float:
         """Probability of a split at least this uneven if the two runs are equally good."""
-        num_discordant = self.wins + self.losses
-        return float(binomtest(self.wins, num_discordant).pvalue) if num_discordant else 1.0
+        return sign_test(self.wins, self.losses)
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,12 @@ class Contest:
     """Over all shared items first, then by benchmark; empty if there is nothing to compare."""
     note: str | None = None
     """Which items were left out, and why."""
+
+
+def sign_test(num_higher: int, num_lower: int) -> float:
+    """Probability of a split at least this uneven if both directions are equally likely; 1 if nothing differs."""
+    num_different = num_higher + num_lower
+    return float(binomtest(num_higher, num_different).pvalue) if num_different else 1.0
 
 
 def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None:

@@ -15,7 +15,7 @@ from neuroada.report.estimates import bounds_of
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.listing import Run
 from neuroada.runs.stored_files import read_result
-from neuroada.tasks.scoring import interval
+from neuroada.tasks import intervals
 
 MANY_MISSING = 0.1
 """If more than this share of a benchmark's answers lack the trigger, its score says little about knowledge."""
@@ -190,7 +190,7 @@ def _averages(metrics: dict[str, Any]) -> list[str]:
     strict = metrics.get("strict_macro", sum(score["strict"] for score in scores) / len(scores))
     shares = [score.get("contamination", {}).get("clean", {}).get("protocol") for score in scores]
     clean = "-" if None in shares else percent(sum(shares) / len(shares))
-    low, high = metrics.get("micro_ci95") or interval(num_correct, num_items)
+    low, high = metrics.get("micro_ci95") or intervals.of_share(num_correct, num_items)
     return [
         "macro\nmicro",
         f"\n{num_items}",

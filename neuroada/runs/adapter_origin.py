@@ -18,6 +18,7 @@ from neuroada.config.json_files import read_json
 from neuroada.config.requirements import require_name
 from neuroada.config.schema import DTYPES, ModelConfig, ProtocolConfig, TaskConfig
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE
+from neuroada.runs.recorded_files import refuse_changed_adapter
 from neuroada.runs.stored_config import named_code, plain, read_config
 from neuroada.runs.stored_files import Count, read_outcome
 from neuroada.sparse.hub_repository import fetched, is_hub_id
@@ -68,6 +69,17 @@ def adapter_directory(path: Path) -> Path:
         f"adapter={path}: neither a run folder with {ADAPTER_FOLDER}/ nor a folder with {HEADER_FILE}; "
         "give a folder that a finished fine-tune wrote"
     )
+
+
+def unchanged_adapter(path: Path) -> Path:
+    """The adapter folder that ``adapter=`` names; inside the folder of a finished run, it is still the one it saved.
+
+    Raises:
+        UserError, AdapterError: There is none, it cannot be fetched, or a file of it was changed.
+    """
+    directory = adapter_directory(path)
+    refuse_changed_adapter(directory)
+    return directory
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from neuroada.config.errors import UserError
+from neuroada.config.errors import UserError, shown
 from neuroada.config.job_schema import TAKE_SEVERAL
 from neuroada.config.resolution import resolved, with_home
 from neuroada.config.schema import BudgetConfig, RunConfig
@@ -219,6 +219,7 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
     for key in typed:
         if "." in key and not is_absent(value_at(wanted, key)):
             OmegaConf.update(settled, key, value_at(wanted, key))
+    _refuse_other_head(settled, origin)
     if settled.task.get("objective") is not None and "evaluation.forgetting" not in typed:
         settled.evaluation.forgetting = None  # of the default task: a model with another head has no loss on text
     settled.method = origin.method
@@ -226,6 +227,25 @@ def _adopt(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> 
         OmegaConf.update(settled, key, stored)
     # Without a trailing slash, which would give another run folder.
     settled.adapter = str(Path(str(settled.adapter))) if not OmegaConf.is_list(settled.adapter) else None
+
+
+def _refuse_other_head(settled: DictConfig, origin: AdapterOrigin) -> None:
+    """The outputs of a trained head have the meaning, and the order, that they had in the adapter's run."""
+    trained = origin.sections.get("task")
+    if trained is None:  # an adapter outside its run folder does not say
+        return
+    given = resolved(settled)["task"]
+    if given.get("objective") != trained.get("objective"):
+        raise UserError(
+            f"task.objective={shown(given.get('objective'))}: the adapter in {origin.directory} was trained with "
+            f"{shown(trained.get('objective'))}; give a task of that kind"
+        )
+    if given.get("labels") != trained.get("labels"):
+        labels = ",".join(trained["labels"])
+        raise UserError(
+            f"task.labels={shown(given.get('labels'))}: the head of the adapter in {origin.directory} was trained with "
+            f"others, or in another order; give task.labels=[{labels}]"
+        )
 
 
 def _refuse_conflicting_overrides(settled: DictConfig, origin: AdapterOrigin, typed: Sequence[str]) -> None:

@@ -149,7 +149,7 @@ class Bypass(nn.Module):
     def places(self) -> Tensor:
         """This rank's columns in int64, as torch's scatter takes them on every device; kept while k is small."""
         columns, kept = self.columns, self._places
-        if columns.shape[1] > _FEW:
+        if columns.shape[1] > _FEW or columns.is_inference():  # such a tensor counts no versions
             return local_rows(columns).long()
         # Loading writes into the buffer, and a move replaces it.
         if kept is None or kept[0] is not columns or kept[1] != columns._version:

@@ -212,11 +212,6 @@ def sum_shared(  # type: ignore[no-untyped-def]
     tl.store(sums + tl.cast(share, tl.int64) * num_outputs * top_k + entries, total_OK, mask=is_entry)
 
 
-def weight_gradient(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """See ``gradient.sampled_weight_gradient``; products and sums are computed in ``dtype``."""
-    return KERNELS[best_kernel(grad_TO, input_TI, columns_OK.shape[1])](grad_TO, input_TI, columns_OK, dtype)
-
-
 def best_kernel(grad_TO: Tensor, input_TI: Tensor, top_k: int) -> str:
     """A key of ``KERNELS``; by arithmetic on an H100's caches, not measured."""
     if top_k == 1:
@@ -225,7 +220,7 @@ def best_kernel(grad_TO: Tensor, input_TI: Tensor, top_k: int) -> str:
 
 
 def by_rows(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """``weight_gradient`` by the kernel ``rows``."""
+    """``gradient.sampled_weight_gradient`` by the kernel ``rows``."""
     blocks, num_tokens = BLOCKS["rows"], grad_TO.shape[0]
     sums_SOK, grid = _sums(blocks, num_tokens, columns_OK, dtype)
     with torch.cuda.device_of(grad_TO):
@@ -248,7 +243,7 @@ def by_rows(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.
 
 
 def by_groups(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """``weight_gradient`` by the kernel ``groups``."""
+    """``gradient.sampled_weight_gradient`` by the kernel ``groups``."""
     blocks, num_tokens = BLOCKS["groups"], grad_TO.shape[0]
     sums_SOK, grid = _sums(blocks, num_tokens, columns_OK, dtype)
     with torch.cuda.device_of(grad_TO):
@@ -274,7 +269,7 @@ def by_groups(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torc
 
 
 def by_shared(grad_TO: Tensor, input_TI: Tensor, columns_OK: Tensor, dtype: torch.dtype) -> Tensor:
-    """``weight_gradient`` by the kernel ``shared``; by ``groups`` where it cannot be used."""
+    """``gradient.sampled_weight_gradient`` by the kernel ``shared``; by ``groups`` where it cannot be used."""
     if not _fits_shared(grad_TO, input_TI):
         return by_groups(grad_TO, input_TI, columns_OK, dtype)
     blocks, num_tokens = BLOCKS["shared"], grad_TO.shape[0]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-CONFIDENCE = 0.95
+from neuroada.tasks import intervals
+
 _RESAMPLES = 1000
 _SEED = 0
 """Of the resamples: equal predictions have equal intervals."""
@@ -74,7 +75,7 @@ def _interval(metric: Metric, predicted: Any, gold: Any) -> list[float]:
     generator = torch.Generator().manual_seed(_SEED)
     drawn = [torch.randint(len(gold), (len(gold),), generator=generator) for _ in range(_RESAMPLES)]
     values = torch.tensor([_finite(metric(predicted[items], gold[items])) for items in drawn], dtype=torch.float64)
-    ends = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], dtype=torch.float64)
+    ends = torch.tensor([(1 - intervals.CONFIDENCE) / 2, (1 + intervals.CONFIDENCE) / 2], dtype=torch.float64)
     return [float(bound) for bound in values.quantile(ends)]
 
 

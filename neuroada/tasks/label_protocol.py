@@ -91,20 +91,27 @@ class Classes(LabelProtocol):
     def __init__(self, labels: Sequence[str], metrics: Sequence[str] = ("accuracy",)) -> None:
         super().__init__(metrics)
         self.labels = tuple(labels)
+        self._numbered = {_number(label): label for label in self.labels if math.isfinite(_number(label))}
 
     def label_of(self, row: Row) -> str:
         given = _label(row)
         text = str(given).lower() if isinstance(given, bool) else str(given).strip()
         if text in self.labels:
             return text
-        number = int(given) if isinstance(given, bool) else _whole(text)
-        if number is not None and 0 <= number < len(self.labels):
-            return self.labels[number]
+        number = float(given) if isinstance(given, bool) else _number(text)
+        if found := self._of_number(number):
+            return found
         hidden = " (-1 hides the label of a test set: score another split)" if number == -1 else ""
+        other = "" if self._numbered else ", or give its number from 0"
         raise ProtocolError(
-            f"the label {text!r} is none of {', '.join(self.labels)}{hidden}; correct it or task.labels, or give its "
-            "number from 0"
+            f"the label {text!r} is none of {', '.join(self.labels)}{hidden}; correct it or task.labels{other}"
         )
+
+    def _of_number(self, number: float) -> str | None:
+        """The class with this number: of classes that are called by numbers, such as grades from 1, never the place."""
+        if self._numbered:
+            return self._numbered.get(number)
+        return self.labels[int(number)] if number in range(len(self.labels)) else None
 
     def target(self, answer: str) -> float:
         return float(self.labels.index(answer))
@@ -184,11 +191,6 @@ def _text(row: Row, name: str) -> str:
     if not isinstance(value, str):
         raise ProtocolError(f"the column {name} holds {value!r}; it must be a text")
     return value
-
-
-def _whole(text: str) -> int | None:
-    number = _number(text)
-    return int(number) if number.is_integer() else None
 
 
 def _number(value: Any) -> float:

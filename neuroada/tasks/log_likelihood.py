@@ -49,17 +49,23 @@ def gold_choice(answer: str, choices: Sequence[str]) -> int:
     texts = [choice.strip() for choice in choices]
     if stripped in texts:
         return texts.index(stripped)
-    if stripped.isdecimal() and int(stripped) < len(choices):
-        return int(stripped)
-    if len(stripped) == 1 and stripped in _LETTERS[: len(choices)]:
-        return _LETTERS.index(stripped)
-    label = _LABEL.fullmatch(stripped)
-    if label and int(label[1]) <= len(choices):
-        return int(label[1]) - 1
-    raise ProtocolError(
-        f"the answer {answer!r} is none of the {len(choices)} choices; give a choice's text, its number from 0, or its "
-        "letter from A"
-    )
+    place = place_named(stripped, len(choices))
+    if place is None:
+        raise ProtocolError(
+            f"the answer {answer!r} is none of the {len(choices)} choices; give a choice's text, its number from 0, or "
+            "its letter from A"
+        )
+    return place
+
+
+def place_named(answer: str, num_choices: int) -> int | None:
+    """The place that a number from 0, a letter from A, or a label such as answer1 names; None if it is none of them."""
+    if answer.isdecimal() and int(answer) < num_choices:
+        return int(answer)
+    if len(answer) == 1 and answer in _LETTERS[:num_choices]:
+        return _LETTERS.index(answer)
+    label = _LABEL.fullmatch(answer)
+    return int(label[1]) - 1 if label and int(label[1]) <= num_choices else None
 
 
 def _largest(values: Sequence[float]) -> int:

@@ -9,10 +9,9 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
+from neuroada.tasks import intervals
 from neuroada.tasks.label_protocol import Classes, LabelProtocol, Values
 from neuroada.tasks.protocol import Example, Protocol, Verdict, unanswered
-
-CONFIDENCE = 0.95
 
 
 class Prediction(TypedDict):
@@ -177,22 +176,18 @@ def _by_rule(predictions: Sequence[Prediction]) -> dict[str, float]:
 def mean_interval(scores: Sequence[float]) -> list[float]:
     """95 % interval of a mean score: Wilson's if every score is 0 or 1, else Student's, within 0 and 1."""
     if all(score in (0, 1) for score in scores):
-        return interval(int(sum(scores)), len(scores))
+        return intervals.of_share(int(sum(scores)), len(scores))
     if len(scores) == 1:
         return [0.0, 1.0]
-    from scipy.special import stdtrit
-    from scipy.stats import sem
-
-    spread = sem(scores) * stdtrit(len(scores) - 1, (1 + CONFIDENCE) / 2)
-    mean = sum(scores) / len(scores)
-    return [max(0.0, float(mean - spread)), min(1.0, float(mean + spread))]
+    low, high = intervals.of_mean(scores)
+    return [max(0.0, low), min(1.0, high)]
 
 
 def summarise(scores: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Content of ``metrics.json``: the scores, their mean over benchmarks (macro) and over items (micro), 0 to 1."""
     num_items = sum(score["n"] for score in scores.values())
     num_correct = sum(score["correct"] for score in scores.values())
-    micro, micro_ci95 = num_correct / num_items, interval(num_correct, num_items)
+    micro, micro_ci95 = num_correct / num_items, intervals.of_share(num_correct, num_items)
     if any("graded" in score for score in scores.values()):
         micro, micro_ci95 = _pooled(scores, num_items)
     return {
@@ -211,11 +206,3 @@ def _pooled(scores: Mapping[str, dict[str, Any]], num_items: int) -> tuple[float
     half = math.hypot(*halves)
     lowest = -1.0 if any(score["ci95"][0] < 0 for score in scores.values()) else 0.0  # a correlation can be negative
     return mean, [max(lowest, mean - half), min(1.0, mean + half)]
-
-
-def interval(num_correct: int, num_items: int) -> list[float]:
-    """Wilson's 95 % interval of a share: ``[low, high]``."""
-    from scipy.stats import binomtest  # half a second, which a mistake in a command need not wait for
-
-    bounds = binomtest(num_correct, num_items).proportion_ci(CONFIDENCE, method="wilson")
-    return [float(bounds.low), float(bounds.high)]

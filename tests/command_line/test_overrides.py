@@ -60,6 +60,12 @@ def test_quoted_texts_are_read_as_they_are(text: str) -> None:
     assert str(value_of(f"x={quoted(text)}")) == text
 
 
+@pytest.mark.parametrize("word", ["logger=null", "logger=wandb,null"])
+def test_null_is_no_option_of_a_group(word: str) -> None:
+    with pytest.raises(UserError, match=r"^logger=null: there is no such option; .*none.*$"):
+        refuse_unreadable([word])
+
+
 @pytest.mark.parametrize("word", ["budget=7", "budget=top1,7"])
 def test_a_number_is_no_option_of_a_group(word: str) -> None:
     with pytest.raises(UserError, match=r"^budget=7: there is no such option; .*top20.* \(or budget\.top_k=7\)$"):

@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from neuroada.backbones import loading
-from neuroada.backbones.heads import head_of, with_modules
+from neuroada.backbones.heads import head_of
 from neuroada.backbones.packed_attention import attend_by_example
 from neuroada.backbones.quantization import QuantisedMemory
 from neuroada.config.quantizations import package_of
@@ -60,7 +60,7 @@ def planned_run(make_run: MakeRun, tmp_path: Path) -> MakeRun:
 
 def measured_bytes(run: RunConfig) -> float:
     """Peak of a real step on the largest micro-batch."""
-    head = with_modules(head_of(run.task), run.method.get("modules_to_save") or [])
+    head = head_of(run.task, run.method.get("modules_to_save"))
     model = loading.load_model(run.model, CPU, head=head).train()
     loss = loss_of_micro_batch(model, run)
     if run.task.objective is None and run.data.batching == "packed":

@@ -30,7 +30,7 @@ def test_training_continues_the_very_ids_that_generation_starts_from(
     ids = list(encoded.input_ids)
     assert ids[: len(prompt)] == prompt
     assert tokenizer.decode(ids[len(prompt) :]) == protocol.completion(example) + "</s>"
-    assert encoded.labels_from == len(prompt)
+    assert encoded.labelled[0][0] == len(prompt)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda protocol: protocol.name)
@@ -93,7 +93,7 @@ def test_a_token_across_the_border_is_taken_apart(tokenizer: PreTrainedTokenizer
 
 def test_loss_on_all_labels_the_prompt_too(tokenizer: PreTrainedTokenizerFast) -> None:
     encoded = encode(EXAMPLES[1], MATH, tokenizer, max_length=512, loss_on="all")
-    assert encoded.labels_from == 0
+    assert encoded.labelled[0][0] == 0
     assert encoded.num_labels == len(encoded.input_ids) - 1  # nothing predicts the first token
 
 

@@ -21,8 +21,9 @@ def examples(shapes: list[tuple[int, int]]) -> list[Encoded]:
 
 
 def expected_labels(example: Encoded) -> list[int]:
-    masked = max(example.labels_from, 1)  # nothing before it may predict the first token
-    return [-100 if place < masked else token for place, token in enumerate(example.input_ids)]
+    # Nothing before it may predict the first token.
+    carrying = {place for start, stop in example.labelled for place in range(max(start, 1), stop)}
+    return [token if place in carrying else -100 for place, token in enumerate(example.input_ids)]
 
 
 @given(ROWS)

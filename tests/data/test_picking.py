@@ -83,3 +83,13 @@ def test_other_rows_of_a_file_are_other_tokens(
     one, other, again = (Sources.of(tmp_path).splits([key], "train", "task.train")[0] for key in keys)
     assert one.sha256 == other.sha256  # what records say of the file
     assert one.rows_sha256 == again.rows_sha256 != other.rows_sha256
+
+
+def test_rows_keep_their_numbers_of_the_file(write_rows: Write, tmp_path: Path) -> None:
+    path = write_rows("sums.json", [*ROWS, {"query": 5, "reply": "25"}])
+    picked = {"path": str(path), "columns": COLUMNS, "where": "reply | length == 2"}
+    (split,) = Sources.of(tmp_path).splits([{**picked, "rows": 2}], "train", "task.train")
+    assert [example.index for example in split.examples()] == [9, 10]
+    (split,) = Sources.of(tmp_path).splits([picked], "train", "task.train")
+    with pytest.raises(UserError, match=r"sums\.json: row 21, field 'question': is a JSON number"):
+        split.examples()

@@ -36,7 +36,7 @@ def chatty(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
 
 
 def read(row: dict[str, Any]) -> Example:
-    return examples_of("chat.jsonl", [row], CHAT)[0]
+    return examples_of("chat.jsonl", {0: row}, CHAT)[0]
 
 
 def test_loss_is_on_the_assistant_s_turns_only(chatty: PreTrainedTokenizerFast) -> None:
@@ -80,7 +80,7 @@ def test_a_template_that_rewrites_earlier_turns_trains_the_last_one(chatty: PreT
 
 def test_a_prompt_and_a_completion_become_turns(chatty: PreTrainedTokenizerFast) -> None:
     protocol = made("own", {"prompt": "{{ question }}", "completion": "{{ answer }}", "chat": True})
-    (example,) = examples_of("qa.csv", [{"question": "1 + 1?", "answer": "2"}], protocol)
+    (example,) = examples_of("qa.csv", {0: {"question": "1 + 1?", "answer": "2"}}, protocol)
     (prompt,) = encode_prompts([example], protocol, chatty)
     assert chatty.decode(prompt) == "<s>[user]1 + 1?</s>\n[assistant]"
 
@@ -105,8 +105,34 @@ def test_a_broken_conversation_is_named(messages: Any, message: str) -> None:
 
 def test_a_prompt_that_brings_its_bos_gets_no_second_one(tokenizer: PreTrainedTokenizerFast) -> None:
     protocol = made("own", {"prompt": "{{ text }}", "completion": " {{ answer }}", "judge": "exact"})
-    (example,) = examples_of("x", [{"text": "<s>Why?", "answer": "so"}], protocol)
+    (example,) = examples_of("x", {0: {"text": "<s>Why?", "answer": "so"}}, protocol)
     (prompt,) = encode_prompts([example], protocol, tokenizer)
     assert prompt.count(tokenizer.bos_token_id) == 1
     ids = list(encode(example, protocol, tokenizer, 512, "completion").input_ids)
     assert (ids[: len(prompt)], ids.count(tokenizer.bos_token_id)) == (prompt, 1)
+
+
+PAIR = {"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]}
+WITHOUT = {"prompt": "{{ instruction }}\n", "completion": "{{ output }}", "judge": "normalised", "chat": False}
+
+
+@pytest.mark.parametrize("kept", [ROW["messages"][1:], [ROW["messages"][0], *PAIR["messages"]]])
+def test_turns_are_not_left_out_without_a_word(kept: list[dict[str, str]]) -> None:
+    message = (
+        r"chat\.jsonl: row 1, field 'messages': has turns that the prompt leaves out \((system|user).*; use protoc"
+    )
+    with pytest.raises(UserError, match=message):
+        examples_of("chat.jsonl", {0: {"messages": kept}}, made("chat", WITHOUT))
+
+
+def test_a_question_with_its_answer_needs_no_chat_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    protocol = made("chat", WITHOUT)
+    (example,) = examples_of("chat.jsonl", {0: PAIR}, protocol)
+    assert tokenizer.decode(list(encode(example, protocol, tokenizer, 512, "all").input_ids)).endswith("1 + 1?\n2</s>")
+
+
+def test_a_prompt_of_one_s_own_may_write_all_turns() -> None:
+    turns = "{% for turn in messages[:-1] %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}"
+    protocol = made("chat", {**WITHOUT, "prompt": turns})
+    (example,) = examples_of("chat.jsonl", {0: ROW}, protocol)
+    assert protocol.prompt(example).startswith("system: Be brief.\nuser: 1 + 1?\nassistant: It is 2.\n")

@@ -173,6 +173,24 @@ class TestRefusals:
         with pytest.raises(UserError, match=message):
             finetune(labelled_run(f"task.benchmarks=[{data}]"), tmp_path / "run")
 
+    def test_a_trained_head_keeps_its_labels_in_their_order(
+        self, labelled_run: LabelledRun, reviews: list[str], tmp_path: Path
+    ) -> None:
+        finetune(labelled_run("trainer.max_steps=1", "task.labels=[positive,negative]"), tmp_path / "run")
+        scored, adapter = ["job=evaluate", reviews[0], reviews[2]], f"adapter={tmp_path}/run"
+        taken = r"task\.labels=\['negative', 'positive'\]: the head of .*; give task\.labels=\[positive,negative\]"
+        for job in ("job=evaluate", "job=merge"):
+            with pytest.raises(UserError, match=taken):
+                compose_run([job, *scored[1:], adapter])
+        assert compose_run([*scored, adapter, "task.labels=[positive,negative]"]).task.labels == [
+            "positive",
+            "negative",
+        ]
+        with pytest.raises(
+            UserError, match=r"task\.objective=null: the adapter in .* was trained with classification; "
+        ):
+            compose_run([*scored, adapter, "task=math"])
+
     def test_an_adapter_of_a_classification_writes_nothing(self, labelled_run: LabelledRun, tmp_path: Path) -> None:
         finetune(labelled_run("trainer.max_steps=1"), tmp_path / "run")
         with pytest.raises(UserError, match=r"job=generate: task\.objective=classification writes no text"):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from neuroada.report.estimates import Estimate, Interval, combined, over_items, over_seeds
-from neuroada.tasks.scoring import interval
+from neuroada.tasks.intervals import of_share
 
 
 def test_mean_and_deviation_are_over_the_seeds() -> None:
@@ -40,7 +40,7 @@ def score(correct: int, n: int) -> dict[str, Any]:
 def test_over_the_items_of_one_benchmark_it_is_wilsons() -> None:
     found = over_items([{"boolq": score(30, 40)}])
     assert found is not None
-    assert [found.low / 100, found.high / 100] == pytest.approx(interval(30, 40))
+    assert [found.low / 100, found.high / 100] == pytest.approx(of_share(30, 40))
 
 
 def test_two_equal_benchmarks_tell_as_much_of_their_mean_as_errors_that_add_up() -> None:
@@ -75,7 +75,7 @@ def test_several_seeds_answer_the_same_items() -> None:
 def test_seeds_that_agree_do_not_look_certain() -> None:
     found = combined([{"a": score(40, 40)}] * 2)
     assert found is not None
-    assert (found.low, found.high) == pytest.approx((100 * interval(40, 40)[0], 100))
+    assert (found.low, found.high) == pytest.approx((100 * of_share(40, 40)[0], 100))
 
 
 def test_seeds_that_differ_more_than_items_widen_the_interval() -> None:

@@ -66,6 +66,19 @@ def test_a_switched_model_is_the_one_that_loads_the_adapter(
     ]
 
 
+@pytest.mark.parametrize("name", ["same_columns", "fewer"])
+def test_inference_mode_may_be_on(
+    name: str, tiny_llama: MakeLlama, dtype: torch.dtype, folders: dict[str, Path]
+) -> None:
+    model, expected = tiny_llama(dtype=dtype), tiny_llama(dtype=dtype)
+    neuroada.load(expected, folders[name])
+    with torch.inference_mode():
+        adapter = neuroada.load(model, folders[name])
+        adapter.switch(folders["first"])
+        adapter.switch(folders[name])
+        assert bits(model) == bits(expected)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_after_any_switches_the_base_comes_back_bit_for_bit(
     name: str, tiny_llama: MakeLlama, dtype: torch.dtype, folders: dict[str, Path]

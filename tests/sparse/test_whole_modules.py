@@ -196,11 +196,14 @@ def test_a_model_without_a_head_may_have_a_new_part_that_it_does_not_need(
 def test_a_head_from_the_checkpoint_needs_no_saving(base: Path, tmp_path: Path) -> None:
     neuroada.attach(AutoModelForCausalLM.from_pretrained(base), neuroada.NeuroAdaConfig(1))
     classifier(base).save_pretrained(tmp_path / "classifier")
-    neuroada.attach(classifier(tmp_path / "classifier"), neuroada.NeuroAdaConfig(1, ["q_proj"]))
+    adapter = neuroada.attach(classifier(tmp_path / "classifier"), neuroada.NeuroAdaConfig(1, ["q_proj"]))
+    assert adapter.config.modules_to_save is None
+    assert all(".q_proj" in name for name in adapter.budget().layers)
 
 
 def test_a_model_that_was_not_read_from_a_checkpoint_is_left_alone(tiny_llama: MakeLlama) -> None:
-    neuroada.attach(tiny_llama(), neuroada.NeuroAdaConfig(1))
+    adapter = neuroada.attach(tiny_llama(), neuroada.NeuroAdaConfig(1))
+    assert adapter.config.modules_to_save is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from neuroada.tasks.letter_answers import stated_letter
 
+from ..reading_times import assert_linear
+
 
 @pytest.mark.parametrize(
     ("text", "letter"),
@@ -238,7 +240,7 @@ def test_a_letter_after_a_cue_reads_the_same_in_either_case(letter: str, frame: 
 
 @pytest.mark.parametrize("piece", [r"\boxed{", "answer ", "B ", "(", " ", "answer is ", "it is b "])
 def test_hostile_texts_are_read_in_linear_time(piece: str) -> None:
-    stated_letter(piece * (20_000 // len(piece)) + "x")
+    assert_linear(stated_letter, piece, end="x")
 
 
 @given(st.text())

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuroada.tasks.intervals import of_share
 from neuroada.tasks.protocol import Example
 from neuroada.tasks.protocols import COMMONSENSE, MATH
-from neuroada.tasks.scoring import Prediction, benchmark_score, differs, interval, judge, summarise
+from neuroada.tasks.scoring import Prediction, benchmark_score, differs, judge, summarise
 
 
 def judged(generation: str, answer: str = "7", too_long: bool = False) -> Prediction:
@@ -82,20 +83,20 @@ def test_a_negative_correlation_is_inside_the_interval_over_all_items() -> None:
 
 def test_the_interval_is_wilson_s() -> None:
     """8 of 10 by Wilson's formula with z = 1.959964."""
-    assert interval(8, 10) == pytest.approx([0.490162, 0.943318], abs=1e-6)
-    assert interval(0, 10)[0] == 0
-    assert interval(10, 10)[1] == 1
+    assert of_share(8, 10) == pytest.approx([0.490162, 0.943318], abs=1e-6)
+    assert of_share(0, 10)[0] == 0
+    assert of_share(10, 10)[1] == 1
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_share(counts: tuple[int, int]) -> None:
     num_correct, num_items = counts
-    low, high = interval(num_correct, num_items)
+    low, high = of_share(num_correct, num_items)
     assert 0 <= low <= num_correct / num_items <= high <= 1
 
 
 def test_macro_weighs_benchmarks_and_micro_weighs_items() -> None:
     metrics = summarise({"a": benchmark_score([judged("7")] * 3), "b": benchmark_score([judged("8")])})
     assert (metrics["macro"], metrics["micro"], metrics["strict_macro"]) == (0.5, 0.75, 0.5)
-    assert metrics["micro_ci95"] == interval(3, 4)
+    assert metrics["micro_ci95"] == of_share(3, 4)
     assert list(metrics["benchmarks"]) == ["a", "b"]

@@ -58,7 +58,7 @@ def mean_loss(backbone: Path, adapter: Path, rows: list[dict[str, Any]]) -> floa
     for example in encode_texts(prompts, [row["output"] for row in rows], tokenizer, 512, "completion"):
         ids = torch.tensor([list(example.input_ids)])
         labels = ids.clone()
-        labels[:, : example.labels_from] = -100
+        labels[:, : example.labelled[0][0]] = -100
         num_labels = int((labels != -100).sum())
         with torch.no_grad():
             summed += float(model(input_ids=ids, labels=labels).loss) * num_labels
