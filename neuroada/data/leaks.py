@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neuroada.tasks.protocol import Example
-from neuroada.tasks.scoring import Prediction
+from neuroada.tasks.protocol import Example, Protocol
+from neuroada.tasks.scoring import Prediction, benchmark_score
 
 NEAR_WORDS = 8
 NEAR_SHARE = 0.8
@@ -91,17 +91,24 @@ def without(training: Sequence[Example], questions: Iterable[Example]) -> list[E
     return [example for example in training if _squeezed(normalised(example.instruction)) not in asked]
 
 
-def split_score(predictions: Sequence[Prediction], leaks: frozenset[int]) -> dict[str, Any]:
-    """The contamination entry of a benchmark's score: accuracy on clean and on leaked items; None if there are none."""
-    inside = [row["correct"] for row in predictions if row["index"] in leaks]
-    outside = [row["correct"] for row in predictions if row["index"] not in leaks]
-    return {"leaked": len(inside), "clean": _accuracy(outside), "leaked_items": _accuracy(inside)}
+def split_score(
+    predictions: Sequence[Prediction], leaks: frozenset[int], protocol: Protocol | None = None
+) -> dict[str, Any]:
+    """The contamination entry of a benchmark's score: the same score of clean and of leaked items.
+
+    Args:
+        protocol: As for ``benchmark_score``.
+    """
+    inside = [row for row in predictions if row["index"] in leaks]
+    outside = [row for row in predictions if row["index"] not in leaks]
+    return {"leaked": len(inside), "clean": _part(outside, protocol), "leaked_items": _part(inside, protocol)}
 
 
-def _accuracy(verdicts: Sequence[bool]) -> dict[str, Any]:
-    num_correct = sum(verdicts)
-    share = num_correct / len(verdicts) if verdicts else None
-    return {"n": len(verdicts), "correct": num_correct, "protocol": share}
+def _part(predictions: Sequence[Prediction], protocol: Protocol | None) -> dict[str, Any]:
+    if not predictions:
+        return {"n": 0, "correct": 0, "protocol": None}
+    score = benchmark_score(predictions, protocol)
+    return {key: score[key] for key in ("n", "correct", "protocol")}
 
 
 def _squeezed(text: str) -> str:

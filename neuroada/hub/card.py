@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from neuroada.hub.card_facts import NEUROADA, WEIGHTS, CardFacts
 from neuroada.hub.eval_results import model_index, task_of
-from neuroada.hub.scores import averages_of, scores_of
+from neuroada.hub.scores import ACCURACY, averages_of, scores_of
 from neuroada.report.escaped_markdown import cell, escaped, fenced
 
 CARD_FILE = "README.md"
@@ -73,6 +73,7 @@ def _content(facts: CardFacts) -> dict[str, Any]:
         "shell": fenced(_shell(facts), "bash"),
         "command": fenced(_wrapped([_PROGRAM, *facts.overrides]), "bash") if facts.run.result else None,
         "prompts": [(names, *_prompt(definition)) for names, definition in facts.prompts],
+        "is_accuracy": all(score.metric == ACCURACY for score in scores),
         "objective": facts.run.setting("task.objective"),
         "licence_link": _link(facts.licence.name or facts.licence.identifier, facts.licence.link),
     }

@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from neuroada.data.catalog import DATASETS
-from neuroada.hub.scores import BenchmarkScore, scores_of
+from neuroada.hub.scores import ACCURACY, BenchmarkScore, scores_of
 from neuroada.runs.listing import Run
 
 RESULTS_FILE = ".eval_results/neuroada.yaml"
@@ -84,10 +84,11 @@ def _entries(run: Run) -> Iterator[EvalResultEntry]:
 
 
 def _is_whole(run: Run, score: BenchmarkScore) -> bool:
-    """Whether it is over all rows of the known file, and no other."""
+    """Whether it is over all rows of the known file, and no other, as that benchmark is asked and judged."""
     known, read = DATASETS[score.key].remote[_SPLIT], run.outcome("content.data")
     digest = read.get(f"{score.key}/{_SPLIT}") if isinstance(read, Mapping) else None
-    return score.n == known.num_rows and digest == known.sha256
+    is_own = score.key in (run.setting("data.sets") or {}) or any((run.setting("protocol") or {}).values())
+    return score.n == known.num_rows and digest == known.sha256 and score.metric == ACCURACY and not is_own
 
 
 def _conditions(score: BenchmarkScore) -> str:

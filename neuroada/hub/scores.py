@@ -9,6 +9,8 @@ from neuroada.hub.plain_names import plain_name
 from neuroada.report.estimates import bounds_of
 from neuroada.runs.listing import Run
 
+ACCURACY = "accuracy"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -114,7 +116,7 @@ def _score(name: str, score: Mapping[str, Any]) -> BenchmarkScore:
         low=100 * low,
         high=100 * high,
         strict=100 * strict if _is_number(strict) else None,
-        metric=plain_name(str(score.get("metric") or "accuracy")),
+        metric=plain_name(str(score.get("metric") or ("mean score" if score.get("graded") else ACCURACY))),
         clean=_part(split.get("clean")),
         leaked=_part(split.get("leaked_items")),
     )

@@ -12,7 +12,7 @@ from neuroada.config.schema import RunConfig
 from neuroada.report import speed
 from neuroada.report.cells import grouped
 from neuroada.report.document import Tests, write_report
-from neuroada.report.significance import Contest, Item, contest, verdicts
+from neuroada.report.significance import Contest, Item, contest, item_scores
 from neuroada.report.terminal import console_for_tables, runs_table, settings_tables, table_of
 from neuroada.runs.files import RESULT_FILE
 from neuroada.runs.folder_lock import locked
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 SMALLEST_P = 0.001
 """Smaller p-values are shown as ``<0.001``."""
-P_EXPLAINED = "p: McNemar's exact test, not corrected for the number of comparisons"
+P_EXPLAINED = "p: sign test (McNemar's exact test), not corrected for the number of comparisons"
 
 
 def compare(run: RunConfig, folder: Path) -> None:
@@ -94,15 +94,15 @@ def contests_with(baseline: int, finished: Sequence[Run]) -> dict[int, Contest]:
     """
     numbered = dict(enumerate(finished, start=1))
     try:
-        there = _verdicts(numbered.pop(baseline))
+        there = _item_scores(numbered.pop(baseline))
     except UserError as error:
         return {number: Contest([], f"not compared: {error}") for number in numbered}
     return {} if there is None else {number: _contest(run, there) for number, run in numbered.items()}
 
 
-def _contest(run: Run, baseline: Mapping[Item, bool]) -> Contest:
+def _contest(run: Run, baseline: Mapping[Item, float]) -> Contest:
     try:
-        return contest(_verdicts(run), baseline)
+        return contest(_item_scores(run), baseline)
     except UserError as error:
         return Contest([], f"not compared: {error}")
 
@@ -125,10 +125,10 @@ def shown_p(p: float) -> str:
 def _tests(contests: Mapping[int, Contest], baseline: int) -> Tests:
     return Tests(
         table=contest_table(contests),
-        caption=f"wins: correct where run {baseline} is wrong. {P_EXPLAINED}",
+        caption=f"wins: items with a higher score than in run {baseline}. {P_EXPLAINED}",
         notes=[f"run {number}: {found.note}" for number, found in contests.items() if found.note],
     )
 
 
-def _verdicts(run: Run) -> dict[Item, bool] | None:
-    return verdicts(run.folder, run.result)
+def _item_scores(run: Run) -> dict[Item, float] | None:
+    return item_scores(run.folder, run.result)

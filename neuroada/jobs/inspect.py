@@ -105,6 +105,8 @@ def _looked_into(run: RunConfig, adapters: Mapping[str, Saved]) -> tuple[Inspect
     look = _Look()
     for name, saved in adapters.items():
         look.into(name, model, saved)
+    if len(adapters) > 1:
+        look.compare_the_rest()
     answers: list[dict[str, Any]] = []
     if writers is not None:
         answers = list(writers.rows([question(text, number) for number, text in enumerate(run.inspect.prompts)]))
@@ -120,6 +122,8 @@ class _Look:
     weights: list[dict[str, Any]] = field(default_factory=list)
     inputs: dict[tuple[str, str], tuple[Tensor, int]] = field(default_factory=dict)
     kept: dict[str, Kept] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the first adapter, by weight, until the second one is found to change it, too."""
 
     def into(self, name: str, model: PreTrainedModel, saved: Saved) -> None:
         trained = saved.attach(model)
@@ -147,16 +151,21 @@ class _Look:
         }
         if change.singles_out_inputs:
             self._count_inputs(name, kind, change)
+        self.weights.append(row)
         if not is_second:
             self.kept[change.name] = Kept.of(change)
+            self.rows[change.name] = row
         elif change.name in self.kept:
-            self._overlaps(change)
-        self.weights.append(row)
+            self.rows.pop(change.name).update(_columns_of(self.kept[change.name].overlap(change)))
+        else:
+            overlap = Kept.of(change).alone
+            # In the roles of the second adapter.
+            row.update(_columns_of(replace(overlap, square_ours=0.0, square_theirs=overlap.square_ours)))
 
-    def _overlaps(self, change: Change) -> None:
-        overlap = self.kept[change.name].overlap(change)
-        first = next(row for row in self.weights if row["weight"] == change.name)
-        first.update(_columns_of(overlap))
+    def compare_the_rest(self) -> None:
+        """Weights that the first adapter alone changes count as well."""
+        for name, row in self.rows.items():
+            row.update(_columns_of(self.kept[name].alone))
 
     def _count_inputs(self, name: str, kind: str, change: Change) -> None:
         counts = choices(change).cpu()
@@ -182,7 +191,8 @@ def _columns_of(overlap: Overlap) -> dict[str, float]:
 def _notes(weights: pandas.DataFrame) -> Iterator[str]:
     """What the tables do not say by themselves."""
     first, *others = weights["adapter"].unique()
-    if others and "either" not in weights:
+    by_adapter = [set(of_one["weight"]) for _, of_one in weights.groupby("adapter")]
+    if others and not set.intersection(*by_adapter):
         yield f"{first} and {others[0]} have no weight in common, so that nothing can be compared."
     elif others:
         total = Overlap(*(weights[key].sum() for key in _OF_OVERLAP))

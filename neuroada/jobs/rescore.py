@@ -82,7 +82,8 @@ class Rescored:
         if name in self.without_clean_part:
             del score["contamination"]
         elif "contamination" in score and all("leaked" in row for row in rows):
-            score["contamination"] = split_score(rows, frozenset(row["index"] for row in rows if row["leaked"]))
+            leaks = frozenset(row["index"] for row in rows if row["leaked"])
+            score["contamination"] = split_score(rows, leaks, self.protocols[name])
         return score
 
 

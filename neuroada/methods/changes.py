@@ -113,6 +113,12 @@ class Kept:
         is_sparse = int((delta != 0).sum()) <= _SPARSE_SHARE * delta.numel()
         return cls(delta.to_sparse() if is_sparse else delta)
 
+    @property
+    def alone(self) -> "Overlap":
+        """If the other adapter does not change this weight."""
+        delta = self.delta.to_dense()
+        return Overlap(num_either=int((delta != 0).sum()), square_ours=float(delta.double().square().sum()))
+
     def overlap(self, change: Change) -> "Overlap":
         """How the change of the same weight by another adapter relates to this one."""
         ours, theirs = self.delta.to_dense(), change.delta.cpu()

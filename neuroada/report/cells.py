@@ -19,7 +19,8 @@ _STEM_LETTERS = 72
 """Longer titles are shortened in names of files."""
 _MOST_NAMES = 3
 """More benchmarks are counted in a title instead of named, if that is enough."""
-_SEED_FOLDER = re.compile(rf"/s\d+(/{ADAPTER_FOLDER})?/?$")
+_SEED_FOLDER = re.compile(rf"(?<=-[0-9a-f]{{{_DIGEST_LETTERS}}})/s\d+(/{ADAPTER_FOLDER})?/?$")
+"""Below the folder of a setting, whose name ends with a digest: other folders called s1 may be of other settings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +223,9 @@ def _group(model: str, task: str, benchmarks: tuple[str, ...], runs: Sequence[Ru
         key = json.dumps([run.method, run.label, setting], sort_keys=True, default=str)
         settings[key] = flat(setting)
         members = by_setting.setdefault(key, {})
-        if members.setdefault((run.setting("seed"), run.setting("adapter")), run) is not run:
+        # The content of an adapter: the same one may be given by its run folder, or by its own.
+        adapter = run.outcome("content.adapter") or run.setting("adapter")
+        if members.setdefault((run.setting("seed"), adapter), run) is not run:
             repeats.append(run)
     named = names({key: next(iter(members.values())) for key, members in by_setting.items()}, settings)
     cells = [Cell(named[key], tuple(members.values())) for key, members in by_setting.items()]

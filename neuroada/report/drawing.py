@@ -116,9 +116,10 @@ def wrapped(name: str, num_letters: int = _LINE_LETTERS) -> str:
 
 
 def accuracy_axis(axes: Any, label: str) -> None:
-    """A vertical axis in percent; it ends at 0 and 100 even if an error bar goes beyond."""
+    """A vertical axis in percent; it ends at 0 and 100 even if an error bar goes beyond. A correlation goes below 0."""
     low, high = axes.get_ylim()
-    axes.set(ylabel=label, ylim=(max(low, -_MARGIN_PERCENT), min(high, 100 + _MARGIN_PERCENT)))
+    lowest = -100 if axes.dataLim.y0 < 0 else 0
+    axes.set(ylabel=label, ylim=(max(low, lowest - _MARGIN_PERCENT), min(high, 100 + _MARGIN_PERCENT)))
 
 
 def log_axis(axes: Any, ticks: Mapping[Any, str], label: str, limits: tuple[float, float] | None = None) -> None:

@@ -71,9 +71,12 @@ def combined(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Interval | None
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
-    """Student's 95 % interval of the mean of at least two accuracies in percent, clipped to 0 and 100."""
+    """Student's 95 % interval of the mean of at least two scores in percent, which ends at 0 and 100.
+
+    A correlation can be negative; then it ends at -100.
+    """
     low, high = intervals.of_mean(values)
-    return Interval(max(low, 0.0), min(high, 100.0))
+    return Interval(max(low, -100.0 if min(values) < 0 else 0.0), min(high, 100.0))
 
 
 def over_items(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Interval | None:

@@ -36,7 +36,7 @@ class Inspection:
     Attributes:
         weights: A row for each adapter and weight: adapter, kind, block (None outside of blocks), weight, entries,
             rms base, rms learnt, largest, lost, all in the units of the weight; with two adapters shared, either and
-            cosine, the last ones on the rows of the first.
+            cosine, once for each weight: on the row of the first adapter that changes it.
         inputs: A row for each adapter, kind and input: adapter, kind, input, times chosen, neurons.
         answers: A row for each question: question, base, and a column for each adapter; may be empty.
         notes: What a reader must know, a sentence each.
@@ -64,13 +64,24 @@ def kinds_table(found: Inspection) -> pandas.DataFrame:
         if not own.empty:
             rows += [_row(name, str(kind), part) for kind, part in own.groupby("kind", sort=False)]
             rows.append(_row(name, "all", own))
+    if found.is_pair:
+        # Also what the second adapter alone changes counts; the comparison stands on the rows of the first.
+        for row in rows:
+            of_kind = found.weights if row["kind"] == "all" else found.weights[found.weights["kind"] == row["kind"]]
+            row.update(_shared(of_kind) if row["adapter"] == found.adapters[0] else {})
     return pandas.DataFrame(rows).fillna("-")
+
+
+def _shared(part: pandas.DataFrame) -> dict[str, str]:
+    either = part["either"].sum()
+    share = f"{100 * part['shared'].sum() / either:.1f}" if either else "-"
+    return {"shared %": share, "cosine": f"{_cosine(part):z.2f}"}
 
 
 def _row(adapter: str, kind: str, part: pandas.DataFrame) -> dict[str, str]:
     entries = part["entries"].sum()
     base, learnt = _pooled(part, "rms base"), _pooled(part, "rms learnt")
-    row = {
+    return {
         "adapter": adapter,
         "kind": kind,
         "weights": str(len(part)),
@@ -81,11 +92,6 @@ def _row(adapter: str, kind: str, part: pandas.DataFrame) -> dict[str, str]:
         "largest": f"{part['largest'].max():#.2g}",
         "lost to rounding %": f"{100 * part['lost'].sum() / entries:.2f}" if entries else "-",
     }
-    if "cosine" in part and part["either"].notna().any():
-        either = part["either"].sum()
-        row["shared %"] = f"{100 * part['shared'].sum() / either:.1f}" if either else "-"
-        row["cosine"] = f"{_cosine(part):z.2f}"
-    return row
 
 
 def _cosine(part: pandas.DataFrame) -> float:

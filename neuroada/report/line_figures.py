@@ -23,6 +23,7 @@ from neuroada.report.drawing import (
 from neuroada.report.labels import without_shared_words
 from neuroada.report.palette import looks
 from neuroada.report.selection import short_names, shown_cells, shown_series
+from neuroada.report.tables import ACCURACY_DECIMALS, DECIMALS
 
 Curve = Mapping[int, float]
 """Optimizer step -> training loss."""
@@ -99,7 +100,8 @@ def _over(
         _series(axes, placed, number, label, **style, alpha=1 / (1 + line // len(_LINES)))
     base = group.base.estimate(number) if group.base else None
     if group.base and base:
-        base_line(axes, f"base model, {base.mean:.1f}", base.mean, _bounds(group.base, number))
+        decimals = DECIMALS.get(number, ACCURACY_DECIMALS)
+        base_line(axes, f"base model, {base.mean:.{decimals}f}", base.mean, _bounds(group.base, number))
     log_axis(axes, ticks, what, limits)
     if number == "macro":
         accuracy_axis(axes, "macro accuracy, %")

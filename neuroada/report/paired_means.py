@@ -3,7 +3,8 @@
 The seeds of a setting are averaged for each item; the interval and the test are then over the items' differences, so
 that an item that is hard for both says nothing. The interval is the wider of two: the percentile bootstrap over the
 items (B. Efron, Annals of Statistics 7, 1979), resampled within each benchmark, and Student's over the differences of
-the seeds. The test is the sign test over the items that differ.
+the seeds; a setting with a single run, such as the base, is set against every seed of the other. The test is the sign
+test over the items that differ.
 """
 
 import statistics
@@ -67,9 +68,9 @@ def difference(mine: Mapping[int, Values], theirs: Mapping[int, Values]) -> Diff
         of_item = _mean(mine, item) - _mean(theirs, item)
         strata.setdefault(item.benchmark, []).append(of_item)
     bounds = [_over_items(list(strata.values()))]
-    seeds = [seed for seed in mine if seed in theirs]
-    if len(seeds) > 1:
-        low, high = intervals.of_mean([_macro(mine[seed], theirs[seed], shared) for seed in seeds])
+    by_seed = _by_seed(mine, theirs, shared)
+    if len(by_seed) > 1:
+        low, high = intervals.of_mean(by_seed)
         bounds.append((low, high))
     lows, highs = zip(*bounds, strict=True)
     differences = [value for values in strata.values() for value in values]
@@ -84,6 +85,17 @@ def difference(mine: Mapping[int, Values], theirs: Mapping[int, Values]) -> Diff
 
 def _mean(runs: Mapping[int, Values], item: Item) -> float:
     return statistics.fmean(values[item] for values in runs.values())
+
+
+def _by_seed(mine: Mapping[int, Values], theirs: Mapping[int, Values], shared: Sequence[Item]) -> list[float]:
+    """The difference of each seed that both have; of each seed of one, if the other has a single run, as a base has."""
+    if len(theirs) == 1:
+        (other,) = theirs.values()
+        return [_macro(values, other, shared) for values in mine.values()]
+    if len(mine) == 1:
+        (own,) = mine.values()
+        return [_macro(own, values, shared) for values in theirs.values()]
+    return [_macro(mine[seed], theirs[seed], shared) for seed in mine if seed in theirs]
 
 
 def _macro(mine: Values, theirs: Values, shared: Sequence[Item]) -> float:

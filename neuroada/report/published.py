@@ -77,6 +77,15 @@ def published_rows() -> list[PublishedRow]:
     return [_row(values) for values in csv.DictReader(text.splitlines())]
 
 
+_NOT_PUBLISHED = (
+    *("task.clean_of", "method.skip_layers", "method.neuron_fraction", "method.bias", "method.modules_to_save"),
+    *("budget.spread", "budget.by_depth", "budget.top_k_pattern"),
+)
+"""Settings that no published row has."""
+_LAYERS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+"""Of a LLaMA, all that the published rows adapt."""
+
+
 def beside_published(group: Group, rows: Sequence[PublishedRow]) -> list[Beside]:
     """The cells of a group whose setting was published: same model, task, method and k, all items scored."""
     by_setting = {(row.model, row.task, row.method, row.top_k): row for row in rows}
@@ -92,9 +101,13 @@ def _is_comparable(cell: Cell) -> bool:
     """Whether inputs are selected as published, training used all its data, and whole test sets are scored."""
     run = cell.first
     is_magnitude = run.setting("method.selection") in (None, "magnitude")
-    is_trained = run.setting("trainer.max_steps") in (None, -1) and not run.setting("task.clean_of")
+    is_plain = not any(run.setting(key) for key in _NOT_PUBLISHED)
+    targets = run.setting("model.target_modules")
+    is_every_layer = targets in (None, "all-linear") or set(targets) == _LAYERS
+    is_trained = run.setting("trainer.max_steps") in (None, -1) and (run.setting("trainer.max_epochs") or 1) >= 1
+    is_all_data = all(isinstance(entry, str) for entry in run.setting("task.train") or [])
     is_whole = run.setting("evaluation.limit") is None and run.setting("data.split") in (None, "test")
-    return is_magnitude and is_trained and is_whole
+    return is_magnitude and is_plain and is_every_layer and is_trained and is_all_data and is_whole
 
 
 def _row(values: Mapping[str, str]) -> PublishedRow:

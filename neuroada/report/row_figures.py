@@ -1,5 +1,6 @@
 """Figures with a row for each setting: the accuracy on every benchmark, and the cost of training."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from neuroada.report import speed
@@ -10,7 +11,7 @@ from neuroada.report.selection import short_names, shown_cells
 from neuroada.report.tables import ACCURACY_DECIMALS, DECIMALS
 
 _PERCENT = (-3.0, 103.0)
-"""Ends of an axis of accuracies, with room for the markers."""
+"""Ends of an axis of accuracies, with room for the markers; a correlation can be negative."""
 _COSTS = {
     "step ms": ("optimizer step, ms", "mean time of an optimizer step"),
     "tokens/s": ("training tokens/s", "training speed (without padding)"),
@@ -22,11 +23,18 @@ _COSTS = {
 def benchmarks(group: Group) -> Any:
     """A panel for the macro average and for each benchmark."""
     cells = shown_cells(group.cells)
-    panels = [Panel(name, [_accuracy(cell, name) for cell in cells], _PERCENT) for name in _accuracies(group)]
+    panels = [_accuracies_of(cells, name) for name in _accuracy_names(group)]
     return dot_rows(short_names(cells, group), _looks(group, cells), panels)
 
 
-def _accuracies(group: Group) -> list[str]:
+def _accuracies_of(cells: Sequence[Cell], name: str) -> Panel:
+    dots = [_accuracy(cell, name) for cell in cells]
+    lowest, highest = _PERCENT
+    is_negative = any(value < 0 for dot in dots for value in dot.values)
+    return Panel(name, dots, (lowest - 100 if is_negative else lowest, highest))
+
+
+def _accuracy_names(group: Group) -> list[str]:
     """The benchmarks, after their macro average if there are several."""
     return [*(["macro"] if len(group.benchmarks) > 1 else []), *group.benchmarks]
 

@@ -1,7 +1,8 @@
-"""Whether two runs differ by more than chance: McNemar's exact test over the items that both of them scored.
+"""Whether two runs differ by more than chance: the sign test over the items that both of them scored.
 
-Q. McNemar, Psychometrika 12 (1947): only items that one run answers correctly and the other does not distinguish the
-two. If the runs were equally good, each of these would go to either run with equal probability.
+Only items that one run answers better than the other distinguish the two. If the runs were equally good, each of these
+would go to either run with equal probability. Where an item is either right or wrong, this is McNemar's exact test
+(Q. McNemar, Psychometrika 12, 1947).
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from scipy.stats import binomtest
 
 from neuroada.runs.files import PREDICTIONS_FOLDER
 from neuroada.runs.predictions import predictions_path, read_predictions
+from neuroada.tasks.scoring import points
 
 ALL = "all"
 """Name for all benchmarks together."""
@@ -35,13 +37,10 @@ class PairedTest:
     num_items: int
     """Scored by both."""
     wins: int
-    """Items correct in the run and wrong in the baseline."""
+    """Items with a higher score in the run: correct there and wrong in the baseline, unless scores are graded."""
     losses: int
-
-    @property
-    def points(self) -> float:
-        """Accuracy of the run minus that of the baseline, in percentage points."""
-        return 100 * (self.wins - self.losses) / self.num_items
+    points: float
+    """Mean score of the run minus that of the baseline, in percentage points."""
 
     @property
     def p(self) -> float:
@@ -65,8 +64,10 @@ def sign_test(num_higher: int, num_lower: int) -> float:
     return float(binomtest(num_higher, num_different).pvalue) if num_different else 1.0
 
 
-def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None:
-    """Whether each item of a run is correct, by the protocol; None if the run kept no predictions.
+def item_scores(folder: Path, result: Mapping[str, Any]) -> dict[Item, float] | None:
+    """The score of each item of a run, 0 to 1; None if the run kept no predictions.
+
+    Benchmarks with a metric over all items together, such as a correlation or Matthews', have no scores of items.
 
     Raises:
         UserError: A predictions file is missing or damaged.
@@ -74,19 +75,19 @@ def verdicts(folder: Path, result: Mapping[str, Any]) -> dict[Item, bool] | None
     if not (folder / PREDICTIONS_FOLDER).is_dir():
         return None
     return {
-        Item(name, row["index"], row["instruction"]): row["correct"]
-        for name in (result.get("metrics") or {}).get("benchmarks", {})
+        Item(name, row["index"], row["instruction"]): points(row)
+        for name, score in (result.get("metrics") or {}).get("benchmarks", {}).items()
+        if "metric" not in score
         for row in read_predictions(predictions_path(folder, name))
-        if "value" not in row  # a number is neither right nor wrong
     }
 
 
-def contest(run: Mapping[Item, bool] | None, baseline: Mapping[Item, bool]) -> Contest:
+def contest(run: Mapping[Item, float] | None, baseline: Mapping[Item, float]) -> Contest:
     """Compare on the items that both scored."""
     if run is None:
         return Contest([], "has no predictions, not compared")
     if not run:
-        return Contest([], "predicts numbers, which are neither right nor wrong; not compared")
+        return Contest([], "is scored by metrics over all items together, not compared item by item")
     shared = [item for item in run if item in baseline]
     if not shared:
         return Contest([], "scored other items, not compared")
@@ -101,11 +102,13 @@ def contest(run: Mapping[Item, bool] | None, baseline: Mapping[Item, bool]) -> C
 
 
 def _paired_test(
-    benchmark: str, items: list[Item], run: Mapping[Item, bool], baseline: Mapping[Item, bool]
+    benchmark: str, items: list[Item], run: Mapping[Item, float], baseline: Mapping[Item, float]
 ) -> PairedTest:
+    differences = [run[item] - baseline[item] for item in items]
     return PairedTest(
         benchmark=benchmark,
         num_items=len(items),
-        wins=sum(run[item] and not baseline[item] for item in items),
-        losses=sum(baseline[item] and not run[item] for item in items),
+        wins=sum(difference > 0 for difference in differences),
+        losses=sum(difference < 0 for difference in differences),
+        points=100 * sum(differences) / len(items),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from neuroada.report.cells import loss_before_training
 from neuroada.report.estimates import Estimate
 from neuroada.report.paired_means import Values
-from neuroada.report.significance import Item, verdicts
+from neuroada.report.significance import Item, item_scores
 from neuroada.runs.held_out_rows import read_rows
 from neuroada.runs.listing import Run
 from neuroada.studies.plan import Rate, StudyPlan
@@ -46,14 +46,10 @@ class CellResults:
         """Mean processor time of a run."""
         return statistics.fmean(record.entry["cpu_seconds"] for record in self.records)
 
-    def verdicts(self) -> dict[int, Values]:
-        """Seed -> item -> whether it is right; seeds without predictions are left out."""
-        found: dict[int, Values] = {}
-        for run in self.runs:
-            of_run = verdicts(run.folder, run.result)
-            if of_run:
-                found[int(run.setting("seed"))] = {item: float(right) for item, right in of_run.items()}
-        return found
+    def item_scores(self) -> dict[int, Values]:
+        """Seed -> item -> its score, 0 to 1; seeds without predictions are left out."""
+        found = {int(run.setting("seed")): item_scores(run.folder, run.result) for run in self.runs}
+        return {seed: of_run for seed, of_run in found.items() if of_run}
 
     def held_out(self) -> dict[int, Values]:
         """Seed -> held-out row -> its loss in nats per token; empty if a run of an early version kept none.

@@ -42,7 +42,7 @@ def paired_table(plan: StudyPlan, cells: Iterable[CellResults]) -> str:
         if name is None or not cell.records or not by_name[name].records:
             continue
         other = by_name[name]
-        points = _difference_cells(difference(cell.verdicts(), other.verdicts()), 100, 1)
+        points = _difference_cells(difference(cell.item_scores(), other.item_scores()), 100, 1)
         losses = _difference_cells(difference(cell.held_out(), other.held_out()), 1, 4) if has_losses else []
         rows.append([cell.name, name, *points, *losses])
     more = ["held-out loss", "95 %", "rows", "p"] if has_losses else []

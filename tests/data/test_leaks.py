@@ -17,7 +17,7 @@ from neuroada.data.module import InstructionDataModule
 from neuroada.data.token_cache import Recipe
 from neuroada.data.training_sets import TrainingSets
 from neuroada.tasks.protocol import Example
-from neuroada.tasks.protocols import MATH
+from neuroada.tasks.protocols import MATH, made
 from neuroada.tasks.scoring import judge
 
 from ..small_data import known_examples
@@ -124,6 +124,15 @@ def test_a_score_is_split_into_clean_and_leaked_items() -> None:
         "leaked_items": {"n": 2, "correct": 1, "protocol": 0.5},
     }
     assert split_score(predictions, frozenset())["leaked_items"] == {"n": 0, "correct": 0, "protocol": None}
+
+
+def test_graded_items_count_by_their_score() -> None:
+    graded = made("own", {"prompt": "{{ instruction }}", "completion": "{{ answer }}", "judge": "f1"})
+    examples = [Example(index, "q", "", "two words") for index in range(2)]
+    predictions = [judge(example, text, graded) for example, text in zip(examples, ("two", "two words"), strict=True)]
+    split = split_score(predictions, frozenset({1}), graded)
+    assert split["clean"] == {"n": 1, "correct": 0, "protocol": pytest.approx(2 / 3)}
+    assert split["leaked_items"] == {"n": 1, "correct": 1, "protocol": 1.0}
 
 
 @pytest.mark.slow_after(1)

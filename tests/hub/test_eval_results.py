@@ -41,6 +41,18 @@ def test_a_sample_and_another_file_of_the_name_stay_off_the_leaderboard(run: Run
     assert leaderboard_file(run) is None
 
 
+@pytest.mark.parametrize("run", [run_with(graded=True), run_with(metric="matthews")])
+def test_another_score_than_accuracy_stays_off_the_leaderboard_and_has_its_name(run: Run) -> None:
+    assert leaderboard_file(run) is None
+    assert {result.dataset_name: result.metric_type for result in model_index(run)}["gsm8k"] != "accuracy"
+
+
+@pytest.mark.parametrize("own", [{"protocol": {"judge": "f1"}}, {"data": {"split": "test", "sets": {"gsm8k": "own"}}}])
+def test_a_benchmark_that_is_asked_or_judged_in_another_way_stays_off_it(own: dict[str, Any]) -> None:
+    whole = run_with()
+    assert leaderboard_file(Run.finished({**whole.result, "config": {**whole.config, **own}})) is None
+
+
 @pytest.mark.parametrize("content", [{}, {"data": None}, {"data": ["gsm8k/test"]}])
 def test_a_run_that_does_not_say_what_it_read_stays_off_it_too(content: dict[str, Any]) -> None:
     whole = run_with()

@@ -162,7 +162,7 @@ def test_each_run_is_tested_against_the_first(
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
     start = lines.index(["#", "benchmark", "n", "wins", "losses", "points", "p"])
     assert lines[start - 1] == ["compared", "with", "run", "1,", "on", "the", "same", "items"]
-    assert lines[start + 5][:5] == ["wins:", "correct", "where", "run", "1"]
+    assert lines[start + 5][:5] == ["wins:", "items", "with", "a", "higher"]
     assert lines[start + 2 : start + 5] + lines[start + 6 : -1] == [
         ["2", "all", "6", "3", "2", "+16.7", "1.000"],
         ["2", "AddSub", "4", "3", "1", "+50.0", "0.625"],

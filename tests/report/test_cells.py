@@ -83,13 +83,31 @@ def test_a_selection_is_a_series_of_its_own(made_up: MakeResult) -> None:
 def test_adapters_of_several_seeds_are_one_cell(made_up: MakeResult, inside: str) -> None:
     scored = [made_up("m", "t", 1, 42, {"boolq": 50 + seed}) for seed in (1, 2)]
     for seed, result in enumerate(scored, start=1):
-        adapter = f"outputs/finetune/m/t/neuroada-k1-0/s{seed}{inside}"
+        adapter = f"outputs/finetune/m/t/neuroada-k1-01234567/s{seed}{inside}"
         result["config"] |= {"job": {"name": "evaluate"}, "adapter": adapter}
     group = group_of(made_up("m", "t", 1, 1, {"boolq": 50}), *scored)
     assert {cell.label: len(cell.runs) for cell in group.cells} == {
         "neuroada-k1 (evaluate)": 2,
         "neuroada-k1 (finetune)": 1,
     }
+
+
+def test_adapters_that_are_only_called_alike_are_not_seeds(made_up: MakeResult) -> None:
+    scored = [made_up("m", "t", 1, 42, {"boolq": score}) for score in (90, 20)]
+    for name, result in zip(("owner/s1", "owner/s8"), scored, strict=True):
+        result["config"] |= {"job": {"name": "evaluate"}, "adapter": name}
+    assert [len(cell.runs) for cell in group_of(*scored).cells] == [1, 1]
+
+
+def test_one_adapter_under_two_paths_counts_once(made_up: MakeResult) -> None:
+    scored = [made_up("m", "t", 1, 42, {"boolq": 90}) for _ in range(2)]
+    for inside, result in zip(("", "/adapter"), scored, strict=True):
+        folder = f"outputs/finetune/m/t/neuroada-k1-01234567/s1{inside}"
+        result["config"] |= {"job": {"name": "evaluate"}, "adapter": folder}
+        result["content"] = {**(result.get("content") or {}), "adapter": "00ff"}
+    group = group_of(*scored)
+    assert [len(cell.runs) for cell in group.cells] == [1]
+    assert len(group.repeats) == 1
 
 
 def test_models_and_tasks_are_groups_of_their_own(store_sweep: StoreSweep) -> None:

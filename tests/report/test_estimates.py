@@ -82,3 +82,8 @@ def test_seeds_that_differ_more_than_items_widen_the_interval() -> None:
     found = combined([{"a": score(200, 1000)}, {"a": score(400, 1000)}, {"a": score(600, 1000)}])
     of_seeds = over_seeds([20.0, 40.0, 60.0])
     assert found == of_seeds
+
+
+def test_seeds_of_a_negative_correlation_have_an_interval_around_them() -> None:
+    found = over_seeds([-20.0, -30.0, -25.0])
+    assert -100 <= found.low < -25 < found.high < 0

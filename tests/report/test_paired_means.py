@@ -44,6 +44,18 @@ def test_seeds_that_disagree_widen_it() -> None:
     assert split.high - split.low > 10 * (agreeing.high - agreeing.low)
 
 
+def test_a_base_with_one_run_is_set_against_every_seed() -> None:
+    trained = {1: run(a=[1] * 60 + [0] * 40), 2: run(a=[1] * 90 + [0] * 10), 3: run(a=[1] * 30 + [0] * 70)}
+    base = run(a=[1] * 50 + [0] * 50)
+    once, every = difference(trained, {1: base}), difference(trained, dict.fromkeys(trained, base))
+    assert once == every
+    assert once is not None
+    assert once.low < -0.5 < 0.5 < once.high
+    turned = difference({1: base}, trained)
+    assert turned is not None
+    assert (turned.low, turned.high) == pytest.approx((-once.high, -once.low), abs=0.02)
+
+
 def test_the_sign_test_counts_items_and_not_how_far_they_are_apart() -> None:
     found = difference({1: run(a=[9, 0, 0, 0, 0])}, {1: run(a=[0, 1, 1, 1, 1])})
     assert found is not None

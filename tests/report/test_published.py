@@ -86,6 +86,14 @@ def test_averages_of_other_benchmarks_are_not_compared(made_up: MakeResult) -> N
         ("budget", "top_k"),
         ("trainer", "max_steps"),
         ("task", "clean_of"),
+        ("task", "train"),
+        ("trainer", "max_epochs"),
+        ("method", "skip_layers"),
+        ("method", "neuron_fraction"),
+        ("method", "bias"),
+        ("budget", "spread"),
+        ("budget", "by_depth"),
+        ("model", "target_modules"),
     ],
 )
 def test_another_setting_is_not_compared(made_up: MakeResult, key: str, value: str) -> None:
@@ -97,6 +105,14 @@ def test_another_setting_is_not_compared(made_up: MakeResult, key: str, value: s
         "top_k": 5,
         "max_steps": 3,
         "clean_of": ["SVAMP"],
+        "train": [{"path": "commonsense_170k", "rows": 10}],
+        "max_epochs": 0.01,
+        "skip_layers": [0],
+        "neuron_fraction": 0.1,
+        "bias": "all",
+        "spread": "model",
+        "by_depth": [1, 39],
+        "target_modules": ["q_proj"],
     }
     result["config"].setdefault(key, {})[value] = others[value]
     assert beside(result) == []

@@ -173,7 +173,7 @@ def _score(predictions: list[Prediction], protocol: Protocol, leaks: frozenset[i
         return score
     for row in predictions:
         row["leaked"] = row["index"] in leaks
-    return {**score, "contamination": split_score(predictions, leaks)}
+    return {**score, "contamination": split_score(predictions, leaks, protocol)}
 
 
 def _is_too_long(prompt_length: int, context: int | None) -> bool:
