@@ -29,7 +29,7 @@ class Labelling:
 
     Args:
         model: The backbone with a head, and with the method on it.
-        pad_id: An id to pad with.
+        pad_id: The id that texts are padded with; the model is told.
         benchmarks: Number of benchmarks that are scored.
     """
 
@@ -38,8 +38,8 @@ class Labelling:
         self._pad_id = pad_id
         self._num_benchmarks = num_benchmarks
         self._most_rows: int | None = None
-        if model.config.get_text_config().pad_token_id is None:  # a decoder looks for the last token before it
-            model.config.get_text_config().pad_token_id = pad_id
+        # A decoder reads the last token that is not this one: with another id it would read padding.
+        model.config.get_text_config().pad_token_id = pad_id
 
     @property
     def _has_classes(self) -> bool:

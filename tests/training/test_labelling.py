@@ -1,11 +1,11 @@
-"""Texts that do not fit into memory together are scored by halves."""
+"""A text's result does not depend on those beside it, and texts that do not fit into memory are scored by halves."""
 
 import weakref
 from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from neuroada.config.errors import UserError
 from neuroada.training.labelling import Labelling
@@ -46,3 +46,17 @@ def test_a_text_that_does_not_fit_by_itself_is_one_line(monkeypatch: pytest.Monk
     scorer, _ = labelling(monkeypatch, most_rows=0)
     with pytest.raises(UserError, match="one text does not fit into the memory of cpu by itself"):
         scorer.outputs(TEXTS, 0)
+
+
+@pytest.mark.parametrize("named_by_model", [None, 3, 4])
+def test_a_decoder_reads_the_last_token_of_a_text_beside_a_longer_one(named_by_model: int | None) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = LlamaConfig(vocab_size=16, pad_token_id=named_by_model, initializer_range=0.5, **sizes)
+    scorer = Labelling(LlamaForSequenceClassification(config).eval(), pad_id=3, num_benchmarks=1)
+    together = scorer.outputs(TEXTS, 0)["probabilities"]
+    alone = [
+        scorer.outputs({"prompts": [ids], "type_ids": [types]}, 0)["probabilities"][0]  # type: ignore[typeddict-item]
+        for ids, types in zip(TEXTS["prompts"], TEXTS["type_ids"], strict=True)
+    ]
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone))
