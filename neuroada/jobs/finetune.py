@@ -93,8 +93,9 @@ def _complete(preparation: Preparation, sized: SizedRun, record: RunRecord, resu
     trained = sized.sized.attach(model) if saved is None else saved.attach(model, to_shard=to_shard)
     module = preparation.build_module(model, trained)
     preparation.trainer.test(module, datamodule=preparation.data, verbose=False, weights_only=True)
-    # When, how and with which versions it was trained stays true.
-    record.finish({**result, **scored(preparation)})
+    # When, how and with which versions it was trained stays true, and the loss on general text before it.
+    measured = {key: result[key] for key in ("forgetting",) if key in result}
+    record.finish({**result, **scored(preparation), **measured})
 
 
 def scored(preparation: Preparation) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def _fit(
         return {}
     trainer, run = preparation.trainer, preparation.run
     cost, held_out = FitCost(), HeldOutLoss(run.validation)
-    answers = SampledAccuracy(run.validation, preparation.answers)
+    answers = SampledAccuracy(run.validation, preparation.answers, held_out)
     shown = HeldOutMetrics(held_out, answers)
     trainer.callbacks[:0] = [cost, held_out, answers, shown]  # type: ignore[attr-defined]  # set dynamically
     log_settings(trainer.loggers, recorded(run), checkpoint)

@@ -45,15 +45,18 @@ class HeldOutLoss(Callback):
         first: The measurement before training, of the base.
         last: The latest measurement.
         best: The measurement with the lowest loss; the earliest of equal ones.
+        chosen: The measurement of the adapter that another callback chose last; None where none chooses.
         rows_R: (R,) fp32 loss of each held-out row at the measurement that counts, summed over its labelled tokens:
-            the best one if the best adapter is kept, else the last; None before the first.
+            the chosen one, the best one if the best adapter is kept, else the last; None before the first.
     """
 
     def __init__(self, config: ValidationConfig) -> None:
         self.first: Measurement | None = None
         self.last: Measurement | None = None
         self.best: Measurement | None = None
+        self.chosen: Measurement | None = None
         self.rows_R: Tensor | None = None
+        self._last_rows_R: Tensor | None = None
         self._every_n_steps = config.every_n_steps
         self._keeps_best = config.keep_best and config.best_by != "score"
         self._best_state = BestState()
@@ -80,12 +83,22 @@ class HeldOutLoss(Callback):
         if self.last is None:
             return {}
         kept = {"first": self.first, "last": self.last, "best": self.best, "best_values": self._best_state.values}
-        return {**kept, "rows": self.rows_R}
+        return {**kept, "rows": self.rows_R, "chosen": self.chosen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.first, self.last, self.best = (state_dict[key] for key in ("first", "last", "best"))
         self._best_state.load(state_dict["best_values"])
         self.rows_R = state_dict.get("rows")  # checkpoints of earlier versions lack them
+        self.chosen = state_dict.get("chosen")
+
+    def choose(self, trainer: lightning.Trainer, module: FineTuningModule) -> None:
+        """Report the loss of the present state from now on, whatever is measured later."""
+        if self._every_n_steps is None:
+            return
+        if self._last_rows_R is None or self.last is None or self.last["step"] != trainer.global_step:
+            self.chosen, self.rows_R = _measured(trainer, module)
+        else:
+            self.chosen, self.rows_R = self.last, self._last_rows_R
 
     def restore_best(self, module: FineTuningModule) -> None:
         """Restore the state with the lowest loss, if it was kept."""
@@ -100,7 +113,7 @@ class HeldOutLoss(Callback):
         Args:
             answers: Accuracies measured during training.
         """
-        kept = self.best if self._keeps_best else self.last
+        kept = self.best if self._keeps_best else self.chosen or self.last
         if kept is None:
             return {}
         base = {} if self.first is None else {"base_loss": self.first["loss"]}
@@ -118,23 +131,27 @@ class HeldOutLoss(Callback):
     def _measure_once(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Measure once per step; every micro-batch of a step calls this."""
         assert isinstance(module, FineTuningModule)
-        step = trainer.global_step
-        if self.last is not None and self.last["step"] == step:
+        if self.last is not None and self.last["step"] == trainer.global_step:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
-        num_tokens = data.held_out.num_tokens
-        rows_R = _row_losses(trainer, module, data)
-        self.last = Measurement(loss=float(rows_R.double().sum()) / num_tokens, num_tokens=num_tokens, step=step)
-        logger.info("step %d: held-out loss %.4f", step, self.last["loss"])
+        self.last, self._last_rows_R = _measured(trainer, module)
+        logger.info("step %d: held-out loss %.4f", self.last["step"], self.last["loss"])
         for sink in trainer.loggers:
-            sink.log_metrics({HELD_OUT_LOSS: self.last["loss"]}, step=step)
+            sink.log_metrics({HELD_OUT_LOSS: self.last["loss"]}, step=self.last["step"])
         is_best = self.last["loss"] < (math.inf if self.best is None else self.best["loss"])
-        if is_best or not self._keeps_best:
-            self.rows_R = rows_R
+        if is_best if self._keeps_best else self.chosen is None:
+            self.rows_R = self._last_rows_R
         if is_best:
             self.best = self.last
             if self._keeps_best:
                 self._best_state.keep(module)
+
+
+def _measured(trainer: lightning.Trainer, module: FineTuningModule) -> tuple[Measurement, Tensor]:
+    """The loss of the present state, and (R,) that of each row."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set dynamically
+    rows_R, num_tokens = _row_losses(trainer, module, data), data.held_out.num_tokens
+    loss = float(rows_R.double().sum()) / num_tokens
+    return Measurement(loss=loss, num_tokens=num_tokens, step=trainer.global_step), rows_R
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from neuroada.data.module import InstructionDataModule
 from neuroada.decoding.answers import Answers
 from neuroada.tasks.scoring import Prediction, benchmark_score
 from neuroada.training.callbacks.best_state import BestState
+from neuroada.training.callbacks.held_out_loss import HeldOutLoss
 from neuroada.training.distributed.fsdp import in_lockstep
 from neuroada.training.judging import judged
 from neuroada.training.module import FineTuningModule
@@ -49,6 +50,7 @@ class SampledAccuracy(Callback):
     Args:
         validation: Whether anything is measured.
         answers: Turns generated ids into text.
+        held_out: Told of each state with a better score than those before, to report its loss.
 
     Attributes:
         measurements: In the order of their steps, the same on every rank.
@@ -58,10 +60,12 @@ class SampledAccuracy(Callback):
         self,
         validation: ValidationConfig,
         answers: Answers,
+        held_out: HeldOutLoss,
     ) -> None:
         self.measurements: list[Answered] = []
         self._is_wanted = validation.accuracy_rows is not None
         self._answers = answers
+        self._held_out = held_out
         self._chooses = validation.best_by == "score"
         self._best_state = BestState()
 
@@ -121,6 +125,7 @@ class SampledAccuracy(Callback):
         self.measurements.append(measured)
         if self._chooses and self.best == measured:
             self._best_state.keep(module)
+            self._held_out.choose(trainer, module)
         logger.info("step %d: %d of %d held-out questions answered correctly", step, num_correct, num_asked)
         for sink in trainer.loggers:
             sink.log_metrics({SAMPLED_ACCURACY: measured["accuracy"]}, step=step)

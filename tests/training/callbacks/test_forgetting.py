@@ -69,6 +69,15 @@ def test_an_adapter_is_held_against_its_base(make_run: MakeRun, text: str, tmp_p
     assert (scored["before"], scored["after"]) == pytest.approx((expected["before"], expected["after"]), rel=1e-6)
 
 
+def test_predictions_made_again_leave_what_was_measured(make_run: MakeRun, text: str, tmp_path: Path) -> None:
+    finetune(make_run(text, *SHORT), tmp_path / "run")
+    measured = forgetting_of(tmp_path / "run")
+    (tmp_path / "run" / "predictions" / "boolq.jsonl").unlink()
+    finetune(make_run(text, *SHORT), tmp_path / "run")
+    assert (tmp_path / "run" / "predictions" / "boolq.jsonl").exists()
+    assert forgetting_of(tmp_path / "run") == measured
+
+
 def test_a_base_is_measured_alone(make_run: MakeRun, text: str, tmp_path: Path) -> None:
     run = make_run("job=evaluate", text, "evaluation.limit=1")
     evaluate(run, tmp_path / "run")

@@ -16,6 +16,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.held_out import HELD_OUT_SEED
 from neuroada.jobs.finetune import finetune
+from neuroada.runs.files import HELD_OUT_FILE
 from neuroada.tasks.protocols import PROTOCOLS
 from neuroada.tasks.scoring import judge
 from neuroada.training.distributed.launch import launch
@@ -32,6 +33,8 @@ ASKING = (
     *("task.benchmarks=[boolq]", "evaluation.limit=1"),
 )
 
+# So that a run that is to stop earlier takes the same steps.
+NO_WARMUP = ("scheduler=constant", "scheduler.warmup_ratio=0")
 STEPS = [0, 6, 12, 18]
 
 
@@ -192,3 +195,20 @@ def test_asking_needs_held_out_rows(make_run: MakeRun) -> None:
 def test_a_sample_has_a_row(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"validation\.accuracy_rows=0: must be at least 1"):
         make_run("validation=held_out", "validation.accuracy_rows=0")
+
+
+@pytest.mark.parametrize("every_n_steps", [4, pytest.param(6, marks=pytest.mark.slow)])
+def test_the_reported_loss_is_that_of_the_adapter_with_the_best_score(
+    make_run: MakeRun, tmp_path: Path, every_n_steps: int
+) -> None:
+    # Scored after steps 6, 12 and 18, and later adapters are no better than the first one that learnt the one answer.
+    options = (*ASKING, *NO_WARMUP, f"validation.every_n_steps={every_n_steps}")
+    finetune(make_run(*options, "validation.keep_best=true", "validation.best_by=score"), tmp_path / "best")
+    found = result(tmp_path / "best")
+    step = found["best_step"]
+    assert step < STEPS[-1]
+    finetune(make_run(*options, f"trainer.max_steps={step}"), tmp_path / "stopped")
+    assert_same_adapter(tmp_path / "best", tmp_path / "stopped")
+    for key in ("step", "loss"):
+        assert found["validation"][key] == result(tmp_path / "stopped")["validation"][key]
+    assert (tmp_path / "best" / HELD_OUT_FILE).read_text() == (tmp_path / "stopped" / HELD_OUT_FILE).read_text()
