@@ -41,6 +41,7 @@ from neuroada.training.distributed.fsdp import ShardedStrategy, loading_device
 from neuroada.training.labelling import Labelling
 from neuroada.training.module import FineTuningModule
 from neuroada.training.objective import Objective
+from neuroada.training.schedule import require_whole_steps
 from neuroada.training.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,7 @@ def prepare(sized: SizedRun, folder: Path) -> Preparation:
     preparation = frame.filled(run)
     data = preparation.data
     frame.trainer.accumulate_grad_batches = data.accumulate_grad_batches(frame.trainer.world_size)
+    require_whole_steps(frame.trainer, data)
     return preparation
 
 
