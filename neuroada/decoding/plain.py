@@ -10,9 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from neuroada.decoding.answers import end_tokens
+from neuroada.decoding.answers import Stops, end_tokens
 from neuroada.decoding.growing_cache import growing_cache, keeps_all_tokens
 
 
@@ -47,6 +53,7 @@ def generate(
     pad = config.pad_token_id
     assert isinstance(pad, int), "pad_token_id always finds one"
     ids_BT, mask_BT = padded_left(prompts, pad)
+    stops = _stops(config, tokenizer)
     shipped = model.generation_config
     # transformers fills open settings from the checkpoint's own configuration, which may enable sampling.
     model.generation_config = GenerationConfig()
@@ -54,8 +61,8 @@ def generate(
         sequences: Any = model.generate(  # type: ignore[operator]  # typed as a module attribute
             input_ids=ids_BT.to(model.device),
             attention_mask=mask_BT.to(model.device),
-            generation_config=config,
-            **({"tokenizer": tokenizer} if config.stop_strings else {}),
+            generation_config=without_stops(config),
+            stopping_criteria=StoppingCriteriaList([_StopTexts(stops, ids_BT.shape[1], pad)] if stops else []),
             **({"past_key_values": growing_cache(model)} if _can_grow(model, config) else {}),
         )
     finally:
@@ -63,7 +70,30 @@ def generate(
     assert isinstance(sequences, Tensor)
     new_BN = sequences[:, ids_BT.shape[1] :]
     ends = end_tokens(config)
-    return [_up_to(ids, ends, pad, bool(config.stop_strings)) for ids in new_BN.tolist()]
+    return [_up_to(ids, ends, pad, stops) for ids in new_BN.tolist()]
+
+
+class _StopTexts(StoppingCriteria):
+    """Ends rows as the other engines do: transformers' own criterion also reads the end of the prompt."""
+
+    def __init__(self, stops: Stops, prompt_length: int, pad: int) -> None:
+        self._stops = stops
+        self._prompt_length = prompt_length
+        self._pad = pad
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """(B,) whether each row contains a stop text."""
+        rows = input_ids[:, self._prompt_length :].tolist()
+        # Padding adds no text, so that a row that has ended is not read again.
+        found = [ids[-1] != self._pad and self._stops.found_in(ids) for ids in rows]
+        return torch.tensor(found, dtype=torch.bool, device=input_ids.device)
+
+
+def _stops(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase | None) -> Stops | None:
+    if not config.stop_strings:
+        return None
+    assert tokenizer is not None, "a tokenizer reads stop texts"
+    return Stops(tokenizer, config.stop_strings)
 
 
 def _can_grow(model: PreTrainedModel, config: GenerationConfig) -> bool:
@@ -100,21 +130,21 @@ def with_limit(config: GenerationConfig, max_new_tokens: int) -> GenerationConfi
 
 
 def without_stops(config: GenerationConfig) -> GenerationConfig:
-    """A copy for engines that cannot read stop texts: they write to the end, and the answer is cut there."""
+    """A copy for engines that do not get stop texts from it: they write on, or are stopped, and the answer is cut."""
     plain = copy.deepcopy(config)
     plain.stop_strings = None
     return plain
 
 
-def _up_to(ids: list[int], ends: Sequence[int], pad: int, stops_at_texts: bool) -> list[int]:
+def _up_to(ids: list[int], ends: Sequence[int], pad: int, stops: Stops | None) -> list[int]:
     """The ids without padding after the end token; the padding may repeat that token.
 
-    A row that ended at a stop text has no end token, so its padding is removed from the right.
+    A row that ended at a stop text has no end token, so its padding is removed.
     """
     place = next((place for place, token in enumerate(ids) if token in ends), None)
     if place is not None:
-        return ids[: place + 1]
-    if stops_at_texts:
+        return ids[:place] if stops is not None and stops.found_in(ids[:place]) else ids[: place + 1]
+    if stops is not None:
         while ids and ids[-1] == pad:
             ids = ids[:-1]
     return ids

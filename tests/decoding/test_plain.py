@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from neuroada.decoding.answers import Stops
 from neuroada.decoding.plain import PlainDecoder, generate, padded_left
+from neuroada.decoding.verified import VerifiedDecoder
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12], [20, 21, 22]]
 
@@ -41,3 +43,33 @@ def test_rows_have_limits_of_their_own(model: PreTrainedModel, limits: list[int]
     whole = generate(model, PROMPTS, greedy(end=None))
     written = PlainDecoder(model, greedy(end=None)).decode(PROMPTS, limits)
     assert written == [ids[:limit] for ids, limit in zip(whole, limits, strict=True)]
+
+
+class TestStopTexts:
+    def stopped(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stop: str, **more: int
+    ) -> list[list[int]]:
+        config = greedy(end=1)
+        config.update(stop_strings=[stop], **more)
+        return PlainDecoder(model, config, tokenizer).decode(PROMPTS, [8] * len(PROMPTS))
+
+    def test_rows_stop_where_those_of_verified_decoding_do(
+        self, model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        whole = generate(model, PROMPTS, greedy(end=1))
+        stop = small_tokenizer.decode(whole[1][2:4])
+        verified = VerifiedDecoder(model, [1], None, stops=Stops(small_tokenizer, [stop]))
+        expected = verified.decode(PROMPTS, [8] * len(PROMPTS))
+        assert len(expected[1]) < len(whole[1])
+        assert self.stopped(model, small_tokenizer, stop) == expected
+
+    @pytest.mark.parametrize("num_beams", [1, 2])
+    def test_a_text_that_begins_in_the_prompt_stops_nothing(
+        self, model: PreTrainedModel, small_tokenizer: PreTrainedTokenizerBase, num_beams: int
+    ) -> None:
+        config = greedy(end=1)
+        config.num_beams = num_beams
+        whole = generate(model, PROMPTS, config)
+        stop = small_tokenizer.decode([PROMPTS[1][-1], whole[1][0]])
+        assert not any(stop in small_tokenizer.decode(ids) for ids in whole)
+        assert self.stopped(model, small_tokenizer, stop, num_beams=num_beams) == whole
