@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
+from neuroada.config.callback_rules import mistaken_callbacks
 from neuroada.config.errors import UserError, shown, suggest
 from neuroada.config.monitors import mistaken_monitors
 from neuroada.config.quantizations import mistaken_quantization
@@ -22,6 +23,7 @@ _TRAINER_KEYS_SET_ELSEWHERE = {
     "logger": "use the logger group",
     "default_root_dir": "the run folder is used; set hydra.run.dir",
     "limit_test_batches": "use evaluation.limit",
+    "overfit_batches": "train on few rows with rows in an entry of task.train",
     "fast_dev_run": "use debug=one_step",
 }
 
@@ -42,6 +44,7 @@ def rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _trainer_rules(section(values, "trainer"))
     if section(values, "job").get("name") == "finetune":
         yield from mistaken_monitors(values)
+        yield from mistaken_callbacks(section(values, "callbacks"))
     yield from _job_rules(values)
     yield from _decoding_rules(values)
     yield from _objective_rules(values)

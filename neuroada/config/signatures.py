@@ -130,17 +130,28 @@ def _is_required(parameter: inspect.Parameter) -> bool:
 
 
 def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
-    """One line for each rate of an optimizer that is not a usable number."""
+    """One line for each given rate of an optimizer that is not a usable number; null only if it is the class's own."""
     if "_target_" not in optimizer:  # the group was removed; the remaining keys come from another group
         return
-    lr, weight_decay = optimizer.get("lr"), optimizer.get("weight_decay")
-    if not _is_number(lr) or lr <= 0:
-        yield f"optimizer.lr={shown(lr)}: must be a number above 0"
-    if not _is_number(weight_decay) or weight_decay < 0:
-        yield f"optimizer.weight_decay={shown(weight_decay)}: must be a number of at least 0"
-    for key, rate in (("lr", lr), ("weight_decay", weight_decay)):
-        if _is_number(rate) and rate > _LARGEST_RATE:
+    for key, is_low, rule in (
+        ("lr", lambda rate: rate <= 0, "above 0"),
+        ("weight_decay", lambda rate: rate < 0, "of at least 0"),
+    ):
+        rate = optimizer.get(key)
+        if key not in optimizer or (rate is None and _is_null_by_default(optimizer["_target_"], key)):
+            continue
+        if not _is_number(rate) or is_low(rate):
+            yield f"optimizer.{key}={shown(rate)}: must be a number {rule}"
+        elif rate > _LARGEST_RATE:
             yield f"optimizer.{key}={shown(rate)}: must be at most {_LARGEST_RATE}"
+
+
+def _is_null_by_default(name: str, key: str) -> bool:
+    try:
+        parameter = inspect.signature(_located(name)).parameters.get(key)  # the source is read without defaults
+    except (AttributeError, ImportError, ValueError, TypeError):
+        return False
+    return parameter is not None and parameter.default is None
 
 
 def refused_by_class(optimizer: Mapping[str, Any]) -> Iterator[str]:

@@ -93,7 +93,7 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
         ("trainer.gradient_clip_val=nan", "trainer.gradient_clip_val=nan: must be a number"),
         ("optimizer.lr=true", "optimizer.lr=True: must be a number above 0"),
         ("optimizer.lr=null", "optimizer.lr=null: must be a number above 0"),
-        ("~optimizer.lr", "optimizer.lr=null: must be a number above 0"),
+        ("optimizer.weight_decay=null", "optimizer.weight_decay=null: must be a number of at least 0"),
         ("optimizer.weight_decay=-0.1", "optimizer.weight_decay=-0.1: must be a number of at least 0"),
         ("optimizer.betas=[2,3]", "optimizer: Invalid beta parameter at index 0: 2"),
         # Trainer keywords that are set elsewhere.
@@ -108,6 +108,10 @@ def mistakes_of(checked: Checked, *overrides: str) -> list[str]:
             "data.micro_batch_size and trainer.devices",
         ),
         ("+trainer.limit_test_batches=2", "trainer.limit_test_batches=2: cannot be set here; use evaluation.limit"),
+        (
+            "+trainer.overfit_batches=4",
+            "trainer.overfit_batches=4: cannot be set here; train on few rows with rows in an entry of task.train",
+        ),
         ("trainer.use_distributed_sampler=true", "trainer.use_distributed_sampler: must be false"),
         ("trainer.max_epochs=-1", "trainer.max_epochs=-1: training would never end; set it or trainer.max_steps"),
         ("trainer.max_epochs=null", "trainer.max_epochs=null: training would never end"),
@@ -222,6 +226,75 @@ def test_a_callback_that_would_wait_in_vain(checked: Checked, overrides: list[st
     ],
 )
 def test_a_callback_that_gets_what_it_monitors(checked: Checked, overrides: list[str]) -> None:
+    checked(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer._target_=torch.optim.Rprop", "~optimizer.weight_decay", "~optimizer.betas", "~optimizer.eps"),
+        ("optimizer._target_=transformers.Adafactor", "optimizer.lr=null", "~optimizer.betas", "~optimizer.eps"),
+        ("~optimizer.lr",),
+    ],
+)
+def test_rates_are_judged_where_the_optimizer_takes_them(checked: Checked, overrides: tuple[str, ...]) -> None:
+    checked(*overrides, "~optimizer.fused") if "Rprop" in overrides[0] else checked(*overrides)
+
+
+OWN_CALLBACK = "+callbacks.own={_target_: lightning.pytorch.callbacks.%s}"
+
+
+@pytest.mark.slow_after(4)
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            OWN_CALLBACK % "EMAWeightAveraging",
+            "callbacks.own._target_=lightning.pytorch.callbacks.EMAWeightAveraging: its averages are in no checkpoint; "
+            "add callbacks.checkpoint=null",
+        ),
+        (
+            "callbacks.checkpoint.dirpath=elsewhere",
+            "callbacks.checkpoint.dirpath=elsewhere: a run goes on only from its own folder; use checkpoints",
+        ),
+        (
+            "+callbacks.checkpoint.save_weights_only=true",
+            "callbacks.checkpoint.save_weights_only=True: a run cannot go on from weights alone; leave it out",
+        ),
+        (
+            OWN_CALLBACK % "LearningRateFinder",
+            "callbacks.own._target_=lightning.pytorch.callbacks.LearningRateFinder: cannot be used here; set "
+            "optimizer.lr, or compare several with a sweep",
+        ),
+        (
+            OWN_CALLBACK % "BatchSizeFinder",
+            "callbacks.own._target_=lightning.pytorch.callbacks.BatchSizeFinder: cannot be used here; leave "
+            "data.micro_batch_size=null, which finds one",
+        ),
+        (
+            OWN_CALLBACK % "GradientAccumulationScheduler, scheduling: {0: 2}",
+            "callbacks.own._target_=lightning.pytorch.callbacks.GradientAccumulationScheduler: cannot be used here; a "
+            "step has data.batch_size examples throughout; set that",
+        ),
+        (
+            "callbacks.checkpoint.dirpath=null",
+            "callbacks.checkpoint.dirpath=null: a run goes on only from its own folder; use checkpoints",
+        ),
+    ],
+)
+def test_a_callback_that_cannot_work_here(checked: Checked, override: str, line: str) -> None:
+    assert mistakes_of(checked, override) == [line]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("callbacks.checkpoint.dirpath=./checkpoints/",),
+        (OWN_CALLBACK % "EMAWeightAveraging", "callbacks.checkpoint=null"),
+        ("job=evaluate", "callbacks.checkpoint.dirpath=elsewhere"),
+    ],
+)
+def test_a_callback_that_does_no_harm(checked: Checked, overrides: tuple[str, ...]) -> None:
     checked(*overrides)
 
 

@@ -166,7 +166,7 @@ class TestPaths:
             checked(f"resume={folder}")
 
     def test_that_the_command_names_is_used(self, checked: Checked, store_run: StoreRun, tmp_path: Path) -> None:
-        typed = f"callbacks.checkpoint.dirpath={tmp_path / 'elsewhere'}"
+        typed = f"logger.csv.save_dir={tmp_path / 'elsewhere'}"
         assert checked(f"resume={store_run(typed)}", typed) == checked(typed)
 
     def test_the_runs_that_are_judged_again_are_those_of_the_command(
