@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
+from neuroada.config.errors import UserError
 from neuroada.config.schema import EvaluationConfig
 from neuroada.data.catalog import Dataset
 from neuroada.data.data_split import DataSplit
@@ -51,6 +52,8 @@ class BenchmarkItems:
         protocol = file.protocol
         prompts = encode_prompts(examples, protocol, tokenizer)
         choices = encode_choices(examples, protocol, tokenizer)
+        if choices is not None:
+            _require_beginnings(file.dataset.name, examples, prompts)
         return cls(file.dataset, file.split, protocol, examples, prompts, choices)
 
     @property
@@ -84,6 +87,16 @@ class BenchmarkItems:
     def longest_prompt(self) -> int:
         """In tokens."""
         return max(map(len, self.prompts), default=0)
+
+
+def _require_beginnings(name: str, examples: Sequence[Example], prompts: Sequence[Sequence[int]]) -> None:
+    """The likelihood of a choice's first token needs a token before it."""
+    for example, prompt in zip(examples, prompts, strict=True):
+        if not prompt:
+            raise UserError(
+                f"{name}: row {example.index + 1}: the prompt is empty and the tokenizer puts no token before it, so a "
+                "choice would follow nothing; use a protocol.prompt with text"
+            )
 
 
 class Benchmarks:

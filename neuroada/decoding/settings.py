@@ -24,6 +24,7 @@ _SET_ELSEWHERE = {
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), "the model's own is used; leave it out"),
     "stop_strings": "use protocol.stop",
     "max_time": "a completion ends at an end token, a stop text or its limit; leave it out",
+    "watermarking_config": "no answer that is scored needs a watermark; leave it out",
     **dict.fromkeys(("num_return_sequences", "return_dict_in_generate"), "one text is scored per prompt; leave it out"),
 }
 
@@ -71,7 +72,7 @@ class Decoding:
         except (ValueError, TypeError) as error:
             raise _refused(keywords, error) from error
         if keywords and configs:
-            _rehearse(configs[0], keywords, tokenizer)
+            _rehearse(configs[0], keywords, tokenizer, num_rows=min(2, evaluation.batch_size or 2))
         openings = [_opening(tokenizer, protocol.opening) for protocol in protocols]
         whole = (items.longest_prompt + length for items, length in zip(benchmarks, lengths, strict=True))
         return cls(configs, openings, _engine(evaluation), tokenizer, max(whole, default=0))
@@ -112,8 +113,12 @@ def _config(
     )
 
 
-def _rehearse(config: GenerationConfig, keywords: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+def _rehearse(
+    config: GenerationConfig, keywords: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, num_rows: int
+) -> None:
     """Generate two tokens with a tiny random model: many values are refused by ``generate`` itself, hours later.
+
+    Some are refused only for more than one row.
 
     Raises:
         UserError: ``generate`` refuses the settings.
@@ -126,7 +131,7 @@ def _rehearse(config: GenerationConfig, keywords: Mapping[str, Any], tokenizer: 
         try:
             few = copy.deepcopy(config)
             few.max_new_tokens = 2
-            model.generate(torch.zeros(1, 3, dtype=torch.int64), generation_config=few, tokenizer=tokenizer)
+            model.generate(torch.zeros(num_rows, 3, dtype=torch.int64), generation_config=few, tokenizer=tokenizer)
         except Exception as error:  # whatever it raises about a value
             raise _refused(keywords, error) from error
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from neuroada.config.schema import RunConfig
 from neuroada.data.download import ensure
 from neuroada.data.entries import Sources
-from neuroada.jobs.side_by_side import Writers, answers_table, protocol_of_questions, question
+from neuroada.jobs.side_by_side import Writers, answers_table, protocol_of_questions, questions
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.runs.adapter_origin import unchanged_adapter
 from neuroada.runs.folder_lock import locked
@@ -64,8 +64,11 @@ def _asked(run: RunConfig, sources: Sources) -> _Asked:
         ensure([split], Path(run.data.dir), run.data.url)
         return _Asked(split.protocol, split.examples(scored=False))
     protocol = protocol_of_questions(run, sources)
-    prompt = run.generate.prompt
-    return _Asked(protocol, [] if prompt is None else [question(prompt)])
+    return _Asked(protocol, [] if run.generate.prompt is None else _typed([run.generate.prompt], protocol))
+
+
+def _typed(texts: list[str], protocol: Protocol) -> list[Example]:
+    return questions("generate.prompt", texts, protocol, "give rows with generate.file=<file>")
 
 
 def _writers(run: RunConfig, protocol: Protocol) -> Writers:
@@ -86,4 +89,4 @@ def _talk(writers: Writers, console: Console) -> None:
             return
         if not typed.strip():
             return
-        console.print(answers_table(list(writers.rows([question(typed)]))))
+        console.print(answers_table(list(writers.rows(_typed([typed], writers.protocol)))))

@@ -16,7 +16,7 @@ from neuroada.backbones import loading
 from neuroada.backbones.heads import head_of
 from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
-from neuroada.jobs.side_by_side import BASE, Writers, answers_table, protocol_of_questions, question
+from neuroada.jobs.side_by_side import BASE, Writers, answers_table, protocol_of_questions, questions
 from neuroada.jobs.sizing import kind_of
 from neuroada.methods.changes import Change, Kept, Overlap, Size, choices
 from neuroada.methods.saved import Saved, open_saved
@@ -98,7 +98,11 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _looked_into(run: RunConfig, adapters: Mapping[str, Saved]) -> tuple[Inspection, list[dict[str, Any]]]:
-    writers = Writers.of(run, protocol_of_questions(run, sources_of(run)), adapters) if run.inspect.prompts else None
+    writers, asked = None, []
+    if run.inspect.prompts:
+        protocol = protocol_of_questions(run, sources_of(run))
+        asked = questions("inspect.prompts", run.inspect.prompts, protocol, "leave it out")
+        writers = Writers.of(run, protocol, adapters)
     on_cpu = replace(run.model, liger_kernel=False)  # its kernels are for GPUs, and nothing is computed here
     head = head_of(run.task, run.method.get("modules_to_save"))
     model = loading.load_model(on_cpu, torch.device("cpu"), head=head) if writers is None else writers.model
@@ -109,7 +113,7 @@ def _looked_into(run: RunConfig, adapters: Mapping[str, Saved]) -> tuple[Inspect
         look.compare_the_rest()
     answers: list[dict[str, Any]] = []
     if writers is not None:
-        answers = list(writers.rows([question(text, number) for number, text in enumerate(run.inspect.prompts)]))
+        answers = list(writers.rows(asked))
     columns = ["instruction", BASE, *adapters]
     shown = pandas.DataFrame([[row[name] for name in columns] for row in answers], columns=["question", *columns[1:]])
     return look.inspection(shown), answers

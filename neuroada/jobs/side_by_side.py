@@ -31,7 +31,7 @@ from neuroada.methods.saved import Saved
 from neuroada.runs.adapter_origin import adapter_directory
 from neuroada.runs.files import PROMPTS_FILE
 from neuroada.runs.recorded_files import refuse_changed_adapter
-from neuroada.tasks.protocol import Example, Protocol
+from neuroada.tasks.protocol import Example, Protocol, ProtocolError
 from neuroada.tasks.protocols import made, merged
 
 BASE = "base"
@@ -110,6 +110,22 @@ def question(text: str, index: int = 0) -> Example:
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": ""}]
     names = dict.fromkeys(("instruction", "question", "prompt"), text)
     return Example(index, text, "", "", {**names, "input": "", "messages": turns})
+
+
+def questions(key: str, texts: Sequence[str], protocol: Protocol, way_out: str) -> list[Example]:
+    """Typed questions, numbered from 0.
+
+    Raises:
+        UserError: The prompt needs more than a question.
+    """
+    asked = [question(text, number) for number, text in enumerate(texts)]
+    try:
+        for example in asked:
+            protocol.prompt(example)
+    except ProtocolError as error:
+        problem = str(error).partition("; correct")[0]
+        raise UserError(f"{key}: a question alone does not fill the prompt ({problem}); {way_out}") from error
+    return asked
 
 
 def protocol_of_questions(run: RunConfig, sources: Sources) -> Protocol:

@@ -80,6 +80,7 @@ def test_a_prompt_that_is_given_up_is_an_error(
         ("max_new_tokens", 5, "use evaluation.max_new_tokens"),
         ("eos_token_id", 2, "the model's own is used; leave it out"),
         ("stop_strings", ["a"], "use protocol.stop"),
+        ("watermarking_config", {"bias": 2.0}, "no answer that is scored needs a watermark; leave it out"),
         ("max_time", 3.0, "a completion ends at an end token, a stop text or its limit; leave it out"),
         ("num_return_sequences", 2, "one text is scored per prompt; leave it out"),
         ("return_dict_in_generate", True, "one text is scored per prompt; leave it out"),
@@ -100,7 +101,7 @@ def test_keywords_that_are_set_elsewhere_are_refused(
         {"temperature": 0, "do_sample": True},
         {"top_k": -1, "do_sample": True},
         {"bad_words_ids": [[9999]]},
-        {"watermarking_config": {"nonsense": 1}},
+        {"prompt_lookup_num_tokens": 2},
     ],
     ids=lambda keywords: next(iter(keywords)),
 )

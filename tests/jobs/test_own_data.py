@@ -1,6 +1,7 @@
 """A user's own rows: every kind and format trains and scores, with their own prompt and their own judge."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pandas
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.data.prompt_batches import collate_prompts
 from neuroada.decoding.answer_ends import answer_ends
@@ -139,6 +141,31 @@ def test_a_question_needs_no_data_file(make_run: MakeRun, overrides: list[str], 
     asked = [*without_task, "job=generate", f"adapter={tmp_path / 'run'}", "generate.prompt=Why?"]
     generate(compose_run(asked), tmp_path / "asked")
     assert json.loads((tmp_path / "asked" / "generations.jsonl").read_text())["prompt"] == "Q: Why?"
+
+
+def test_a_prompt_of_more_than_a_question_is_filled_from_a_file(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [f"task.train=[{csv_of_questions(tmp_path)}]", "protocol.prompt='{{ context }} {{ question }}'"]
+    run = make_run("job=generate", "generate.prompt=Why?", *own)
+    monkeypatch.setattr("neuroada.jobs.side_by_side.loading.load_model", None)  # no weights are read
+    problem = r"a question alone does not fill the prompt \(prompt: there is no column 'context' .*\)"
+    with pytest.raises(UserError, match=rf"^generate\.prompt: {problem}; give rows with generate\.file=<file>$"):
+        generate(run, tmp_path / "asked")
+
+
+def test_choices_after_nothing_are_refused_before_weights_are_read(
+    make_run: MakeRun, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(backbone, tmp_path / "without_bos"))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"question": "How many?", "answer": "1"}) + "\n")
+    own = [f"evaluation.benchmarks=[{tmp_path}/mine.jsonl]", "protocol.prompt=''", "protocol.choices=['1','2']"]
+    run = make_run("job=evaluate", *own, "protocol.judge=log_likelihood", f"model.name_or_path={folder}")
+    monkeypatch.setattr("neuroada.jobs.preparation.loading.load_model", None)
+    with pytest.raises(UserError, match="mine: row 1: the prompt is empty and the tokenizer puts no token before it"):
+        evaluate(run, tmp_path / "scored")
 
 
 @pytest.mark.slow
