@@ -138,7 +138,7 @@ def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
         ("weight_decay", lambda rate: rate < 0, "of at least 0"),
     ):
         rate = optimizer.get(key)
-        if key not in optimizer or (rate is None and _is_null_by_default(optimizer["_target_"], key)):
+        if key not in optimizer or (rate is None and is_null_by_default(optimizer["_target_"], key)):
             continue
         if not _is_number(rate) or is_low(rate):
             yield f"optimizer.{key}={shown(rate)}: must be a number {rule}"
@@ -146,7 +146,8 @@ def wrong_rates(optimizer: Mapping[str, Any]) -> Iterator[str]:
             yield f"optimizer.{key}={shown(rate)}: must be at most {_LARGEST_RATE}"
 
 
-def _is_null_by_default(name: str, key: str) -> bool:
+def is_null_by_default(name: str, key: str) -> bool:
+    """Whether a class or function takes a keyword that is null unless it is given."""
     try:
         parameter = inspect.signature(_located(name)).parameters.get(key)  # the source is read without defaults
     except (AttributeError, ImportError, ValueError, TypeError):

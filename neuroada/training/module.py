@@ -163,6 +163,8 @@ class FineTuningModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(list(self.trained.parameters()))
+        if any(group.get("lr") is None for group in optimizer.param_groups):  # it chooses its rates by itself
+            return optimizer
         schedule = learning_rate_schedule(optimizer, self._scheduler, planned_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

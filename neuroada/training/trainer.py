@@ -14,7 +14,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.monitors import LOOKS_AT_EPOCH_END, MEASURED_BY
 from neuroada.config.resolution import first_line
 from neuroada.config.schema import RunConfig
-from neuroada.config.signatures import accepted_keywords
+from neuroada.config.signatures import accepted_keywords, is_null_by_default
 from neuroada.training.callbacks.progress_lines import ProgressLines
 from neuroada.training.checkpoint_files import write_whole_checkpoints
 from neuroada.training.distributed.fsdp import Lockstep, ShardedStrategy
@@ -33,7 +33,8 @@ def build_trainer(run: RunConfig, folder: Path, extra_callbacks: Sequence[Callba
     """
     callbacks = [*extra_callbacks, *_callbacks(run, folder)]
     loggers = _loggers(run, folder)
-    if not loggers:  # LearningRateMonitor refuses to start without one
+    has_rate = run.optimizer.get("lr") is not None or not is_null_by_default(run.optimizer["_target_"], "lr")
+    if not (loggers and has_rate):  # LearningRateMonitor refuses to start without loggers, and logs no null
         callbacks = [part for part in callbacks if not isinstance(part, LearningRateMonitor)]
     if run.trainer.get("enable_progress_bar") is False:  # with a bar, Lightning would refuse to start
         callbacks = [part for part in callbacks if not isinstance(part, ProgressBar | ProgressLines)]

@@ -134,6 +134,18 @@ def test_micro_batch_reduction_weighs_short_answers_more(make_run: MakeRun, tmp_
     assert any(not torch.allclose(one, two, atol=1e-6) for one, two in zip(step, micro, strict=True))
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        ("optimizer._target_=transformers.Adafactor", "optimizer.lr=null"),
+        ("optimizer._target_=torch.optim.Rprop", "~optimizer.weight_decay"),
+    ],
+)
+def test_an_optimizer_without_these_rates_trains(make_run: MakeRun, tmp_path: Path, optimizer: tuple[str, ...]) -> None:
+    keys = ("~optimizer.betas", "~optimizer.eps", "trainer.max_steps=2")
+    assert any(values.any() for values in trained_values(make_run(*optimizer, *keys), tmp_path))
+
+
 def test_state_dict_is_the_adapter_alone(make_run: MakeRun, tmp_path: Path) -> None:
     _, module = build(make_run(), tmp_path)
     keys = set(module.state_dict())
