@@ -238,7 +238,7 @@ def test_a_callback_that_gets_what_it_monitors(checked: Checked, overrides: list
     ],
 )
 def test_rates_are_judged_where_the_optimizer_takes_them(checked: Checked, overrides: tuple[str, ...]) -> None:
-    checked(*overrides, "~optimizer.fused") if "Rprop" in overrides[0] else checked(*overrides)
+    checked(*overrides)
 
 
 OWN_CALLBACK = "+callbacks.own={_target_: lightning.pytorch.callbacks.%s}"
