@@ -13,7 +13,8 @@ from neuroada.data import tables
 from neuroada.data.catalog import Dataset
 from neuroada.data.glue import HUB
 from neuroada.data.row_kinds import kind_of
-from neuroada.data.rows import described_kinds, examples_of, renamed_rows
+from neuroada.data.rows import described_kinds, examples_of, questions_of, renamed_rows
+from neuroada.tasks.label_protocol import LabelProtocol
 from neuroada.tasks.protocol import Example, Protocol, ProtocolError
 from neuroada.tasks.protocols import DEFINITIONS, made, merged
 
@@ -112,6 +113,17 @@ class DataSplit:
     def examples(self, scored: bool = True) -> list[Example]:
         """Every row, checked; see ``examples_of``."""
         return examples_of(self.place, self.numbered_rows, self.protocol, scored)
+
+    def questions(self) -> list[Example]:
+        """Every row with its question alone, for which rows of a known kind need no prompt.
+
+        Raises:
+            UserError: It is missing or malformed, or rows of no known kind have no prompt.
+        """
+        kind = kind_of(self.rows[0])
+        if kind is None or isinstance(self.dataset.protocol, LabelProtocol):
+            return self.examples(scored=False)
+        return questions_of(self.place, self.numbered_rows, kind)
 
     @property
     def place(self) -> str:

@@ -43,6 +43,7 @@ class Sources:
         settings: ``protocol.*``: keys that replace those of data sets that name no protocol; null replaces nothing.
         make_judge: Creates judges that are functions of the user.
         labelled: The protocol of every data set, where the task is to label texts; None where each has its own.
+        only_unprompted: Whether ``settings`` are left to data sets that have no protocol at all.
     """
 
     data_dir: Path
@@ -51,6 +52,7 @@ class Sources:
     settings: Mapping[str, Any]
     make_judge: MakeJudge
     labelled: LabelProtocol | None = None
+    only_unprompted: bool = False
 
     @classmethod
     def of(
@@ -64,6 +66,15 @@ class Sources:
     ) -> "Sources":
         """By default, only what comes with the package."""
         return cls(Path(data_dir).expanduser(), sets or {}, protocols, settings or {}, make_judge, labelled)
+
+    def for_questions(self) -> "Sources":
+        """The same where only the questions of rows count, as in what another run has trained on.
+
+        ``settings`` says how this run prompts, which those rows need not suit. But the question of a row of no known
+        kind is its prompt, and to be compared with this run's it must be written in the same way.
+        """
+        prompt = {key: self.settings.get(key) for key in ("prompt", "completion")}
+        return replace(self, settings=prompt, only_unprompted=True)
 
     def splits(self, entries: Sequence[Any], split: str, key: str) -> list[DataSplit]:
         """One split of each entry.
@@ -94,7 +105,7 @@ class Sources:
         dataset = self._known(name)
         if self.labelled is not None:
             return replace(dataset, protocol=self.labelled)
-        return dataset if name in self.sets else self._applied(dataset, self.settings, "protocol")
+        return dataset if name in self.sets else self._prompted(dataset)
 
     def _split(self, entry: Any, split: str, key: str) -> DataSplit:
         if isinstance(entry, str) and not _is_path(entry):
@@ -121,7 +132,7 @@ class Sources:
         if isinstance(protocol, str):
             return replace(dataset, protocol=self._named(protocol, f"{key}.protocol"))
         if protocol is None:
-            return self._applied(dataset, self.settings, "protocol")
+            return self._prompted(dataset)
         return self._applied(dataset, protocol, f"{key}.protocol")
 
     def _known(self, name: str) -> Dataset:
@@ -153,6 +164,12 @@ class Sources:
                 f"protocol/{name}.yaml in a folder given with --config-dir)"
             )
         return self.protocols[name]
+
+    def _prompted(self, dataset: Dataset) -> Dataset:
+        """The data set as ``protocol.*`` has it."""
+        if self.only_unprompted and dataset.protocol is not None:
+            return dataset
+        return self._applied(dataset, self.settings, "protocol")
 
     def _applied(self, dataset: Dataset, settings: Mapping[str, Any], key: str) -> Dataset:
         """The data set with keys of its protocol replaced."""

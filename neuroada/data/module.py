@@ -1,6 +1,5 @@
 """The Lightning data module: from files to loaders."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +59,7 @@ class InstructionDataModule(lightning.LightningDataModule):
         self._dir, self._url = Path(data.dir), data.url
         sources = sources or Sources.of(self._dir, data.sets)
         self._sets = TrainingSets(task, sources)
-        # protocol.* says how this run prompts; what the model was trained on is compared by its questions alone.
-        self._trained_on = self._sets if trained_on is None else TrainingSets(trained_on, replace(sources, settings={}))
+        self._trained_on = self._sets if trained_on is None else TrainingSets(trained_on, sources.for_questions())
         files = benchmark_splits(task, evaluation, data.split, sources)
         held_out = HeldOutSets(validation or ValidationConfig(), self._sets.files)
         held_out.refuse_as_benchmarks(files)
@@ -95,7 +93,7 @@ class InstructionDataModule(lightning.LightningDataModule):
     def leaked_items(self) -> dict[str, frozenset[int]] | None:
         """For each benchmark, the items (``Example.index``) whose question the scored model was trained on.
 
-        By the ``normalised`` rule of ``neuroada.data.leaks``; None if a training file is missing.
+        By the ``normalised`` rule of ``neuroada.data.leaks``; None if a training file is missing or cannot be read.
         """
         return self._trained_on.leaked_items({items.name: items.examples for items in self.benchmarks})
 

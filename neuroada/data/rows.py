@@ -74,6 +74,21 @@ def examples_of(
     return examples
 
 
+def questions_of(place: object, rows: Mapping[int, Mapping[str, Any]], kind: RowKind) -> list[Example]:
+    """Every row with its question alone.
+
+    Raises:
+        UserError: A row has none; it names the place, the row (from 1) and the field.
+    """
+    found = []
+    for index, row in rows.items():
+        try:
+            found.append(Example(index, kind.question(row), "", "", row))
+        except RowError as error:
+            _refuse(place, index, error.field, str(error))
+    return found
+
+
 def require_completions(place: object, examples: Sequence[Example], protocol: Protocol) -> None:
     """Raises UserError at the first example that has nothing to train on."""
     for example in examples:

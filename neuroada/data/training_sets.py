@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from neuroada.config.errors import UserError
 from neuroada.config.schema import TaskConfig
@@ -72,11 +72,24 @@ class TrainingSets:
         return kept
 
     def leaked_items(self, benchmarks: Mapping[str, Sequence[Example]]) -> dict[str, frozenset[int]] | None:
-        """Which items (``Example.index``) of each benchmark were trained on; None if a training file is missing."""
+        """Which items (``Example.index``) of each benchmark were trained on.
+
+        None if a training file is missing, or, with a warning, if its questions cannot be read.
+        """
         if not self.files or not all(file.is_there for file in self.files_needed):
             return None
-        return trained_on((example for file in self.files for example in self.examples(file)), benchmarks)
+        try:
+            return trained_on(self._asked(), benchmarks)
+        except UserError as error:
+            logger.warning("contamination: not known, for what was trained on cannot be read (%s)", error)
+            return None
+
+    def _asked(self) -> Iterator[Example]:
+        """The question of every row that is trained on."""
+        for file in self.files:
+            rows = file.questions()
+            yield from without(rows, self._questions) if self.clean_of else rows
 
     @functools.cached_property
     def _questions(self) -> Sequence[Example]:
-        return [row for file in self.clean_of for row in file.examples()]
+        return [row for file in self.clean_of for row in file.questions()]

@@ -239,7 +239,7 @@ def _trained_on(run: RunConfig) -> TaskConfig:
     if not tasks[0] or any(task != tasks[0] for task in tasks):
         return unknown
     known = replace(unknown, train=tasks[0]["train"], clean_of=tasks[0]["clean_of"])
-    return known if _can_be_looked_up(known, sources_of(run)) else unknown
+    return known if _can_be_looked_up(known, sources_of(run).for_questions()) else unknown
 
 
 def _can_be_looked_up(task: TaskConfig, sources: Sources) -> bool:

@@ -234,3 +234,51 @@ def test_a_stop_text_ends_an_answer(make_run: MakeRun, tmp_path: Path, decoding:
     cut = [row["generation"] for row in read_predictions(tmp_path / "cut" / "predictions" / "AddSub.jsonl")]
     assert cut == [text.partition(stop)[0] for text in texts]
     assert cut != texts
+
+
+def short_alpaca(folder: Path) -> str:
+    """Instructions without the column 'input', which only the user's own prompt does without."""
+    rows = [{"instruction": row["question"], "output": row["answer"], "answer": row["answer"]} for row in SUMS]
+    return json_lines(folder, rows)
+
+
+def unknown_columns(folder: Path) -> str:
+    return json_lines(folder, [{"a": row["question"], "b": row["answer"], "answer": row["answer"]} for row in SUMS])
+
+
+def json_lines(folder: Path, rows: list[dict[str, str]]) -> str:
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / "own.jsonl")
+
+
+PROMPTED = {
+    "no input": (short_alpaca, ["protocol.prompt='### Question: {{ instruction }}'"]),
+    "no known kind": (unknown_columns, ["protocol.prompt='{{ a }}'", "protocol.completion='{{ b }}'"]),
+}
+
+
+@pytest.mark.slow_after(1)
+@pytest.mark.parametrize("rows", PROMPTED)
+def test_rows_that_need_the_user_s_prompt_are_known_again_when_the_run_is_scored(
+    make_run: MakeRun, overrides: list[str], tmp_path: Path, rows: str
+) -> None:
+    write, prompt = PROMPTED[rows]
+    own = [f"task.train=[{write(tmp_path)}]", f"task.benchmarks=[{write(tmp_path)}]", "protocol.judge=exact", *prompt]
+    finetune(make_run(*own, "trainer.max_epochs=1"), tmp_path / "run")
+    without_task = [item for item in overrides if not item.startswith("task.")]
+    evaluate(compose_run([*without_task, "job=evaluate", f"adapter={tmp_path / 'run'}"]), tmp_path / "again")
+    evaluate(compose_run([*overrides, *own, "job=evaluate"]), tmp_path / "base")
+    for place in ("run", "again", "base"):
+        score = json.loads((tmp_path / place / "metrics.json").read_text())["benchmarks"]["own"]
+        assert score["contamination"]["leaked"] == len(SUMS)
+
+
+def test_training_rows_that_cannot_be_read_are_said_before_anything_is_generated(
+    make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    unreadable = tmp_path / "odd.jsonl"
+    unreadable.write_text('{"a": "1"}\n')
+    evaluate(make_run(f"task.train=[{unreadable}]", "job=evaluate"), tmp_path / "base")
+    (warning,) = [record.message for record in caplog.records if record.message.startswith("contamination: not known")]
+    assert "odd.jsonl: its columns (a) are of no known kind" in warning
+    assert "contamination" not in json.loads((tmp_path / "base" / "metrics.json").read_text())["benchmarks"]["boolq"]

@@ -56,6 +56,7 @@ class BenchmarkScoring(Callback):
         self._folder = folder
         self._answers = answers
         self._context: int | None = None
+        self._leaks: Mapping[str, frozenset[int]] | None = None
         self._partials: list[PartialPredictions] = []
         # By benchmark and Example.index; a repeated item counts once.
         self._predictions: list[dict[int, Prediction]] = []
@@ -82,6 +83,7 @@ class BenchmarkScoring(Callback):
         self._predictions = [
             self._known(items, partial) for items, partial in zip(data.benchmarks, self._partials, strict=True)
         ]
+        self._leaks = data.leaked_items()  # before hours of generating, not after
         data.benchmarks.leave_out(dict(zip(runs, self._predictions, strict=True)))
 
     def on_test_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -113,7 +115,7 @@ class BenchmarkScoring(Callback):
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data = _data(trainer)
         gathered = _gather(self._predictions, trainer.world_size)
-        leaks = data.leaked_items()
+        leaks = self._leaks
         scores = {}
         for items, known in zip(data.benchmarks, gathered, strict=True):
             predictions = [known[index] for index in sorted(known)]
