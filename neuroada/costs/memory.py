@@ -78,7 +78,8 @@ class _Peaks(NamedTuple):
 def plan(run: RunConfig, sized: Sized, device_type: str) -> MemoryPlan:
     """Predict the peak of a run's training step on its largest micro-batch: every example has the maximum length.
 
-    A deep model of equal blocks is run with two and with three of them: each further block adds what the third does.
+    A deep model of equal blocks, in which the same trains, is run with two and with three of them: each further block
+    adds what the third does.
 
     Args:
         sized: What trains; if nothing does, only the weights count.
@@ -119,9 +120,10 @@ def _skeleton(run: RunConfig, device_type: str) -> PreTrainedModel:
 
 
 def _peaks(run: RunConfig, sized: Sized, device_type: str) -> _Peaks:
-    blocks = _equal_blocks(_skeleton(run, device_type))
-    if blocks is None or len(blocks) <= max(_DEPTHS):
-        return _peaks_of(_skeleton(run, device_type), run, sized, device_type)
+    model = _skeleton(run, device_type)
+    blocks = _equal_blocks(model)
+    if blocks is None or len(blocks) <= max(_DEPTHS) or not _trains_alike(model, blocks, sized):
+        return _peaks_of(model, run, sized, device_type)
     few, more = (_peaks_of(_shallow(_skeleton(run, device_type), depth), run, sized, device_type) for depth in _DEPTHS)
     return few.at_depth(more, len(blocks) - _DEPTHS[0])
 
@@ -136,6 +138,17 @@ def _equal_blocks(model: PreTrainedModel) -> nn.ModuleList | None:
             shapes = {tuple((name, part.shape) for name, part in block.named_parameters()) for block in module}
             return module if len(shapes) == 1 else None
     return None
+
+
+def _trains_alike(model: nn.Module, blocks: nn.ModuleList, sized: Sized) -> bool:
+    """Whether as much trains in every block, part by part."""
+    prefix = next(f"{name}." for name, module in model.named_modules() if module is blocks)
+    counts: dict[str, dict[str, int]] = {str(number): {} for number in range(len(blocks))}
+    for name, count in sized.budget.layers.items():
+        if name.startswith(prefix):
+            number, _, part = name.removeprefix(prefix).partition(".")
+            counts[number][part] = count
+    return all(parts == counts["0"] for parts in counts.values())
 
 
 def _shallow(model: PreTrainedModel, depth: int) -> PreTrainedModel:

@@ -95,6 +95,9 @@ def planned_bytes(run: RunConfig) -> int:
         pytest.param("Llama", ["model.dtype=bfloat16"], marks=pytest.mark.slow),
         pytest.param("Llama", ["data.batching=padded"], marks=pytest.mark.slow),
         ("Gemma2", []),  # blocks of two kinds, eager attention, capped logits
+        ("Llama", ["method.skip_layers=[0,1,2]"]),  # only the last block trains
+        pytest.param("Llama", ["budget.by_depth=[1,60]"], marks=pytest.mark.slow),
+        pytest.param("Llama", ["method=lora", r"model.target_modules='.*\.3\..*_proj'"], marks=pytest.mark.slow),
         pytest.param("Granite", [], marks=pytest.mark.slow),  # scaled logits
     ],
     ids=lambda part: part if isinstance(part, str) else ",".join(part),
