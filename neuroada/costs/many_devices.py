@@ -18,7 +18,9 @@ from neuroada.config.schema import BudgetConfig, DataConfig, ModelConfig, RunCon
 from neuroada.costs.memory import MemoryPlan, NotPredictable, plan
 from neuroada.methods.contract import Sized, Wanted
 from neuroada.methods.neuroada import NeuroAda
-from neuroada.sparse.targets import match_plain
+from neuroada.sparse.coverage import blocks_of
+from neuroada.sparse.linear_layers import widths
+from neuroada.sparse.targets import match_targets
 
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MODELS = {
@@ -140,19 +142,21 @@ def sizes_of(config: ModelConfig, top_k: int) -> Sizes:
 
 def _sizes(config: ModelConfig, values: int) -> Sizes:
     skeleton = loading.load_skeleton(config)
-    decoder = skeleton.get_submodule("model")
-    blocks = decoder.get_submodule("layers")
-    assert isinstance(blocks, nn.ModuleList)
-    total, in_blocks = _count(skeleton), _count(blocks)
-    targets = match_plain(skeleton, config.target_modules).values()
+    blocks = [block for _, block in blocks_of(skeleton)]
+    width = getattr(skeleton.config.get_text_config(), "hidden_size", None)
+    if not blocks or width is None:
+        raise NotPredictable(f"{type(skeleton).__name__} has no list of blocks of one width; train it on one GPU")
+    head = skeleton.get_output_embeddings()
+    total, in_blocks = _count(skeleton), sum(map(_count, blocks))
+    targets = match_targets(skeleton, config.target_modules).values()
     return Sizes(
         in_blocks=in_blocks,
         outside=total - in_blocks,
-        in_head=_count(skeleton.get_submodule("lm_head")),
+        in_head=0 if head is None else _count(head),
         num_blocks=len(blocks),
-        width=blocks[0].get_submodule("input_layernorm").get_parameter("weight").numel(),
+        width=width,
         values=values,
-        lora=sum(LORA_RANK * (layer.in_features + layer.out_features) for layer in targets),
+        lora=sum(LORA_RANK * sum(widths(layer)) for layer in targets),
     )
 
 

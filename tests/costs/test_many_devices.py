@@ -16,11 +16,12 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
 import neuroada
 from neuroada.backbones import loading
 from neuroada.config.errors import UserError
+from neuroada.config.schema import ModelConfig
 from neuroada.costs.many_devices import MODELS, Layout, Sizes, bytes_sent, model_config, rank_memory, sizes_of
 from neuroada.costs.memory import MemoryPlan
 from neuroada.costs.roofline import Cluster, measured_share, operations, step_seconds
@@ -245,3 +246,14 @@ def test_another_file_is_refused(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(UserError, match=r"other.json: not a result of job=benchmark"):
         measured_share(path, 989e12, known())
+
+
+def test_blocks_are_found_whatever_an_architecture_calls_them(tmp_path: Path) -> None:
+    GPT2Config(vocab_size=96, n_embd=16, n_layer=3, n_head=2, n_positions=32).save_pretrained(tmp_path)
+    sizes = sizes_of(
+        ModelConfig(name="gpt2", name_or_path=str(tmp_path), target_modules=["c_attn", "c_proj", "c_fc"]), top_k=1
+    )
+    block = (16 * 48 + 48) + (16 * 16 + 16) + (16 * 64 + 64) + (64 * 16 + 16) + 4 * 16
+    assert (sizes.in_blocks, sizes.outside) == (3 * block, 96 * 16 + 32 * 16 + 2 * 16)
+    assert (sizes.num_blocks, sizes.width, sizes.in_head) == (3, 16, 96 * 16)
+    assert sizes.values == 3 * (48 + 16 + 64 + 16)
