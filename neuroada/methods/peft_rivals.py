@@ -106,6 +106,11 @@ class Peft(Described):
                 f"method.settings.{unheld}: method={self.name} is saved as plain LoRA of one rank, which cannot "
                 "hold it; leave it out, or use method=lora"
             )
+        if self.settings.get("target_parameters"):
+            raise UserError(
+                "method.settings.target_parameters: the budget counts layers alone, none of the parameters that it "
+                "names; use model.target_modules to choose layers, or leave it out"
+            )
         by_name = next(filter(self.settings.get, _BY_NAME), None)
         if by_name:
             raise UserError(
@@ -231,7 +236,20 @@ class SizedPeft:
         task = {"task_type": "CAUSAL_LM"} if is_language_model else {}  # what others load the adapter by
         config = self.method.make_config({**self.settings, **task}, self.targets, list(whole))
         with self.method.refusing():
-            return (AttachedPissa if is_pissa(self.settings) else AttachedPeft).on(model, config)
+            attached = (AttachedPissa if is_pissa(self.settings) else AttachedPeft).on(model, config)
+        self._refuse_other_count(attached)
+        return attached
+
+    def _refuse_other_count(self, attached: AttachedPeft) -> None:
+        """Raises UserError, with the backbone as it was, if another number trains than the budget says."""
+        num_trained = sum(parameter.numel() for parameter in attached.parameters())
+        if num_trained == self.budget.trainable:
+            return
+        attached.detach()
+        raise UserError(
+            f"method={self.method.name}: the budget counts {self.budget.trainable:,} parameters from one layer of each "
+            f"shape, but {num_trained:,} train, so that no record of them would be right; use another method"
+        )
 
     def rehearse(self, model: nn.Module) -> AttachedPeft:
         """Decompositions and masks of weights need content, so layers start without them; they are of the same size."""
