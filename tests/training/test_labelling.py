@@ -56,7 +56,7 @@ def test_a_decoder_reads_the_last_token_of_a_text_beside_a_longer_one(named_by_m
     scorer = Labelling(LlamaForSequenceClassification(config).eval(), pad_id=3, num_benchmarks=1)
     together = scorer.outputs(TEXTS, 0)["probabilities"]
     alone = [
-        scorer.outputs({"prompts": [ids], "type_ids": [types]}, 0)["probabilities"][0]  # type: ignore[typeddict-item]
+        scorer.outputs({**TEXTS, "prompts": [ids], "type_ids": [types]}, 0)["probabilities"][0]
         for ids, types in zip(TEXTS["prompts"], TEXTS["type_ids"], strict=True)
     ]
     torch.testing.assert_close(torch.tensor(together), torch.tensor(alone))
