@@ -128,7 +128,7 @@ def evaluation_rows(
     shared = {
         "scope": run.benchmark.scope,
         "shape": shape,
-        "top_k": None if run.adapter is None else run.budget.top_k,
+        "top_k": _top_k(run),
         "dtype": str(dtype).removeprefix("torch."),
         "device": device_name(device),
         "questions": questions.num_items,
@@ -161,6 +161,14 @@ def questions_of(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Qu
     if run.adapter is not None:
         open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision).attach(model)
     return Questions(model, data, decoding)
+
+
+def _top_k(run: RunConfig) -> int | None:
+    """Trained inputs of a neuron; None if there is no adapter, or if they differ by layer."""
+    if run.adapter is None:
+        return None
+    size = open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision).size
+    return None if "top_k_pattern" in size else run.budget.top_k
 
 
 def _shape(run: RunConfig, questions: Questions) -> str:

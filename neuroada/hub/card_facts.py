@@ -113,7 +113,9 @@ class CardFacts:
         header = self.origin.header
         yield "method", self.method
         if header.get("top_k"):
-            yield "k, trained inputs of a neuron", f"{header['top_k']}{' on average' if header.get('spread') else ''}"
+            mean = " on average" if header.get("spread") else ""
+            differs = header.get("top_k_pattern")
+            yield "k, trained inputs of a neuron", "differs by layer" if differs else f"{header['top_k']}{mean}"
         if header.get("neuron_fraction") is not None:
             yield "share of neurons with some", f"{header['neuron_fraction']:g}"
         if isinstance(header.get("r"), int):
@@ -123,8 +125,21 @@ class CardFacts:
         yield from self._named("connections chosen by", _selection(header.get("selection")))
         yield from self._named("modules that trained whole", _listed(header.get("modules_to_save")))
         yield from self._named("base stored as", header.get("precision"))
-        if self.run.result:
+        yield from self._named("weighted sum of", ", ".join(self._parts()) or None)
+        if self.run.result and not self.is_sum:
             yield from self._training()
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it was added up of others, so that its run trained nothing."""
+        return bool(self.origin.header.get("combined"))
+
+    def _parts(self) -> Iterator[str]:
+        """Name and weight of each adapter that it is the sum of."""
+        parts = self.origin.header.get("combined")
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, Mapping):
+                yield f"{part.get('adapter')} ({part.get('weight')})"
 
     def _training(self) -> Iterator[tuple[str, str]]:
         run = self.run

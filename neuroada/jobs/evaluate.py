@@ -13,6 +13,7 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.finetune import scored
 from neuroada.jobs.preparation import Preparation, prepare_evaluation
+from neuroada.jobs.sizing import described_size
 from neuroada.methods.contract import count_parameters
 from neuroada.methods.saved import Saved, open_saved
 from neuroada.methods.untrained import FrozenBase
@@ -95,11 +96,4 @@ def _described(run: RunConfig, saved: Saved | None) -> dict[str, Any]:
     skeleton = loading.load_skeleton(run.model, head_of(run.task))
     if saved is None:
         return {"trainable": 0, "total": count_parameters(skeleton), "percent": 0.0, "top_k": None, "wanted": None}
-    budget = saved.budget(skeleton)
-    return {
-        "trainable": budget.trainable,
-        "total": budget.total,
-        "percent": budget.percent,
-        "top_k": run.budget.top_k,
-        "wanted": None,
-    }
+    return described_size(saved.budget(skeleton), {"top_k": run.budget.top_k, **saved.size})

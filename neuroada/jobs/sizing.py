@@ -19,6 +19,7 @@ from neuroada.config.quantizations import named
 from neuroada.config.schema import RunConfig
 from neuroada.methods.budgets import wanted
 from neuroada.methods.contract import Method, Sized, Wanted
+from neuroada.sparse.budget import Budget
 from neuroada.sparse.targets import ALL_LINEAR
 from neuroada.sparse.whole_modules import match_whole
 from neuroada.training.method_section import method_of
@@ -81,17 +82,25 @@ class SizedRun:
         """The ``budget`` of ``result.json``."""
         budget = self.sized.budget
         covered = {} if budget.coverage is None else {"coverage": budget.coverage.described()}
-        size = self.sized.size
-        shapes = {key: size[key] for key in ("top_k_pattern", "neuron_fraction", "spread") if key in size}
-        return {
-            "trainable": budget.trainable,
-            "total": budget.total,
-            "percent": budget.percent,
-            "top_k": None if "top_k_pattern" in shapes else size.get("top_k"),
-            "wanted": self.wanted.trainable,
-            **({**shapes, "trainable_by_kind": by_kind(budget.layers)} if shapes else {}),
-            **covered,
-        }
+        return {**described_size(budget, self.sized.size, self.wanted.trainable), **covered}
+
+
+def described_size(budget: Budget, size: Mapping[str, Any], asked: int | None = None) -> dict[str, Any]:
+    """The part of ``budget`` in ``result.json`` that a saved adapter can tell as well.
+
+    Args:
+        size: The settings that decide the method's size.
+        asked: Wanted number of parameters, if one was asked for.
+    """
+    shapes = {key: size[key] for key in ("top_k_pattern", "neuron_fraction", "spread") if key in size}
+    return {
+        "trainable": budget.trainable,
+        "total": budget.total,
+        "percent": budget.percent,
+        "top_k": None if "top_k_pattern" in shapes else size.get("top_k"),
+        "wanted": asked,
+        **({**shapes, "trainable_by_kind": by_kind(budget.layers)} if shapes else {}),
+    }
 
 
 def size(run: RunConfig) -> SizedRun:

@@ -123,6 +123,12 @@ def pattern_of(skeleton: nn.Module, wanted: Wanted) -> dict[str, int] | None:
     return found
 
 
+def size_of(config: neuroada.NeuroAdaConfig) -> dict[str, Any]:
+    """The settings that decide how many values train."""
+    shapes = {key: getattr(config, key) for key in ("top_k_pattern", "neuron_fraction", "spread")}
+    return {"top_k": config.top_k, **{key: value for key, value in shapes.items() if value}}
+
+
 def clamped(widths: Iterable[tuple[int, int]], top_k: int) -> str:
     """A remark where some layers have fewer inputs than ``top_k``."""
     inputs = [num_inputs for _, num_inputs in widths]
@@ -147,8 +153,7 @@ class SizedNeuroAda:
 
     @property
     def size(self) -> dict[str, Any]:
-        shapes = {key: getattr(self.config, key) for key in ("top_k_pattern", "neuron_fraction", "spread")}
-        return {"top_k": self.config.top_k, **{key: value for key, value in shapes.items() if value}}
+        return size_of(self.config)
 
     def attach(self, model: nn.Module, calibration: Calibration | None = None) -> "AttachedNeuroAda":
         found = chosen(model, self.config, self.looks, calibration)

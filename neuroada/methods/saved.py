@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from neuroada.config.resolution import first_line
 from neuroada.methods import weight_files
 from neuroada.methods.contract import Trained, count_parameters
 from neuroada.methods.masked import MaskedWeights, stored_columns
-from neuroada.methods.neuroada import AttachedNeuroAda
+from neuroada.methods.neuroada import AttachedNeuroAda, size_of
 from neuroada.methods.output_head import tie_again, untie
 from neuroada.methods.peft_attached import AttachedPeft
 from neuroada.methods.peft_rivals import REFUSALS, library
@@ -45,10 +46,14 @@ class Saved(Protocol):
 
     Attributes:
         can_shard: Whether it can be put on a backbone that is sharded afterwards.
+        size: The settings that decided its size, as far as its files say.
     """
 
     @property
     def can_shard(self) -> bool: ...
+
+    @property
+    def size(self) -> Mapping[str, Any]: ...
 
     def budget(self, skeleton: nn.Module) -> Budget:
         """What was trained."""
@@ -102,6 +107,10 @@ class SavedNeuroAda:
     def can_shard(self) -> bool:
         return not (self.stored.whole or self.stored.rows)
 
+    @property
+    def size(self) -> Mapping[str, Any]:
+        return size_of(self.stored.config)
+
     def budget(self, skeleton: nn.Module) -> Budget:
         layers = {name: values_OK.numel() for name, values_OK in self.stored.values.items()}
         whole = match_whole(skeleton, self.stored.config.modules_to_save)
@@ -121,6 +130,7 @@ class SavedWeights:
     directory: Path
 
     can_shard = False
+    size = MappingProxyType[str, Any]({})
 
     def budget(self, skeleton: nn.Module) -> Budget:
         columns = stored_columns(self.stored.tensors)
@@ -200,6 +210,7 @@ class SavedPeft:
     directory: Path
 
     can_shard = False
+    size = MappingProxyType[str, Any]({})
 
     def budget(self, skeleton: nn.Module) -> Budget:
         with self._refusing():

@@ -9,7 +9,7 @@ from pathlib import Path
 from neuroada.config.errors import UserError, removed_if_empty, reported_in_one_line
 from neuroada.report.drawing import HEIGHT_INCHES, canvas, legend_below, save_svg, steps_axis, style
 from neuroada.runs.listing import Run
-from neuroada.runs.logged_rows import STEP, logged_rows
+from neuroada.runs.logged_rows import STEP, attempt, logged_rows
 from neuroada.runs.stored_files import read_result
 
 Curves = dict[str, dict[int, float]]
@@ -97,7 +97,7 @@ def _draw(path: Path, curves: dict[str, Curves]) -> None:
 def _logged(folder: Path, key: str) -> dict[int, float]:
     """The values logged under a key, by step; later attempts override earlier ones."""
     found = {}
-    for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=_attempt):
+    for path in sorted(folder.glob("logs/version_*/metrics.csv"), key=attempt):
         found.update({int(row[STEP]): float(row[key]) for row in logged_rows(path) if _is_number(row.get(key))})
     return dict(sorted(found.items()))
 
@@ -107,12 +107,6 @@ def _is_number(cell: str | None) -> bool:
         return bool(cell) and math.isfinite(float(cell or "nan"))
     except ValueError:
         return False
-
-
-def _attempt(path: Path) -> int:
-    """Numeric sort key of an attempt: 10 comes after 9."""
-    number = path.parent.name.removeprefix("version_")
-    return int(number) if number.isdecimal() else 0
 
 
 def main() -> None:

@@ -7,17 +7,20 @@ can lie in the same folder; a field that has no counterpart here is null.
 import argparse
 import json
 import logging
+import math
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from neuroada.config.errors import UserError
 from neuroada.config.json_files import read_json
 from neuroada.report.marked_pages import markdown
 from neuroada.runs.files import ADAPTER_FOLDER, LOGS_FOLDER, PROMPTS_FILE
-from neuroada.runs.logged_rows import STEP, logged_rows
+from neuroada.runs.logged_rows import STEP, attempt, logged_rows
 from neuroada.runs.stored_files import read_result
 from neuroada.storage.whole_files import write_whole
 
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 EVERY = 250
 """Steps between two entries of ``metrics``, as there."""
 _GIB = 2**30
+_NEUROADA, _WEIGHTS = "NEUROADA", "NEUROADA_WEIGHTS"
+"""Kinds of adapters that are not peft's: bypasses, and weights of the base."""
 _DATA = {"MetaMathQA/train": "metamath", "gsm8k_test/test": "gsm8k"}
 """Data sets of the task -> what that comparison calls them."""
 _HEADS = ("experiment", "trained", "GSM8K", "max GiB", "train s", "forgetting")
@@ -76,7 +81,7 @@ def comparison_result(folder: Path) -> dict[str, Any]:
             "train_time": seconds,
             "file_size": sum(file["bytes"] for name, file in result["files"].items() if name.endswith(".safetensors")),
             "num_trainable_params": result["budget"]["trainable"],
-            "num_total_params": result["budget"]["total"] + (0 if _is_full(result) else result["budget"]["trainable"]),
+            "num_total_params": result["budget"]["total"] + _num_added(folder, result),
             "status": "success",
             "metrics": _metrics(folder, result),
         },
@@ -163,6 +168,19 @@ def _method_config(folder: Path, result: Mapping[str, Any]) -> dict[str, Any] | 
     return config
 
 
+def _num_added(folder: Path, result: Mapping[str, Any]) -> int:
+    """Parameters beside those of the base: none where its own weights train."""
+    config = _method_config(folder, result)
+    if config is None or config.get("peft_type") == _WEIGHTS:
+        return 0
+    if config.get("peft_type") != _NEUROADA:
+        return int(result["budget"]["trainable"])
+    # Modules and biases that train whole are the base's own.
+    with safe_open(folder / ADAPTER_FOLDER / "adapter_model.safetensors", framework="numpy") as tensors:
+        names = [name for name in tensors.keys() if name.endswith(".values")]  # noqa: SIM118 - no iterable
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+
+
 def _is_full(result: Mapping[str, Any]) -> bool:
     return bool(result["budget"]["trainable"] == result["budget"]["total"])
 
@@ -214,7 +232,7 @@ def _losses(folder: Path) -> dict[int, float]:
     Raises:
         UserError: The run has no CSV log.
     """
-    files = sorted((folder / LOGS_FOLDER).glob("*/metrics.csv"))
+    files = sorted((folder / LOGS_FOLDER).glob("*/metrics.csv"), key=attempt)
     if len(files) > 1:
         logger.warning("%s: was resumed; its times, tokens and memory are those of the last start", folder)
     losses = {int(row[STEP]): float(row["train/loss"]) for row in _rows(files) if row.get("train/loss")}

@@ -21,3 +21,9 @@ def logged_rows(path: Path) -> Iterator[dict[str, str]]:
                 return
             if None not in row and None not in row.values() and row.get(STEP, "").isdecimal():
                 yield row
+
+
+def attempt(path: Path) -> int:
+    """Numeric sort key of the start of a run that wrote a file: ``version_10`` comes after ``version_9``."""
+    number = path.parent.name.removeprefix("version_")
+    return int(number) if number.isdecimal() else 0

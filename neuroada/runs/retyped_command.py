@@ -20,6 +20,7 @@ from neuroada.runs.resuming import is_absent, value_at
 
 _NAMED_GROUPS = ("model", "task", "method", "scheduler")
 """Groups whose sections say by ``name`` which option they are."""
+_DEFAULT_JOB = "finetune"
 _SECRET = re.compile(r"(?i)(token|secret|password|credentials?|api_?key)$")
 _PATH = re.compile(r"/|~|\.{1,2}/|[A-Za-z]:[\\/]|file:|\\\\")
 _LONGEST = 300
@@ -27,13 +28,13 @@ _LONGEST = 300
 
 
 def retyped(config: Mapping[str, Any]) -> list[str]:
-    """The overrides of a run, but for ``job``, those that are defaults today too; Hydra must be initialised.
+    """The overrides of a run, but for those that are defaults today too; Hydra must be initialised.
 
     Args:
         config: Its resolved configuration.
     """
-    options = list(_options(config))
-    composed = compose("config", overrides=[f"job={config['job']['name']}", *options])
+    job, options = config["job"]["name"], list(_options(config))
+    composed = compose("config", overrides=[f"job={job}", *options])
     present = resolved(composed)
     before, now = identity(config, present["job"]), identity(present, present["job"])
     changed = [path for path in (*before, *now) if before.get(path) != now.get(path) and not _is_below(path, before)]
@@ -42,15 +43,17 @@ def retyped(config: Mapping[str, Any]) -> list[str]:
         changed.append("model.target_modules")
     paths = dict.fromkeys(_whole(path, composed) for path in changed if not _SECRET.search(path))
     typed = [_override(path, _at(config, path), composed) for path in paths]
-    return [*options, *typed, f"seed={config.get('seed')}"]
+    named = [] if job == _DEFAULT_JOB else [f"job={job}"]
+    return [*named, *options, *typed, f"seed={config.get('seed')}"]
 
 
 def _options(config: Mapping[str, Any]) -> Iterator[str]:
     loader = GlobalHydra.instance().config_loader()
     names = {group: (config.get(group) or {}).get("name") for group in _NAMED_GROUPS}
     names["budget"] = f"top{(config.get('budget') or {}).get('top_k')}"
+    counts = config["job"].get("depends_on") or names
     for group, name in names.items():
-        if name in loader.get_group_options(group, ObjectType.CONFIG):
+        if group in counts and name in loader.get_group_options(group, ObjectType.CONFIG):
             yield f"{group}={name}"
 
 

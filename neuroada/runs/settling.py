@@ -138,6 +138,12 @@ def _of_served(settled: DictConfig, typed: Sequence[str]) -> DictConfig:
     """What is served together: the adapters' base, and how prompts are made of chats."""
     given = settled.adapter if OmegaConf.is_list(settled.adapter) else [settled.adapter]
     paths = [str(Path(str(path))) for path in given]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None and settled.serve.names is not None:
+        raise UserError(
+            f"adapter=[{','.join(paths)}]: {twice} is given twice, and a server has each adapter once; leave one out, "
+            "and its name in serve.names"
+        )
     served = _of_one_base(settled, paths, typed, _shared_by_server)
     served.data.chat_template = _template_text(served.data.chat_template)
     return served

@@ -39,8 +39,8 @@ class Workplace:
     @property
     def private(self) -> Mapping[str, str]:
         """Paths of this machine -> what records hold instead."""
-        given = dict(argument.lstrip("+").split("=", 1) for argument in self.arguments)
-        paths = {value: f"<{key}>" for key, value in given.items() if os.sep in value}
+        given = [argument.lstrip("+").partition("=") for argument in self.arguments]
+        paths = {value: f"<{key}>" for key, _, value in given if os.sep in value}
         return {**paths, f"{Path.cwd()}{os.sep}": ""}
 
 

@@ -9,6 +9,7 @@ import peft
 import pytest
 import torch
 import yaml
+from hydra import initialize_config_dir
 from transformers import AutoModelForCausalLM
 
 import neuroada
@@ -16,12 +17,13 @@ from neuroada.config.errors import UserError
 from neuroada.config.schema import RunConfig
 from neuroada.jobs.combine import combine
 from neuroada.jobs.merge import merge
+from neuroada.jobs.push import push
 from neuroada.runs.adapter_origin import AdapterOrigin
 from neuroada.runs.folder_names import run_folder
 from neuroada.runs.listing import read_runs
 from neuroada.runs.record import recorded
 
-from ..tiny_runs import compose_run
+from ..tiny_runs import CONF, compose_run
 
 MakeRun = Callable[..., RunConfig]
 
@@ -125,3 +127,21 @@ def test_an_adapter_of_another_method_is_refused_by_name(
     with pytest.raises(UserError, match=r"lora: holds no NeuroAda bypasses, which job=combine adds up"):
         combine(run, tmp_path / "sum")
     assert not (tmp_path / "sum").exists()
+
+
+def test_the_card_of_a_sum_says_its_parts_and_no_training(make_run: MakeRun, parts: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "sum"
+    combine(make_run("job=combine", of(parts), "combine.weights=[1,-2]"), folder)
+    run = compose_run(
+        ["job=push", f"adapter={folder}", "push.repo=me/mine", "push.base_model=me/b", "push.dry_run=true"]
+    )
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        push(run, tmp_path / "push")
+    page = (tmp_path / "push" / "hub" / "README.md").read_text()
+    assert "| weighted sum of | magnitude (1.0), random (-2.0) |" in page
+    assert not any(name in page for name in ("learning rate", "examples in a step", "| seed |"))
+    command = page.split("The command, where")[1].split("```")[1].replace("\\\n ", "")
+    assert "neuroada job=combine" in command
+    assert "adapter=[magnitude,random]" in command
+    assert "combine.weights=[1.0,-2.0]" in command
+    assert not any(name in command for name in ("task=", "scheduler=", "optimizer"))

@@ -10,10 +10,15 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from neuroada.config.errors import UserError
+from neuroada.config.job_schema import PushConfig
 from neuroada.config.schema import RunConfig
+from neuroada.hub.card_facts import CardFacts
+from neuroada.hub.licences import Licence
 from neuroada.jobs.evaluate import evaluate
 from neuroada.jobs.finetune import finetune
 from neuroada.jobs.merge import merge
+from neuroada.runs.adapter_origin import AdapterOrigin
+from neuroada.runs.listing import Run
 from neuroada.sparse.errors import AdapterError
 
 from ..tiny_runs import compose_run, save_llama
@@ -190,3 +195,23 @@ def test_unknown_decoding_keyword_is_refused_before_weights_are_read(overrides: 
     with pytest.raises(UserError, match=r"generation\.num_beam: generate has no such keyword; did you mean num_beams"):
         evaluate(run, tmp_path / "base")
     assert not (tmp_path / "base").exists()
+
+
+def test_a_k_that_differs_by_layer_is_recorded_as_the_fine_tune_does(
+    make_run: MakeRun, overrides: list[str], tmp_path: Path
+) -> None:
+    given = ["+budget.top_k_pattern={q_proj: 3}", "task.benchmarks=[AddSub]", "trainer.max_steps=1"]
+    finetune(make_run(*given), tmp_path / "run")
+    evaluate(compose_run([*overrides, "job=evaluate", f"adapter={tmp_path / 'run'}"]), tmp_path / "again")
+    trained, scored = (json.loads((tmp_path / name / "result.json").read_text())["budget"] for name in ("run", "again"))
+    assert (scored["top_k"], scored["top_k_pattern"]) == (None, {"q_proj": 3})
+    assert scored == {key: value for key, value in trained.items() if key != "coverage"}
+    facts = CardFacts(
+        PushConfig(repo="me/mine"),
+        AdapterOrigin.read(tmp_path / "run"),
+        Run.finished({}),
+        None,
+        False,
+        Licence("mit", ""),
+    )
+    assert dict(facts.settings())["k, trained inputs of a neuron"] == "differs by layer"

@@ -80,6 +80,7 @@ def test_they_say_what_the_run_did(run_folder: Path) -> None:
     assert found["run_info"]["peft_config"]["peft_type"] == "NEUROADA"
     assert trained["num_trainable_params"] == result["budget"]["trainable"]
     assert trained["file_size"] == (run_folder / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert trained["num_total_params"] == result["budget"]["total"] + result["budget"]["trainable"]
     (last,) = trained["metrics"]
     assert (last["step"], last["train samples"]) == (3, 12)
     assert last["test accuracy"] == result["metrics"]["benchmarks"]["gsm8k_test"]["protocol"]
@@ -98,6 +99,22 @@ def test_a_mean_loss_stands_at_every_250th_step(run_folder: Path, tmp_path: Path
     log.write_text("step,train/loss\n" + "".join(f"{step},{1 if step < 250 else 3}\n" for step in range(500)))
     metrics = comparison_result(copied)["train_info"]["metrics"]
     assert [(entry["step"], entry["train loss"]) for entry in metrics] == [(250, 1), (500, 3), (500, 3)]
+
+
+def test_weights_of_the_base_that_train_are_not_counted_twice(run_folder: Path, tmp_path: Path) -> None:
+    copied = a_copy(run_folder, tmp_path)
+    (copied / "adapter" / "adapter_config.json").write_text('{"peft_type": "NEUROADA_WEIGHTS"}')
+    total = json.loads((copied / "result.json").read_text())["budget"]["total"]
+    assert comparison_result(copied)["train_info"]["num_total_params"] == total
+
+
+def test_the_tenth_restart_counts_after_the_ninth(run_folder: Path, tmp_path: Path) -> None:
+    copied = a_copy(run_folder, tmp_path)
+    next((copied / "logs").glob("*/metrics.csv")).unlink()
+    for version, loss in ((2, 1), (10, 3)):
+        (copied / "logs" / f"version_{version}").mkdir(exist_ok=True)
+        (copied / "logs" / f"version_{version}" / "metrics.csv").write_text(f"step,train/loss\n0,{loss}\n")
+    assert comparison_result(copied)["train_info"]["metrics"][-1]["train loss"] == 3
 
 
 def test_the_table_has_all_files_of_the_folder_the_best_first(

@@ -372,3 +372,12 @@ def test_an_adapter_is_found_in_its_run(store_run: StoreRun, store_adapter: Stor
     folder = store_run()
     directory = store_adapter(folder)
     assert adapter_directory(folder) == adapter_directory(directory) == directory
+
+
+def test_an_adapter_that_is_served_twice_under_two_names_is_refused(
+    settled: Callable[..., Any], store_run: StoreRun, store_adapter: StoreAdapter
+) -> None:
+    folder = store_run()
+    store_adapter(folder)
+    with pytest.raises(UserError, match=r"is given twice, and a server has each adapter once; leave one out, and its"):
+        settled("job=serve", f"adapter=[{folder},{folder}]", "serve.names=[a,b]")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from neuroada.studies.__main__ import main
+from neuroada.studies.running import Workplace
 
 STUDY = """
 question: Does a second input help?
@@ -107,3 +108,8 @@ def wait_for(is_so: Callable[[], bool], seconds: float = 240.0) -> None:
     while not is_so():
         assert time.monotonic() < latest
         time.sleep(0.2)
+
+
+def test_an_argument_without_a_value_is_of_no_machine() -> None:
+    place = Workplace(Path("outputs"), ["~callbacks.progress_bar", "+model.name_or_path=/models/x"])
+    assert place.private["/models/x"] == "<model.name_or_path>"
