@@ -131,7 +131,9 @@ def _rehearse(
         try:
             few = copy.deepcopy(config)
             few.max_new_tokens = 2
-            model.generate(torch.zeros(num_rows, 3, dtype=torch.int64), generation_config=few, tokenizer=tokenizer)
+            no_padding = 1 if config.pad_token_id == 0 else 0  # of padding on the right, transformers warns
+            ids_BT = torch.full((num_rows, 3), no_padding)
+            model.generate(ids_BT, generation_config=few, tokenizer=tokenizer)
         except Exception as error:  # whatever it raises about a value
             raise _refused(keywords, error) from error
 

@@ -1,5 +1,6 @@
 """Decoding with engines of other libraries: the same greedy tokens, and errors for unsupported settings."""
 
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from neuroada.backbones.loading import load_tokenizer
 from neuroada.config.errors import UserError
-from neuroada.config.schema import EvaluationConfig
+from neuroada.config.schema import EvaluationConfig, ModelConfig
+from neuroada.data.packing import pad_token_id
 from neuroada.data.prompt_batches import PromptBatch, collate_prompts
 from neuroada.decoding.decoders import decoders
 from neuroada.decoding.generator import Generator
@@ -112,6 +115,16 @@ def test_what_generate_would_refuse_is_refused_before_weights_are_read(
     with pytest.raises(UserError, match=rf"^evaluation\.generation \({next(iter(keywords))}=.*\): [^\n]+$"):
         make(tokenizer, "auto", **keywords)
     assert torch.random.get_rng_state().equal(state)
+
+
+def test_trying_the_settings_out_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = load_tokenizer(ModelConfig(name="bundled", name_or_path="bundled"))
+    assert pad_token_id(tokenizer) == 0
+    logger = logging.getLogger("transformers.generation.utils")
+    logger.addHandler(caplog.handler)
+    make(tokenizer, "auto", do_sample=False)
+    logger.removeHandler(caplog.handler)
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(
