@@ -57,6 +57,8 @@ class Questions:
     model: PreTrainedModel
     data: InstructionDataModule
     decoding: Decoding
+    top_k: int | None = None
+    """Trained inputs of a neuron; None if there is no adapter, or if they differ by layer."""
 
     @property
     def num_items(self) -> int:
@@ -128,7 +130,7 @@ def evaluation_rows(
     shared = {
         "scope": run.benchmark.scope,
         "shape": shape,
-        "top_k": _top_k(run),
+        "top_k": questions.top_k,
         "dtype": str(dtype).removeprefix("torch."),
         "device": device_name(device),
         "questions": questions.num_items,
@@ -158,17 +160,11 @@ def questions_of(run: RunConfig, device: torch.device, dtype: torch.dtype) -> Qu
     data.setup()
     decoding = Decoding.make(tokenizer, data.benchmarks, evaluation, answer_ends(run.model, tokenizer))
     model = backbone(run, device, dtype).eval()
-    if run.adapter is not None:
-        open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision).attach(model)
-    return Questions(model, data, decoding)
-
-
-def _top_k(run: RunConfig) -> int | None:
-    """Trained inputs of a neuron; None if there is no adapter, or if they differ by layer."""
     if run.adapter is None:
-        return None
-    size = open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision).size
-    return None if "top_k_pattern" in size else run.budget.top_k
+        return Questions(model, data, decoding)
+    saved = open_saved(unchanged_adapter(Path(run.adapter)), run.allow_precision)
+    saved.attach(model)
+    return Questions(model, data, decoding, None if "top_k_pattern" in saved.size else run.budget.top_k)
 
 
 def _shape(run: RunConfig, questions: Questions) -> str:

@@ -1,6 +1,6 @@
 """Rows that the ``datasets`` library reads: Parquet files, folders, and data sets of the hub."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +42,29 @@ def read_folder(folder: Path, split: str) -> list[Row]:
     Raises:
         UserError: It holds no such split, or cannot be read.
     """
+    is_saved = any((folder / name).is_file() for name in _SAVED_TO_DISK)
     try:
         with shown_from(0):
-            parts = _parts(folder)
+            found = datasets.load_from_disk(str(folder)) if is_saved else _found(folder)
     except _ERRORS as error:
         raise UserError(f"{folder}: cannot be read as a data set ({_cause(error)})") from error
-    if isinstance(parts, datasets.Dataset):
-        return list(parts)
+    if isinstance(found, datasets.Dataset):
+        return list(found)
+    parts = {str(name): part for name, part in found.items()}
     if split not in parts:
         raise UserError(f"{folder}: has no split {split!r} (it has {', '.join(parts)}); give one with split")
-    return [row for part in parts[split] for row in (read_cells(part) if isinstance(part, Path) else [part])]
+    part = parts[split]
+    return [row for file in part for row in read_cells(file)] if isinstance(part, list) else list(part)
 
 
-def _parts(folder: Path) -> datasets.Dataset | Mapping[str, Iterable[Row | Path]]:
-    """All rows, or those of each split; instead of their rows, CSV and TSV files, so that cells stay as they are."""
-    if any((folder / name).is_file() for name in _SAVED_TO_DISK):
-        found = datasets.load_from_disk(str(folder))
-    else:
-        config = datasets.load_dataset_builder(str(folder)).config
-        files = {str(name): [Path(file) for file in listed] for name, listed in (config.data_files or {}).items()}
-        if isinstance(config, CsvConfig) and all(_has_cells(file) for listed in files.values() for file in listed):
-            return files
-        found = datasets.load_dataset(str(folder))
-    return found if isinstance(found, datasets.Dataset) else {str(name): rows for name, rows in found.items()}
+def _found(folder: Path) -> datasets.Dataset | Mapping[Any, Any]:
+    """Split -> its rows; of CSV and TSV files a list of their paths, for the library would give cells types."""
+    builder = datasets.load_dataset_builder(str(folder))
+    files = {name: [Path(file) for file in listed] for name, listed in (builder.config.data_files or {}).items()}
+    if isinstance(builder.config, CsvConfig) and all(_has_cells(file) for listed in files.values() for file in listed):
+        return files
+    builder.download_and_prepare()
+    return builder.as_dataset()
 
 
 def _has_cells(file: Path) -> bool:

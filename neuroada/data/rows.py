@@ -172,7 +172,7 @@ def _refuse_unclear_answer(place: object, examples: Sequence[Example], protocol:
             unclear.index,
             ANSWER,
             f"{unclear.answer!r} is the text of one choice and names the place of another, and not all rows give "
-            "texts; give the letter, from A, or a number that is no string, from 0",
+            "texts; give its letter, from A, or its number, from 0, without quotes",
         )
 
 

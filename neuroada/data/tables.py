@@ -97,7 +97,7 @@ def _named_cells(path: Path, line: int, names: list[str], cells: list[str]) -> d
     """A row; one with more cells than columns has a separator inside a text, so no cell can be told from the next."""
     if len(cells) != len(names):
         raise UserError(
-            f"{path}: line {line}: has {len(cells)} cells, but there are {len(names)} columns; put texts that hold the "
+            f"{path}: line {line}: cells do not match columns ({len(cells)} for {len(names)}); put texts that hold the "
             "separator in double quotes, or give all cells"
         )
     return dict(zip(names, cells, strict=True))

@@ -8,10 +8,11 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from neuroada.hub.card_facts import NEUROADA, WEIGHTS, CardFacts
+from neuroada.hub.card_facts import CardFacts
 from neuroada.hub.eval_results import model_index, task_of
 from neuroada.hub.scores import ACCURACY, averages_of, scores_of
 from neuroada.report.escaped_markdown import cell, escaped, fenced
+from neuroada.runs.adapter_origin import NEUROADA, WEIGHTS
 
 CARD_FILE = "README.md"
 _TEMPLATE = "model_card.md.jinja"

@@ -14,16 +14,14 @@ from neuroada.config.errors import UserError
 from neuroada.config.job_schema import PushConfig
 from neuroada.hub.licences import Licence
 from neuroada.hub.plain_names import plain_name, plain_setting
-from neuroada.hub.shared_files import TENSORS_FILE, shared_prompts
-from neuroada.runs.adapter_origin import AdapterOrigin
+from neuroada.hub.shared_files import shared_prompts
+from neuroada.runs.adapter_origin import NEUROADA, TENSORS_FILE, AdapterOrigin
 from neuroada.runs.files import ADAPTER_FOLDER, CONFIG_FILE, RESULT_FILE
 from neuroada.runs.listing import Run
 from neuroada.runs.recorded_files import changed_files, refuse_changed_adapter
 from neuroada.runs.stored_config import plain, read_config
 from neuroada.runs.stored_files import read_result
 
-NEUROADA, WEIGHTS = "NEUROADA", "NEUROADA_WEIGHTS"
-"""Kinds of adapter files that are this project's own; all others are the peft library's."""
 _NO_VALUES = (".columns", ".rows", ".base_sample")
 """Ends of the names of tensors that say where values are, or what the base is."""
 _VERSIONS = ("python", "torch", "transformers", "lightning", "peft")

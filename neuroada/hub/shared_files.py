@@ -13,12 +13,11 @@ from typing_extensions import TypedDict
 from neuroada.config.errors import UserError
 from neuroada.config.json_files import read_json
 from neuroada.hub.plain_names import plain_name
-from neuroada.runs.adapter_origin import HEADER_FILE
+from neuroada.runs.adapter_origin import HEADER_FILE, TENSORS_FILE
 from neuroada.runs.files import PROMPTS_FILE
 from neuroada.storage.whole_files import write_whole
 from neuroada.tasks.protocols import KEYS
 
-TENSORS_FILE = "adapter_model.safetensors"
 _BASE = "base_model_name_or_path"
 _PATH = re.compile(r"(?:^|[\s\"'=:,(\[])(?:~|\.{1,2}|file://)?/[\w.-]+/|[A-Za-z]:\\|\\\\\w")
 """A path of some machine: of two parts at least, so that a lone slash in a pattern is none."""

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from neuroada.config.errors import UserError
 from neuroada.config.json_files import read_json
 from neuroada.report.marked_pages import markdown
+from neuroada.runs.adapter_origin import NEUROADA, TENSORS_FILE, WEIGHTS
 from neuroada.runs.files import ADAPTER_FOLDER, LOGS_FOLDER, PROMPTS_FILE
 from neuroada.runs.logged_rows import STEP, attempt, logged_rows
 from neuroada.runs.stored_files import read_result
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 EVERY = 250
 """Steps between two entries of ``metrics``, as there."""
 _GIB = 2**30
-_NEUROADA, _WEIGHTS = "NEUROADA", "NEUROADA_WEIGHTS"
-"""Kinds of adapters that are not peft's: bypasses, and weights of the base."""
 _DATA = {"MetaMathQA/train": "metamath", "gsm8k_test/test": "gsm8k"}
 """Data sets of the task -> what that comparison calls them."""
 _HEADS = ("experiment", "trained", "GSM8K", "max GiB", "train s", "forgetting")
@@ -171,12 +170,12 @@ def _method_config(folder: Path, result: Mapping[str, Any]) -> dict[str, Any] | 
 def _num_added(folder: Path, result: Mapping[str, Any]) -> int:
     """Parameters beside those of the base: none where its own weights train."""
     config = _method_config(folder, result)
-    if config is None or config.get("peft_type") == _WEIGHTS:
+    if config is None or config.get("peft_type") == WEIGHTS:
         return 0
-    if config.get("peft_type") != _NEUROADA:
+    if config.get("peft_type") != NEUROADA:
         return int(result["budget"]["trainable"])
     # Modules and biases that train whole are the base's own.
-    with safe_open(folder / ADAPTER_FOLDER / "adapter_model.safetensors", framework="numpy") as tensors:
+    with safe_open(folder / ADAPTER_FOLDER / TENSORS_FILE, framework="numpy") as tensors:
         names = [name for name in tensors.keys() if name.endswith(".values")]  # noqa: SIM118 - no iterable
         return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
 

@@ -24,6 +24,9 @@ from neuroada.runs.stored_files import Count, read_outcome
 from neuroada.sparse.hub_repository import fetched, is_hub_id
 
 HEADER_FILE = "adapter_config.json"
+TENSORS_FILE = "adapter_model.safetensors"
+NEUROADA, WEIGHTS = "NEUROADA", "NEUROADA_WEIGHTS"
+"""``peft_type`` of adapter files that are this project's own; all others are the peft library's."""
 
 
 class Header(TypedDict):

@@ -230,15 +230,23 @@ def test_a_callback_that_gets_what_it_monitors(checked: Checked, overrides: list
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "absent"),
     [
-        ("optimizer._target_=torch.optim.Rprop", "~optimizer.weight_decay", "~optimizer.betas", "~optimizer.eps"),
-        ("optimizer._target_=transformers.Adafactor", "optimizer.lr=null", "~optimizer.betas", "~optimizer.eps"),
-        ("~optimizer.lr",),
+        (
+            ("optimizer._target_=torch.optim.Rprop", "~optimizer.weight_decay", "~optimizer.betas", "~optimizer.eps"),
+            "weight_decay",
+        ),
+        (
+            ("optimizer._target_=transformers.Adafactor", "optimizer.lr=null", "~optimizer.betas", "~optimizer.eps"),
+            "lr",
+        ),
+        (("~optimizer.lr",), "lr"),
     ],
 )
-def test_rates_are_judged_where_the_optimizer_takes_them(checked: Checked, overrides: tuple[str, ...]) -> None:
-    checked(*overrides)
+def test_rates_are_judged_where_the_optimizer_takes_them(
+    checked: Checked, overrides: tuple[str, ...], absent: str
+) -> None:
+    assert checked(*overrides).optimizer.get(absent) is None
 
 
 OWN_CALLBACK = "+callbacks.own={_target_: lightning.pytorch.callbacks.%s}"
@@ -287,15 +295,15 @@ def test_a_callback_that_cannot_work_here(checked: Checked, override: str, line:
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "name"),
     [
-        ("callbacks.checkpoint.dirpath=./checkpoints/",),
-        (OWN_CALLBACK % "EMAWeightAveraging", "callbacks.checkpoint=null"),
-        ("job=evaluate", "callbacks.checkpoint.dirpath=elsewhere"),
+        (("callbacks.checkpoint.dirpath=./checkpoints/",), "checkpoint"),
+        ((OWN_CALLBACK % "EMAWeightAveraging", "callbacks.checkpoint=null"), "own"),
+        (("job=evaluate", "callbacks.checkpoint.dirpath=elsewhere"), "checkpoint"),
     ],
 )
-def test_a_callback_that_does_no_harm(checked: Checked, overrides: tuple[str, ...]) -> None:
-    checked(*overrides)
+def test_a_callback_that_does_no_harm(checked: Checked, overrides: tuple[str, ...], name: str) -> None:
+    assert name in checked(*overrides).callbacks
 
 
 def test_mistakes_are_reported_together(checked: Checked) -> None:

@@ -61,11 +61,11 @@ def test_what_the_standard_writer_wrote_is_read_again(
         # Read as an index by pandas, which moved every other cell to the column before its own.
         (
             "question,answer\nOne, or two?,2\n",
-            "line 2: has 3 cells, but there are 2 columns; put texts that hold the sep",
+            r"line 2: cells do not match columns \(3 for 2\); put texts that hold the sep",
         ),
-        ('question,answer\n"a\nb",1\nOne, or two?,2\n', "line 4: has 3 cells"),
-        ("question,answer\na,1\nb\n", "line 3: has 1 cells, but there are 2 columns"),
-        ("question,answer\na,1,\nb,2,\n", "line 2: has 3 cells"),
+        ('question,answer\n"a\nb",1\nOne, or two?,2\n', r"line 4: cells do not match columns \(3 for 2\)"),
+        ("question,answer\na,1\nb\n", r"line 3: cells do not match columns \(1 for 2\)"),
+        ("question,answer\na,1,\nb,2,\n", r"line 2: cells do not match columns \(3 for 2\)"),
         ("answer,answer\n1,2\n", "has two columns 'answer'; rename one of them"),
         ('question,answer\n"a,1\nb,2\n', "line 2: not CSV"),
         ("question,answer\n", "contains no rows; add at least one"),
